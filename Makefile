@@ -1,4 +1,4 @@
-# Every target sets itself up: nothing is needed but Python 3.11 or later, git and make.
+# Every target installs what it needs; the machine needs only Python 3.11 or later, git and make.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,16 +15,16 @@ export PYTHONDONTWRITEBYTECODE ?=
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: $(READY) ## everything in the foreground, with a simulated GitHub and AWS; Ctrl-C stops it
+run: $(READY) ## run everything in the foreground, with a simulated GitHub and AWS; Ctrl-C stops it
 	@$(BIN)/deployer up --sandbox
 
-demo: $(READY) ## the guided tour, unattended: ends 0 only if every result came out right
+demo: $(READY) ## the guided tour, unattended; exit code 0 only if every result is right
 	@$(BIN)/python -m sandbox.demo
 
 test: $(READY) ## the whole test suite
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-check: $(READY) ## what takes seconds: ruff, mypy, import-linter and the unit tests
+check: $(READY) ## the checks that take seconds: ruff, mypy, import-linter and the unit tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
@@ -38,44 +38,44 @@ lint: $(READY) ## ruff, mypy --strict, import-linter, the limits of make numbers
 	$(BIN)/python -m tools.numbers --check
 	$(BIN)/cfn-lint $$(git grep -lI AWSTemplateFormatVersion -- '*.yml' '*.yaml' '*.json' '*.template' ':!tests')
 
-format: $(READY) ## put the code into its format
+format: $(READY) ## format the code
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-numbers: $(READY) ## measure the code: sizes, complexity, layers, the path of a push; each beside its limit and target
+numbers: $(READY) ## measure the code: sizes, complexity, layers, the path of a push, with limits and targets
 	@$(BIN)/python -m tools.numbers
 
-bench: $(READY) ## what the hot paths cost; of a whole organization: make scale
+bench: $(READY) ## measure the hot paths; make scale measures a whole organization
 	@$(BIN)/python -m sandbox.bench
 
-scale: $(READY) ## 1,000 repositories with 10,000 environments on real processes, measured: ten minutes; SIZE= other options
+scale: $(READY) ## measure 1,000 repositories with 10,000 environments on real processes: ten minutes; SIZE= other options
 	@$(BIN)/python -m sandbox.scale $(SIZE)
 
-chaos: $(READY) ## the fault-injection run: SECONDS= its length, SEED= its seed
+chaos: $(READY) ## the fault-injection run: SECONDS= length, SEED= seed
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds=$(SECONDS)) $(if $(SEED),--seed=$(SEED))
 
-mutants: $(READY) ## break the product on purpose: the fault-injection run has to see each breakage; five minutes
+mutants: $(READY) ## plant faults in the product, each of which the fault-injection run must detect; five minutes
 	@$(BIN)/python -m pytest -m mutants
 
-fuzz: $(READY) ## a coverage-guided fuzzer on all that reads others' input: SECONDS= for each of seven targets
+fuzz: $(READY) ## a coverage-guided fuzzer for all code that parses input from outside: SECONDS= for each of seven targets
 	@$(BIN)/python -m tests.fuzz $(if $(SECONDS),--seconds=$(SECONDS))
 
-audit: $(AUDIT)/.ready ## known vulnerabilities of the locked packages; ends with error 3 if they cannot be looked up
+audit: $(AUDIT)/.ready ## list known vulnerabilities of the locked packages; exit code 3 if the lookup fails
 	@$(AUDIT)/bin/python tools/audit.py
 
 lowest: $(LOWEST)/.ready ## tests of the core, the web and the queue with the oldest versions that pyproject.toml allows
 	@$(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web tests/contract/test_queue.py \
-		tests/ops/test_processes.py::test_redis_comes_late_and_goes_and_comes
+		tests/ops/test_processes.py::test_processes_survive_a_late_and_an_interrupted_redis
 
-setup: $(READY) ## make .venv from requirements.lock, as every target does when needed
+setup: $(READY) ## create .venv from requirements.lock, which every target does when needed
 
-lock: ## resolve the dependencies anew (needs uv)
+lock: ## resolve the dependencies again (needs uv)
 	$(LOCK) pyproject.toml --all-extras --output-file requirements.lock
 	$(LOCK) pyproject.toml --constraint requirements.lock --output-file requirements-run.lock
 	$(LOCK) --group audit --output-file requirements-audit.lock
 	$(LOCK) pyproject.toml --all-extras --resolution lowest-direct --output-file requirements-lowest.lock
 
-clean: ## remove the sandbox's state and all caches; .venv stays
+clean: ## remove the sandbox's state and all caches, but not .venv
 	rm -rf .sandbox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
@@ -83,12 +83,12 @@ $(READY): requirements.lock pyproject.toml tools/bootstrap.py
 	@$(or $(PYTHON),$(error Python 3.11 or later is needed)) tools/bootstrap.py $(VENV)
 	@touch $@
 
-# apart from .venv: what looks for vulnerabilities is nothing that deployer or its tests need
+# separate from .venv, because neither deployer nor its tests need the audit tools
 $(AUDIT)/.ready: requirements-audit.lock tools/bootstrap.py
 	@$(or $(PYTHON),$(error Python 3.11 or later is needed)) tools/bootstrap.py $(AUDIT) requirements-audit.lock
 	@touch $@
 
-# apart from .venv as well: whether the lower bounds in pyproject.toml are true
+# separate from .venv too: checks the lower bounds in pyproject.toml
 $(LOWEST)/.ready: requirements-lowest.lock pyproject.toml tools/bootstrap.py
 	@$(or $(PYTHON),$(error Python 3.11 or later is needed)) tools/bootstrap.py $(LOWEST) requirements-lowest.lock
 	@touch $@

@@ -1,4 +1,4 @@
-"""The composition root: settings in, everything wired together out."""
+"""The composition root: builds all parts of deployer from its settings."""
 
 import logging
 import os
@@ -61,10 +61,10 @@ _log = logging.getLogger("deployer.start")
 
 @dataclass
 class Deployer:
-    """Every part, made when first asked for: a web process needs no GitHub and no AWS, the command line seldom AWS."""
+    """All parts, each created at its first use, because a web process needs neither GitHub nor AWS."""
 
     config: Config
-    budget: Budget | None = None  # of a web request's waiting for Redis
+    budget: Budget | None = None  # limits how long a web request waits for Redis
 
     @cached_property
     def client(self) -> redis.Redis:
@@ -73,7 +73,7 @@ class Deployer:
 
     @cached_property
     def lanes(self) -> RedisLanes:
-        """Lanes and ledger."""
+        """The queues and records in Redis."""
         return RedisLanes(
             self.client,
             lease_seconds=self.config.lease_seconds,
@@ -83,7 +83,7 @@ class Deployer:
 
     @cached_property
     def allowance(self) -> RedisAllowance:
-        """What each repository may ask of GitHub."""
+        """How many GitHub requests each repository may use."""
         return RedisAllowance(self.client)
 
     @cached_property
@@ -93,7 +93,7 @@ class Deployer:
 
     @cached_property
     def queue(self) -> CeleryQueue:
-        """Carries dispatches."""
+        """Sends messages to workers."""
         return CeleryQueue(self.celery, self.client)
 
     @cached_property
@@ -118,35 +118,35 @@ class Deployer:
 
     @cached_property
     def roles(self) -> RoleDirectory:
-        """IAM's roles."""
+        """The IAM roles."""
         return AwsRoles(self.clouds)
 
     def _clone_token(self, full_name: str) -> str:
-        """A token for a repository; GitHub is needed only where a template asks for one."""
+        """Return a token for a repository. GitHub is created only if a template asks for a token."""
         return self.host.clone_token(full_name)
 
     def rooms(self) -> list[Room]:
-        """How full each region was when the workers counted it last; AWS is not asked, and no target needed."""
+        """Return the latest counts of each region's capacity, without a request to AWS."""
         return RedisSharing(self.client).counted_rooms()
 
     @cached_property
     def inventory(self) -> StackInventory:
-        """All stacks, listed once for all repositories."""
+        """The listing of all stacks, which all repositories share."""
         return StackInventory(self.clouds, self.client, self.lanes.now)
 
     @cached_property
     def evaluator(self) -> FolderProcess:
-        """Evaluates the files of a branch, in a process of its own."""
+        """Evaluates the files of a branch in a separate process."""
         return FolderProcess()
 
     @cached_property
     def linter(self) -> Linter | None:
-        """Looks at templates before AWS does."""
+        """Checks templates before AWS gets them."""
         return CfnLint()
 
     @cached_property
     def intake(self) -> Intake:
-        """The door into the lanes."""
+        """Adds work to the queues."""
         config = self.config
         accounts = {kind: target.account for kind, target in config.targets.items()}
         return Intake(self.lanes, self.queue, allows=config.allows, accounts=accounts, ttl=config.ttl)
@@ -167,7 +167,7 @@ class Deployer:
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
-        """Looks at repositories as a whole."""
+        """Resyncs repositories."""
         return Lifecycle(
             self.inventory,
             self.lanes,
@@ -181,12 +181,12 @@ class Deployer:
 
     @cached_property
     def repositories(self) -> Repositories:
-        """Looks at repositories."""
+        """Reads the state of repositories."""
         return Repositories(self.host, self.lanes)
 
     @cached_property
     def deliveries(self) -> Deliveries:
-        """Finds what GitHub could not deliver."""
+        """Finds webhook deliveries that failed."""
         url = self.config.public_url and self.config.public_url + PATH
         return Deliveries(
             self.host, self.lanes, parse=parse_github, allows=self.config.allows, webhook_url=url
@@ -194,7 +194,7 @@ class Deployer:
 
     @cached_property
     def reconciler(self) -> Reconciler:
-        """Carries out tasks."""
+        """Runs the steps of environments."""
         config = self.config
         options = Options(
             poll_seconds=config.poll_seconds,
@@ -214,10 +214,10 @@ class Deployer:
         )
 
     def make_runner(self, timer: Timer | None = None) -> Runner:
-        """Runs queue items.
+        """Return a runner of queue items.
 
         Args:
-            timer: as `Runner` takes it.
+            timer: see `Runner`.
         """
         config = self.config
         options = RunnerOptions(
@@ -238,7 +238,7 @@ class Deployer:
         )
 
     def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
-        """See `StepHandler.carry_out`: a resync of the whole repository, or a step of one environment."""
+        """Run a resync of the repository, or a step of one environment; see `StepHandler.carry_out`."""
         if work.environment == RESYNC_KEY:
             return self.lifecycle.run(repository, work)
         if why := self.lifecycle.refusal(repository, work):
@@ -251,14 +251,14 @@ class Deployer:
 
 
 def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:
-    """Read the settings and wire everything.
+    """Read the settings and build all parts.
 
     Args:
-        env: the environment variables; by default the process's own over those of `.env`.
-        budget: of each web request's waiting for Redis; other processes have none.
+        env: the environment variables; by default those of the process, which override those of `.env`.
+        budget: limits how long a web request waits for Redis; None in other processes.
 
     Raises:
-        ConfigError: a setting is missing or malformed; one line that names it.
+        ConfigError: a setting is missing or malformed; the text is one line that names it.
     """
     if env is None:
         env = environment()
@@ -266,40 +266,38 @@ def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> De
 
 
 def environment() -> dict[str, str]:
-    """The process's environment variables over those of a file `.env` in the working directory.
+    """Return the variables of the process, which override those of the file `.env` in the working directory.
 
     Raises:
         ConfigError: the file cannot be read.
     """
     env = dotfile.read()
     for name, value in env.items():
-        os.environ.setdefault(name, value)  # boto3 reads AWS's own variables by itself
+        os.environ.setdefault(name, value)  # boto3 reads AWS's variables from there
     if region := os.environ.get("AWS_REGION"):
-        os.environ.setdefault("AWS_DEFAULT_REGION", region)  # the only one of the two that boto3 reads
+        os.environ.setdefault("AWS_DEFAULT_REGION", region)  # boto3 reads only this one
     return {**env, **os.environ}
 
 
 def check_redis(config: Config) -> str:
-    """Insist that this Redis can be used, as far as it answers now; a process waits for one that is away.
-
-    Every process passes here when it starts.
+    """Check at the start of a process that it can use this Redis. A Redis that does not answer passes.
 
     Returns:
         A warning for the log, or an empty text.
 
     Raises:
-        ConfigError: it runs in cluster mode, has no such database, or a certificate's file cannot be read; one line
-            with the remedy.
+        ConfigError: Redis runs in cluster mode, has no such database, or the file of a certificate cannot be read; the
+            text is one line with the remedy.
     """
     check_certificates(parse_redis_url(config.redis_url))
     with connect(config.redis_url) as client:
         try:
             server = read_server(client)
         except UnavailableError as error:
-            if "DB index is out of range" in str(error):  # no code precedes it, and no class is its own
-                raise ConfigError(
-                    "DEPLOYER_REDIS_URL names a database that Redis does not have; use 0"
-                ) from error
+            if "DB index is out of range" in str(
+                error
+            ):  # this error has neither a code nor a class of its own
+                raise ConfigError("DEPLOYER_REDIS_URL names a database that does not exist; use 0") from error
             if "SELECT is not allowed in cluster mode" in str(error):
                 raise ConfigError(CLUSTER_MODE) from error
             return ""
@@ -309,12 +307,12 @@ def check_redis(config: Config) -> str:
 
 
 def check_worker(deployer: Deployer) -> None:
-    """Insist that a worker can do its work, and may: its settings, GitHub's and AWS's, and the fence in IAM.
+    """Check the settings of a worker, with the limits on branch code in IAM.
 
-    Every way to start a worker passes here: `deployer worker`, `deployer up` and `celery -A workers worker`.
+    `deployer worker`, `deployer up` and `celery -A workers worker` call it.
 
     Raises:
-        ConfigError: a setting is missing or malformed, or branch code is not fenced in; one line with the remedy.
+        ConfigError: a setting is missing or malformed, or a limit is missing; the text is one line with the remedy.
     """
     require(deployer.config, *REQUIRED_FOR_WORKER)
     deployer.host.check_private_key()
@@ -322,24 +320,24 @@ def check_worker(deployer: Deployer) -> None:
 
 
 def check_aws(config: Config) -> None:
-    """Insist that a process can call AWS, and may.
+    """Check the settings of a process that calls AWS.
 
     Raises:
-        ConfigError: a setting is malformed, or branch code is not fenced in; one line with the remedy.
+        ConfigError: a setting is malformed, or a limit on branch code is missing; the text is one line with the remedy.
     """
     address = check_settings()
-    # some checks are left out for the sandbox, and the real AWS must not be reached without them
+    # the sandbox skips some checks, without which the real AWS must not be used
     if config.sandbox and urlsplit(address).hostname not in THIS_MACHINE:
         raise ConfigError("DEPLOYER_SANDBOX is yes, but AWS_ENDPOINT_URL is not on this machine")
     check_fence(config)
 
 
 def warn_at_start(config: Config, redis_warning: str) -> None:
-    """Log what operators should know of at a process's start.
+    """Log warnings for operators at the start of a process.
 
     Args:
-        config: may let it work without the fence; `DEPLOYER_UNFENCED` must not be forgotten.
-        redis_warning: as `check_redis` returned it.
+        config: the settings; `DEPLOYER_UNFENCED` is logged, so that nobody forgets it.
+        redis_warning: the warning that `check_redis` returned.
     """
     if redis_warning:
         _log.warning("%s", redis_warning)
@@ -348,7 +346,7 @@ def warn_at_start(config: Config, redis_warning: str) -> None:
 
 
 def setup_logging(config: Config, process: str) -> None:
-    """Log to standard error, one line an event."""
+    """Log to standard error, with one line per event."""
     logging.basicConfig(
         level=config.log_level,
         stream=sys.stderr,
@@ -357,5 +355,5 @@ def setup_logging(config: Config, process: str) -> None:
     )
     for noisy in ("botocore", "urllib3", "boto3", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
-    # a role that cannot be assumed is told by the error that ends the task, in one line
+    # if a role cannot be assumed, the error that ends the task says so in one line
     logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)

@@ -1,5 +1,5 @@
-"""The web process: webhooks, API, dashboard and metrics. `web.front` serves `web.application` under gunicorn.
+"""The web process: webhooks, API, dashboard, metrics.
 
-It holds nothing between requests: whatever must survive is in Redis, so any number of these processes may run. This
-module imports nothing: gunicorn's main process, which lives through reloads, must not hold the application's code.
+It stores no state between requests except in Redis, so any number of web processes may run. This module imports
+nothing, because gunicorn's main process survives reloads and must not contain the application's code.
 """

@@ -1,4 +1,4 @@
-"""Errors and headers of every answer: one line of JSON for programs, a page for people, never a traceback."""
+"""Error responses: JSON for programs, a page for people, never a traceback."""
 
 import logging
 from urllib.parse import quote
@@ -23,9 +23,9 @@ _log = logging.getLogger("deployer.web")
 BROKEN = (
     ClientDisconnected,
     ParseException,
-)  # a connection that ended; gunicorn's word for a malformed chunk
-CUT_OFF = "the body ended early, or is not in the chunks that its headers promise"
-RETRY_AFTER = 5  # seconds; GitHub repeats nothing by itself, AWS and scripts do
+)  # the connection ended; the second is gunicorn's error for a malformed chunk
+CUT_OFF = "the body ended early, or its chunked encoding is malformed"
+RETRY_AFTER = 5  # seconds; AWS and scripts retry, GitHub does not
 _CODES: tuple[tuple[type[DeployerError], int], ...] = (
     (UnavailableError, 503),
     (SignatureError, 401),
@@ -35,7 +35,7 @@ _CODES: tuple[tuple[type[DeployerError], int], ...] = (
 )
 _PEOPLE = ("/environments/", "/dead-letters/", "/repositories", "/static/")
 _HEADERS = {
-    # own style sheet and icon, nothing else: no script runs here, whatever a branch is called
+    # only deployer's own style sheet and icon, so that no text from a branch can run a script
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
@@ -46,16 +46,16 @@ _HEADERS = {
 
 
 def log_path() -> str:
-    """The request's path as the log may hold it: encoded again, so that nobody's `%0A` begins a line there."""
+    """Return the request's path for the log, percent-encoded so that a `%0A` in it does not start a new line."""
     return quote(request.path)[:200]
 
 
-def refuse(code: int, reason: str) -> Response:
-    """An error in the form that fits who asked.
+def error_response(code: int, reason: str) -> Response:
+    """Return an error as a page or as JSON, depending on the path.
 
     Args:
         code: the HTTP status.
-        reason: one line.
+        reason: the reason in one line.
     """
     for_people = request.path == "/" or request.path.startswith(_PEOPLE)
     response: Response
@@ -67,42 +67,42 @@ def refuse(code: int, reason: str) -> Response:
     if code == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER)
     if code == 401 and not request.path.startswith("/webhooks/"):
-        response.headers["WWW-Authenticate"] = _challenge()
+        response.headers["WWW-Authenticate"] = _auth_challenge()
     return response
 
 
-def _challenge() -> str:
-    """What a 401 asks for; a browser shows its own form for Basic, of no use to programs or without a token."""
+def _auth_challenge() -> str:
+    """Return the challenge of a 401. Basic makes browsers ask for a password, so the API gets Bearer."""
     by_browser = deployer().config.api_token and not request.path.startswith("/api/")
     return 'Basic realm="deployer", charset="UTF-8"' if by_browser else "Bearer"
 
 
 def register(app: Flask) -> None:
-    """Answer every error of the application, and set the headers of every answer."""
+    """Register the error handlers and the headers of every response."""
 
     @app.errorhandler(DeployerError)
-    def _ours(error: DeployerError) -> Response:
+    def _handle_deployer_error(error: DeployerError) -> Response:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), 500)
         reason = str(error)
         _log.warning("%s %s: %d %s", request.method, log_path(), code, reason)
-        return refuse(code, reason)
+        return error_response(code, reason)
 
     @app.errorhandler(HTTPException)
-    def _http(error: HTTPException) -> Response:
+    def _handle_http_error(error: HTTPException) -> Response:
         code = error.code or 500
-        response = refuse(code, one_line(error.description or error.name))
+        response = error_response(code, one_line(error.description or error.name))
         for name, value in error.get_headers():
             if name == "Allow":
                 response.headers[name] = value
         return response
 
     @app.errorhandler(Exception)
-    def _unexpected(error: Exception) -> Response:
+    def _handle_unexpected_error(error: Exception) -> Response:
         _log.error("%s %s failed", request.method, log_path(), exc_info=error)
-        return refuse(500, "something unexpected went wrong; the log of deployer's web process says what")
+        return error_response(500, "an unexpected error occurred; see the log of deployer's web process")
 
     @app.after_request
-    def _headers(response: Response) -> Response:
+    def _set_headers(response: Response) -> Response:
         response.headers.update(_HEADERS)
         if not request.path.startswith("/static/"):
             response.headers["Cache-Control"] = "no-store"

@@ -1,7 +1,4 @@
-"""`/api/v1`: the same that the command line does, for programs.
-
-`web/openapi.py` describes it; `web/access.py` decides who may call it.
-"""
+"""The API under `/api/v1`, described by `web/openapi.py`."""
 
 import json
 from typing import Any
@@ -32,43 +29,47 @@ from web.context import TOKEN, deployer, principal
 from web.openapi import DESCRIPTION
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
-_ACTIVITY_LIMIT = 500  # as many lines as a repository's history keeps
+_ACTIVITY_LIMIT = 500  # the history of a repository has as many lines
 
 
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
-    """The API's description."""
-    return _json(DESCRIPTION)
+    """Return the description of the API."""
+    return _json_response(DESCRIPTION)
 
 
-# --- looking ------------------------------------------------------------------------------------------------------
+# --- reading -----------------------------------------------------------------------------------------------------
 
 
 @blueprint.get("/environments")
 def environments() -> Response:
-    """Every environment, or those of one repository; deleted ones only if asked for."""
+    """Return all environments, or those of one repository; deleted ones only on request."""
     deleted = request.args.get("deleted", "0") in {"1", "true"}
     records = deployer().lanes.environments(_repository_filter())
-    return _json(
-        {"environments": [_environment(record) for record in records if deleted or record.state != "deleted"]}
+    return _json_response(
+        {
+            "environments": [
+                _environment_as_json(record) for record in records if deleted or record.state != "deleted"
+            ]
+        }
     )
 
 
 @blueprint.get("/environments/<identity>")
 def environment(identity: str) -> Response:
-    """One environment by its id, which is its stack's name."""
+    """Return one environment by its id, which is the name of its stack."""
     _, record = known_environment(identity)
     if record is None:
-        raise NotFoundError(f"{identity} waits for its first task; see /api/v1/lanes")
-    return _json(_environment(record))
+        raise NotFoundError(f"the first task of {identity} is still queued; see /api/v1/lanes")
+    return _json_response(_environment_as_json(record))
 
 
 @blueprint.get("/repositories")
 def repositories() -> Response:
-    """Every repository as a whole, and what is known of the GitHub App's own webhook."""
+    """Return all repositories, and the deliveries to the GitHub App's webhook."""
     lanes = deployer().lanes
     app = next(iter(lanes.repository_records([APP])), None)
-    return _json(
+    return _json_response(
         {
             "repositories": shapes.repositories(lanes, deployer().config.orphan_seconds),
             "app": shapes.deliveries(app) if app else None,
@@ -78,70 +79,70 @@ def repositories() -> Response:
 
 @blueprint.get("/deliveries/<identity>")
 def delivery(identity: str) -> Response:
-    """What became of a delivery."""
+    """Return the outcome of a delivery."""
     record = deployer().lanes.delivery(identity)
     if record is None:
         raise NotFoundError(
-            f"there is no delivery {identity[:100]}; it never came, or ended over 30 days ago"
+            f"there is no delivery {identity[:100]}; it was never received, or ended over 30 days ago"
         )
-    return _json(shapes.delivery(record))
+    return _json_response(shapes.delivery(record))
 
 
 @blueprint.get("/activity")
 def activity() -> Response:
-    """The latest outcomes, newest first, of all, of one repository, or of one goal."""
-    limit = _number("limit", 50, 1, _ACTIVITY_LIMIT)
+    """Return the latest outcomes, newest first: all, or those of one repository or one request id."""
+    limit = _read_number("limit", 50, 1, _ACTIVITY_LIMIT)
     goal = request.args.get("goal")
     lines = deployer().lanes.activity(_repository_filter(), _ACTIVITY_LIMIT if goal else limit)
     found = [shapes.activity(line) for line in lines if not goal or line.goal == goal]
-    return _json({"activity": found[:limit]})
+    return _json_response({"activity": found[:limit]})
 
 
 @blueprint.get("/lanes")
 def lanes() -> Response:
-    """Every lane that holds or awaits something."""
-    return _json({"lanes": [shapes.lane(lane) for lane in deployer().lanes.lanes()]})
+    """Return the queues (lanes) that have work."""
+    return _json_response({"lanes": [shapes.lane(lane) for lane in deployer().lanes.lanes()]})
 
 
 @blueprint.get("/dead-letters")
 def dead_letters() -> Response:
-    """The dead letters that the filters choose, oldest first."""
+    """Return the dead letters that match the filters, oldest first."""
     kind, task = request.args.get("kind", ""), request.args.get("task", "")
     found = letters.chosen(deployer().lanes, _repository_filter(), kind, task)
-    return _json({"dead_letters": [shapes.dead_letter(letter) for letter in found]})
+    return _json_response({"dead_letters": [shapes.dead_letter(letter) for letter in found]})
 
 
 @blueprint.get("/dead-letters/<identity>")
 def dead_letter(identity: str) -> Response:
-    """One dead letter with its traceback."""
+    """Return one dead letter with its traceback."""
     letter = deployer().lanes.dead_letter(identity)
     if letter is None:
         raise NotFoundError(f"there is no dead letter {identity[:100]}; see /api/v1/dead-letters")
-    return _json(shapes.dead_letter(letter, whole=True))
+    return _json_response(shapes.dead_letter(letter, whole=True))
 
 
-# --- asking for something -----------------------------------------------------------------------------------------
+# --- queueing work -----------------------------------------------------------------------------------------------
 
 
 @blueprint.post("/resync")
 def resync() -> Response:
-    """Queue a look at one repository, or at all that are known or named by DEPLOYER_REPOSITORIES."""
-    fields = _body("repository", "all")
+    """Queue a resync of one repository, or of all that are known or named in DEPLOYER_REPOSITORIES."""
+    fields = _read_json_body("repository", "all")
     intake = deployer().intake
     if fields.get("all") is True and "repository" not in fields:
         queued = [(each, intake.resync(each, in_turn=True)) for each in _served_repositories()]
         tasks = [{"repository": str(each), "id": accepted.goal} for each, accepted in queued]
-        return _json({"outcome": "queued", "tasks": tasks}, 202)
+        return _json_response({"outcome": "queued", "tasks": tasks}, 202)
     if not isinstance(fields.get("repository"), str) or fields.get("all"):
         raise PayloadError('the body must be {"repository": "owner/name"} or {"all": true}')
     repository = intake.known(Repository.parse(fields["repository"]))
-    return _queued(intake.resync(repository), repository)
+    return _queued_response(intake.resync(repository), repository)
 
 
 @blueprint.post("/environments/<identity>/redeploy")
 def redeploy(identity: str) -> Response:
-    """Queue a deployment of an environment, of its ref's head or of a given commit."""
-    sha = _body("sha").get("sha", "")
+    """Queue a deployment of the head of an environment's ref, or of a given commit."""
+    sha = _read_json_body("sha").get("sha", "")
     if not isinstance(sha, str):
         raise PayloadError("field sha is not text")
     if sha:
@@ -150,38 +151,38 @@ def redeploy(identity: str) -> Response:
     if sha:
         deployer().intake.insist(found.repository)
         sha = _full_sha(found.repository, sha)
-    return _request(found, record, Cause.REDEPLOY, sha)
+    return _queue_request(found, record, Cause.REDEPLOY, sha)
 
 
 @blueprint.post("/environments/<identity>/approve")
 def approve(identity: str) -> Response:
-    """Queue a deployment to production of a tag that the rules refuse.
+    """Queue a production deployment of a tag that the rules refuse.
 
     Raises:
-        PayloadError: the body names no tag, or no commit id.
-        PermanentError: it is not production.
+        PayloadError: the body has no tag, or no commit id.
+        PermanentError: the environment is not production.
     """
-    fields = _body("tag", "commit", "by")
+    fields = _read_json_body("tag", "commit", "by")
     if not isinstance(fields.get("tag"), str) or not all(isinstance(each, str) for each in fields.values()):
-        raise PayloadError('the body must be {"tag": "v1", "commit": "<full id>"}, with by if wanted')
+        raise PayloadError('the body must be {"tag": "v1", "commit": "<full id>"}; the field by is optional')
     tag = Ref.of_tag(fields["tag"])
     if not fields.get("commit"):
         raise PayloadError(
-            f"field commit is missing: the full id of the commit that {tag.short} is approved at; the environment's "
-            "refused_tags tell it"
+            f"field commit is missing: the full id of the commit of {tag.short} that is approved; see refused_tags of "
+            "the environment"
         )
     commit = parse_sha(fields["commit"])
     found, _ = known_environment(identity)
     if found.kind is not Kind.PRODUCTION:
-        raise PermanentError(f"{found} is not production; only tags for production are approved")
-    accepted = deployer().intake.approve(found.repository, tag, commit, _approver(fields.get("by", "")))
-    return _queued(accepted, found.repository, found.stack_name)
+        raise PermanentError(f"{found} is not production; only production needs approvals")
+    accepted = deployer().intake.approve(found.repository, tag, commit, _approver_name(fields.get("by", "")))
+    return _queued_response(accepted, found.repository, found.stack_name)
 
 
-def _approver(name: str) -> str:
-    """Who calls, as it is recorded. All who have the token share it, so a name that they give is only a claim."""
+def _approver_name(name: str) -> str:
+    """Return the caller for the record. Callers share the API token, so a name in the body is only a claim."""
     caller = "the API token" if principal() == TOKEN else principal()
-    # the name is cut, never who it was: whoever calls must not be able to push that out of the record
+    # only the claimed name is cut, because a long one must not remove the real caller from the record
     room = LONGEST_APPROVER - len(one_line(f" (by {caller})")) - 1
     name = one_line(name).strip()[: max(room, 0)].strip()
     return f"{name} (by {caller})" if name else caller
@@ -189,12 +190,12 @@ def _approver(name: str) -> str:
 
 @blueprint.post("/environments/<identity>/keep")
 def keep(identity: str) -> Response:
-    """Keep a development environment as if it were used now, for a given time, or for good.
+    """Postpone the expiry of a development environment, as if it were used now, for a time or for good.
 
     Raises:
-        PermanentError: it never ages, or does not stand.
+        PermanentError: the environment never expires, or does not exist.
     """
-    length = _body("for").get("for", "")
+    length = _read_json_body("for").get("for", "")
     if not isinstance(length, str):
         raise PayloadError("field for is not text")
     try:
@@ -202,7 +203,7 @@ def keep(identity: str) -> Response:
     except ValueError as error:
         raise PayloadError(str(error)) from error
     found, _ = known_environment(identity)
-    return _json(_environment(deployer().intake.keep(found, seconds)))
+    return _json_response(_environment_as_json(deployer().intake.keep(found, seconds)))
 
 
 @blueprint.delete("/environments/<identity>")
@@ -210,15 +211,15 @@ def delete_environment(identity: str) -> Response:
     """Queue the deletion of a development environment.
 
     Raises:
-        PermanentError: it is staging or production.
+        PermanentError: the environment is staging or production.
     """
     found, record = known_environment(identity)
-    return _request(found, record, Cause.TEARDOWN)
+    return _queue_request(found, record, Cause.TEARDOWN)
 
 
 @blueprint.post("/dead-letters/replay")
 def replay_all() -> Response:
-    """Queue the work of all dead letters that the body chooses once more."""
+    """Queue the work of all dead letters that match the body again."""
     found = _chosen_letters()
     intake = deployer().intake
     settled = letters.settle(letters.in_order(found), lambda letter: intake.replay(letter).goal)
@@ -228,78 +229,82 @@ def replay_all() -> Response:
         for each in settled
         if not each.error
     ]
-    return _json({"outcome": "queued", "tasks": tasks, "failed": _failed(settled)}, 202)
+    return _json_response({"outcome": "queued", "tasks": tasks, "failed": _failed_letters(settled)}, 202)
 
 
 @blueprint.post("/dead-letters/discard")
 def discard_all() -> Response:
-    """Take all dead letters that the body chooses off the list."""
+    """Remove all dead letters that match the body from the list."""
     lanes = deployer().lanes
 
-    def act(letter: str) -> str:
+    def discard_letter(letter: str) -> str:
         lanes.discard(letter)
         return ""
 
-    settled = letters.settle([letter.id for letter in _chosen_letters()], act)
+    settled = letters.settle([letter.id for letter in _chosen_letters()], discard_letter)
     ids = [each.letter for each in settled if not each.error]
-    return _json({"outcome": "discarded", "dead_letters": ids, "failed": _failed(settled)}, 202)
+    return _json_response(
+        {"outcome": "discarded", "dead_letters": ids, "failed": _failed_letters(settled)}, 202
+    )
 
 
 @blueprint.post("/dead-letters/<identity>/replay")
 def replay(identity: str) -> Response:
-    """Queue a dead letter's work once more."""
+    """Queue the work of a dead letter again."""
     letter = deployer().lanes.dead_letter(identity)
-    accepted = deployer().intake.replay(identity)  # says so if there is no such letter
-    return _queued(accepted, letter.repository if letter else None)
+    accepted = deployer().intake.replay(identity)  # raises an error if the dead letter does not exist
+    return _queued_response(accepted, letter.repository if letter else None)
 
 
 @blueprint.delete("/dead-letters/<identity>")
 def discard(identity: str) -> Response:
-    """Take a dead letter off the list."""
+    """Remove a dead letter from the list."""
     deployer().lanes.discard(identity)
-    return _json({"id": identity, "outcome": "discarded"}, 202)
+    return _json_response({"id": identity, "outcome": "discarded"}, 202)
 
 
-# --- common -------------------------------------------------------------------------------------------------------
+# --- requests and responses --------------------------------------------------------------------------------------
 
 
 def base_url() -> str:
-    """Where people reach the dashboard."""
+    """Return the URL of the dashboard."""
     return (deployer().config.public_url or request.host_url).rstrip("/")
 
 
 def known_environment(identity: str) -> tuple[Environment, EnvironmentRecord | None]:
-    """The environment of this id, and its record once a task has written one.
+    """Return the environment with this id, and its record if a task has already written one.
 
     Raises:
-        NotFoundError: nothing is known of it.
+        NotFoundError: there is no such environment.
     """
     lanes = deployer().lanes
     found = lanes.find(identity)
     if found is None:
         raise NotFoundError(
-            f"there is no environment {identity[:100]}; if Redis was wiped, a resync finds it again"
+            f"there is no environment {identity[:100]}; if Redis lost its data, a resync finds it again"
         )
     return found, lanes.environment(found)
 
 
-def _environment(record: EnvironmentRecord) -> shapes.Json:
+def _environment_as_json(record: EnvironmentRecord) -> shapes.Json:
     return shapes.environment(record, base_url(), deployer().config.ttl)
 
 
-def _request(found: Environment, record: EnvironmentRecord | None, cause: Cause, sha: str = "") -> Response:
+def _queue_request(
+    found: Environment, record: EnvironmentRecord | None, cause: Cause, sha: str = ""
+) -> Response:
     intake: Intake = deployer().intake
     ref = found.branch.name if found.branch else (record.ref if record else "")
     accepted = intake.request_environment(found, cause=cause, ref=ref, sha=sha)
-    return _queued(accepted, found.repository, found.stack_name)
+    return _queued_response(accepted, found.repository, found.stack_name)
 
 
 def _full_sha(repository: Repository, prefix: str) -> str:
-    """The commit that a request names; GitHub is asked only about the beginning of an id.
+    """Return the full id of a commit. GitHub is asked only if the id is incomplete.
 
     Raises:
         NotFoundError, PermanentError: see `resolve_commit`.
-        UnavailableError: GitHub is away.
+        UnavailableError: GitHub does not answer.
     """
     try:
         return resolve_commit(deployer().host, repository, prefix, check_full=False)
@@ -307,33 +312,33 @@ def _full_sha(repository: Repository, prefix: str) -> str:
         raise UnavailableError(str(error)) from error
 
 
-def _queued(accepted: Accepted, repository: object, environment: str | None = None) -> Response:
+def _queued_response(accepted: Accepted, repository: object, environment: str | None = None) -> Response:
     answer = {
         "id": accepted.goal,
         "outcome": accepted.outcome,
         "repository": str(repository) if repository else None,
         "environment_id": environment,
     }
-    return _json(answer, 202)
+    return _json_response(answer, 202)
 
 
 def _chosen_letters() -> list[DeadLetter]:
-    """The dead letters that a body chooses.
+    """Return the dead letters that match the body.
 
     Raises:
-        PayloadError: it does not say that all are meant, or has a field that chooses nothing.
+        PayloadError: the body lacks `all`, or has an unknown field.
     """
-    fields = _body("all", "kind", "repository", "task")
+    fields = _read_json_body("all", "kind", "repository", "task")
     filters = {name: value for name, value in fields.items() if name != "all"}
     if fields.get("all") is not True or not all(isinstance(each, str) for each in filters.values()):
         raise PayloadError(
-            'the body must be {"all": true}, with kind, repository and task to choose among them'
+            'the body must be {"all": true}; the fields kind, repository and task are optional filters'
         )
     repository = Repository.parse(filters["repository"]) if filters.get("repository") else None
     return letters.chosen(deployer().lanes, repository, filters.get("kind", ""), filters.get("task", ""))
 
 
-def _failed(settled: list[letters.Settled]) -> list[dict[str, str]]:
+def _failed_letters(settled: list[letters.Settled]) -> list[dict[str, str]]:
     return [{"dead_letter": each.letter, "error": each.error} for each in settled if each.error]
 
 
@@ -349,21 +354,21 @@ def _repository_filter() -> Repository | None:
     return Repository.parse(text) if text else None
 
 
-def _number(name: str, default: int, low: int, high: int) -> int:
+def _read_number(name: str, default: int, low: int, high: int) -> int:
     text = request.args.get(name, str(default))
     if not text.isascii() or not text.isdigit() or len(text) > 9 or not low <= int(text) <= high:
         raise PayloadError(f"{name} must be a number from {low} to {high}")
     return int(text)
 
 
-def _body(*known: str) -> dict[str, Any]:
-    """The body's JSON object; an empty body is an empty object.
+def _read_json_body(*known: str) -> dict[str, Any]:
+    """Return the JSON object of the body; an empty body is an empty object.
 
     Args:
-        known: the fields that it may have: one that is misspelt must not be taken for one that was left out.
+        known: the allowed fields. Others are refused, so that a misspelt field is not silently ignored.
 
     Raises:
-        PayloadError: it is no such object.
+        PayloadError: the body is not such an object.
     """
     try:
         raw = request.get_data()
@@ -384,7 +389,7 @@ def _body(*known: str) -> dict[str, Any]:
     return value
 
 
-def _json(value: object, code: int = 200) -> Response:
+def _json_response(value: object, code: int = 200) -> Response:
     response: Response = jsonify(value)
     response.status_code = code
     return response

@@ -1,37 +1,37 @@
-"""Makes the WSGI application."""
+"""Creates the WSGI application."""
 
 from flask import Flask
 
 from deployer.redis_store.connection import Budget
 from deployer.settings.loading import REQUIRED_FOR_WEB, require
 from deployer.wiring import Deployer, build
-from web import access, answers, api, health, metrics, pages, receiver
+from web import access, answers, api, health, metrics, page_filters, pages, receiver
 
-REDIS_SECONDS = 0.7  # a 503 is to be there within a second
-_SMALL_BODY = 64 * 1024  # of everything but a webhook, which reads its own body
+REDIS_SECONDS = 0.7  # so that a 503 is sent within a second
+_SMALL_BODY = 64 * 1024  # the limit of all bodies except those of webhooks, which have a limit of their own
 
 
 def create_app(deployer: Deployer | None = None) -> Flask:
-    """Make the WSGI application.
+    """Create the WSGI application.
 
     Args:
-        deployer: the wired parts; by default those of the process's own settings.
+        deployer: the parts; by default they are built from the settings of the process.
 
     Raises:
-        ConfigError: a setting is missing or malformed; one line that names it.
+        ConfigError: a setting is missing or malformed; the text is one line that names it.
     """
     deployer = deployer or build(budget=Budget(REDIS_SECONDS))
     require(deployer.config, *REQUIRED_FOR_WEB)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = _SMALL_BODY
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # an answer reads best in the order it was written
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # keep the order in which the code lists the fields
     app.extensions["deployer"] = deployer
     app.extensions["deployer-metrics"] = metrics.Metrics(deployer)
     if deployer.budget:
         app.before_request(deployer.budget.begin)
     access.register(app)
     answers.register(app)
-    app.jinja_env.finalize = pages.shown
-    for part in (receiver, api, health, pages):
+    app.jinja_env.finalize = page_filters.shown
+    for part in (receiver, api, health, pages, page_filters):
         app.register_blueprint(part.blueprint)
     return app

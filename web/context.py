@@ -1,4 +1,4 @@
-"""What a request handler needs of the application it runs in, and of whoever asks."""
+"""The application's parts, the caller: what a request handler needs."""
 
 from typing import cast
 
@@ -10,10 +10,10 @@ TOKEN = "token"  # noqa: S105  the principal of whoever has the API token
 
 
 def deployer() -> Deployer:
-    """The wired parts that the application was made with."""
+    """Return the parts of the current application."""
     return cast(Deployer, current_app.extensions["deployer"])
 
 
 def principal() -> str:
-    """Who asks: `TOKEN`, `NAME via proxy`, `sandbox`, or nothing where the address is open to strangers."""
+    """Return the caller: `TOKEN`, `NAME via proxy`, `sandbox`, or an empty text for a public path."""
     return cast(str, g.get("principal", ""))

@@ -1,8 +1,8 @@
-"""gunicorn's settings, for `gunicorn --config python:web.gunicorn_conf web.wsgi:app`; flags override them.
+"""The configuration of gunicorn: `gunicorn --config python:web.gunicorn_conf web.wsgi:app`.
 
 Each process has one event loop that reads the connections, and threads (`web.front.limits`) that mostly wait for Redis.
-Several processes (`--workers`) share the ports. They then keep their counters in files of a directory that exists as
-long as gunicorn's main process, so that `/metrics` counts all processes, whichever of them answers.
+Several processes (`--workers`) share the ports. Their counters are in files in a directory that exists as long as
+gunicorn's main process, so that every process can return the `/metrics` of all.
 """
 
 import os
@@ -12,29 +12,29 @@ from typing import Any
 
 from web.front.reload import reload_state
 
-SHARED = (
-    "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported, so it is not imported here
-)
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported, so this module must not import it
 worker_class = "web.front.worker.HttpServerWorker"
 workers = 1
-timeout = 60  # gunicorn replaces a process whose event loop has not run for so many seconds
-graceful_timeout = 30  # seconds; a request that has begun is answered before the process ends
-accesslog = None  # an access log would hold what people write into URLs; each delivery is logged by its id
+timeout = 60  # seconds; gunicorn replaces a process whose event loop is blocked longer
+graceful_timeout = 30  # seconds; a process answers its current requests before it ends
+accesslog = (
+    None  # an access log would contain everything that people write into URLs; deliveries are logged by id
+)
 
 
 def on_starting(server: Any) -> None:
-    """Let several processes share their counters: prometheus_client reads this variable when it is imported."""
-    os.environ.pop(SHARED, None)  # set by another program
+    """Create the directory in which several processes share their counters."""
+    os.environ.pop(SHARED, None)  # another program may have set it
     if server.cfg.workers > 1:
         os.environ[SHARED] = tempfile.mkdtemp(prefix="deployer-metrics-")
 
 
 def on_reload(server: Any) -> None:
-    """Let the current processes accept connections until the new ones do."""
+    """Keep the current processes accepting connections until the new ones do."""
     reload_state.begin_reload(server.worker_age)
 
 
 def on_exit(_server: Any) -> None:
-    """Remove the directory that the processes shared."""
+    """Remove the directory of the shared counters."""
     if SHARED in os.environ:
         shutil.rmtree(os.environ[SHARED], ignore_errors=True)

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`: for whoever watches over the process."""
+"""The endpoints for monitoring: `/healthz`, `/readyz`, `/metrics`."""
 
 from contextlib import suppress
 
@@ -16,22 +16,22 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """The process answers."""
+    """Return 200 while the process runs."""
     response: Response = jsonify(status="alive")
     return response
 
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Whether deliveries can be accepted.
+    """Return 200 if deliveries can be accepted.
 
-    Those who may open the pages are told which part is away, and what awaits people's decision.
+    Callers who may open the pages also get the failing part and the warnings.
     """
     code, details = 200, dict[str, object]()
     try:
         deployer().lanes.ping()
         if principal():
-            details = {"parts": {"redis": "ok"}, "warnings": _warnings()}
+            details = {"parts": {"redis": "ok"}, "warnings": _collect_warnings()}
     except UnavailableError as error:
         code = 503
         if principal():
@@ -43,10 +43,10 @@ def readyz() -> Response:
     return response
 
 
-def _warnings() -> list[str]:
-    """What to tell whoever watches; none of it makes a delivery unacceptable, so nothing fails for want of it."""
+def _collect_warnings() -> list[str]:
+    """Return the warnings for operators. Errors are suppressed, because deliveries can be accepted nevertheless."""
     lanes, found = deployer().lanes, list[str]()
-    with suppress(UnavailableError):  # also where Redis does not allow INFO
+    with suppress(UnavailableError):  # also raised if Redis forbids INFO
         if eviction := eviction_warning(lanes.server()):
             found.append(f"{eviction}; {NO_EVICTION}")
     with suppress(UnavailableError):
@@ -56,6 +56,6 @@ def _warnings() -> list[str]:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Prometheus text; answered without Redis too."""
+    """Return the metrics in Prometheus's text format, also without Redis."""
     body, content_type = current_app.extensions["deployer-metrics"].text()
     return Response(body, content_type=content_type)

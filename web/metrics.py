@@ -1,8 +1,8 @@
-"""What Prometheus scrapes.
+"""The Prometheus metrics.
 
-Deliveries, outcomes, lanes, dead letters and environments are read from Redis at the time of the scrape, so every web
-process tells the same of them. The receiver's latency, its answers by code and what was refused are counted by the
-process that answered; processes that share a port share these counts too (`web.gunicorn_conf`).
+Deliveries, outcomes, queues, dead letters and environments are read from Redis at each scrape, so every web process
+returns the same values. Each process counts its own latencies, responses and refused requests; processes that share a
+port add these counts (`web.gunicorn_conf`).
 """
 
 import os
@@ -29,50 +29,50 @@ _KINDS = (
     QueueItemError.__name__,
     WORKER_LOST,
     TASK_TIMEOUT,
-)  # of dead letters, that come without a bug
-# counters of the ledger as `name:label` -> the metric's name, its label, and what it tells
+)  # kinds of dead letters that are no bug
+# the prefix of a counter in Redis (`name:label`) -> the metric's name, its label, its help text
 _COUNTERS = {
     "delivery": (
         "deployer_deliveries",
         "result",
-        "Deliveries at the door; unserved: DEPLOYER_REPOSITORIES leaves their repository out; ignored: see outcomes",
+        "Received deliveries; unserved: the repository is not in DEPLOYER_REPOSITORIES; ignored: see outcomes",
     ),
     "outcome": ("deployer_outcomes", "outcome", "Deliveries by their recorded outcome"),
-    "goal": ("deployer_goals", "outcome", "Goals of an environment by how they ended, whoever asked"),
+    "goal": ("deployer_goals", "outcome", "Requests for an environment, from any source, by outcome"),
     "missed": (
         "deployer_missed_deliveries",
         "result",
-        "Deliveries that GitHub could not hand over, by what became of them",
+        "Deliveries that failed at GitHub, by what deployer did about them",
     ),
-    "lane": ("deployer_lane_events", "event", "Lanes whose worker was lost (expired)"),
+    "lane": ("deployer_lane_events", "event", "Queues whose worker was lost (expired)"),
 }
 
 
 class Metrics:
-    """One application's metrics.
+    """The metrics of one application.
 
     Args:
-        deployer: gives the lanes that are read at each scrape.
+        deployer: the parts, from which the stored metrics are read at each scrape.
     """
 
     def __init__(self, deployer: Deployer) -> None:
         self._registry = CollectorRegistry()
         self._seconds = Histogram(
             "deployer_webhook_seconds",
-            "Time from a delivery's headers to its answer",
+            "Time from the headers of a delivery to its response",
             ["source"],
             buckets=_BUCKETS,
             registry=self._registry,
         )
         self._answers = Counter(
             "deployer_webhook_answers",
-            "Answers to deliveries by HTTP status",
+            "Responses to deliveries by HTTP status",
             ["source", "code"],
             registry=self._registry,
         )
         self._refused = Counter(
             "deployer_requests_refused",
-            "Requests refused before they were read to their end, by HTTP status",
+            "Requests refused before they were read completely, by HTTP status",
             ["code"],
             registry=self._registry,
         )
@@ -81,71 +81,76 @@ class Metrics:
             "Requests with a wrong API token",
             registry=self._registry,
         )
-        for source in ("github", "aws"):  # a series that is there from the start shows its first increase
+        for source in (
+            "github",
+            "aws",
+        ):  # Prometheus sees the first increase only of a series that exists before
             self._seconds.labels(source)
         self._scraped = self._registry
-        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):  # the counters' values are in files, of all processes
+        if os.environ.get(
+            "PROMETHEUS_MULTIPROC_DIR"
+        ):  # the files there contain the counters of all processes
             self._scraped = CollectorRegistry()
             multiprocess.MultiProcessCollector(self._scraped)  # type: ignore[no-untyped-call]
-        self._scraped.register(_Ledger(deployer))
+        self._scraped.register(_StoredMetrics(deployer))
 
-    def received(self, source: str, code: int, seconds: float) -> None:
-        """Count one answer.
+    def count_answer(self, source: str, code: int, seconds: float) -> None:
+        """Count one response.
 
         Args:
             source: `github` or `aws`.
             code: the HTTP status.
-            seconds: how long it took.
+            seconds: the duration.
         """
         self._seconds.labels(source).observe(seconds)
         self._answers.labels(source, str(code)).inc()
 
-    def refused(self, code: int) -> None:
-        """Count a request that was slow, too large or malformed, or that there was no room for.
+    def count_refused(self, code: int) -> None:
+        """Count a request that was too slow, too large or malformed, or for which there was no space.
 
         Args:
             code: the HTTP status.
         """
         self._refused.labels(str(code)).inc()
 
-    def wrong_token(self) -> None:
+    def count_wrong_token(self) -> None:
         """Count a request with a wrong API token."""
         self._wrong_tokens.inc()
 
     def text(self) -> tuple[bytes, str]:
-        """The exposition and its content type."""
+        """Return the text of all metrics and its content type."""
         return generate_latest(self._scraped), CONTENT_TYPE_LATEST
 
 
-class _Ledger(Collector):
-    """Reads the ledger whenever it is scraped."""
+class _StoredMetrics(Collector):
+    """Reads metrics from Redis at each scrape."""
 
     def __init__(self, deployer: Deployer) -> None:
         self._deployer = deployer
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: else the registry would collect, and so wait for Redis, when the application is made."""
+        """Return nothing. Otherwise the registry would collect, and wait for Redis, when the application is created."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """Every family; only `deployer_redis_up 0` while Redis is away."""
+        """Return all metric families, or only `deployer_redis_up 0` while Redis does not answer."""
         up, families = 1, list[Metric]()
         try:
             families = [
-                *self._counters(),
-                *self._lanes(),
-                *self._dead_letters(),
-                *self._environments(),
-                *self._rooms(),
-                self._repositories(),
+                *self._counter_metrics(),
+                *self._lane_metrics(),
+                *self._dead_letter_metrics(),
+                *self._environment_metrics(),
+                *self._region_metrics(),
+                self._repository_metrics(),
             ]
-            self._deployer.lanes.ping()  # last: one that is full or read-only still tells what it holds
+            self._deployer.lanes.ping()  # last, because a full or read-only Redis can still be read
         except UnavailableError:
             up = 0
         yield GaugeMetricFamily("deployer_redis_up", "Whether Redis answers and takes writes", value=up)
         yield from families
 
-    def _counters(self) -> Iterable[Metric]:
+    def _counter_metrics(self) -> Iterable[Metric]:
         families: dict[str, CounterMetricFamily] = {
             name: CounterMetricFamily(metric, text, labels=[label])
             for name, (metric, label, text) in _COUNTERS.items()
@@ -155,22 +160,24 @@ class _Ledger(Collector):
             name, _, label = key.partition(":")
             if name in families:
                 families[name].add_metric([label], value)
-        return [*families.values(), _calls(counters)]
+        return [*families.values(), _call_metrics(counters)]
 
-    def _lanes(self) -> Iterable[Metric]:
-        status = GaugeMetricFamily("deployer_lanes", "Lanes that hold or await something", labels=["status"])
+    def _lane_metrics(self) -> Iterable[Metric]:
+        status = GaugeMetricFamily("deployer_lanes", "Queues that have work, by status", labels=["status"])
         waiting = GaugeMetricFamily(
-            "deployer_lane_waiting", "Work that waits for its turn", labels=["repository"]
+            "deployer_lane_waiting", "Queue items that wait for their turn", labels=["repository"]
         )
-        snoozed = GaugeMetricFamily("deployer_lane_snoozed", "Work that waits for AWS", labels=["repository"])
+        snoozed = GaugeMetricFamily(
+            "deployer_lane_snoozed", "Queue items that wait for AWS or a retry", labels=["repository"]
+        )
         oldest = GaugeMetricFamily(
             "deployer_lane_oldest_wait_seconds",
-            "Age of the oldest work that waits for its turn",
+            "Age of the oldest queue item that waits for its turn",
             labels=["repository"],
         )
-        refused = GaugeMetricFamily(
+        count_refused = GaugeMetricFamily(
             "deployer_queue_items_refused",
-            "Queue items that no worker has understood yet; after eight refusals one becomes a dead letter",
+            "Queue items that no worker has understood yet; after eight attempts an item becomes a dead letter",
             labels=["repository"],
         )
         lanes = self._deployer.lanes.lanes()
@@ -180,36 +187,36 @@ class _Ledger(Collector):
         for lane in lanes:
             waiting.add_metric([lane.repository], len(lane.waiting))
             snoozed.add_metric([lane.repository], len(lane.snoozed))
-            refused.add_metric([lane.repository], len(lane.refused))
+            count_refused.add_metric([lane.repository], len(lane.refused))
             ages = [now - work.accepted_at for work in lane.waiting if work.accepted_at]
             oldest.add_metric([lane.repository], max([0.0, *ages]))
-        return [status, waiting, snoozed, oldest, refused]
+        return [status, waiting, snoozed, oldest, count_refused]
 
-    def _dead_letters(self) -> Iterable[Metric]:
+    def _dead_letter_metrics(self) -> Iterable[Metric]:
         family = GaugeMetricFamily(
             "deployer_dead_letters",
-            "Dead letters that await a person, by what they died of",
+            "Dead letters by kind of error",
             labels=["repository", "kind"],
         )
         letters = self._deployer.lanes.dead_letters()
         tally = Tally((letter.repository.lower(), letter.kind) for letter in letters)
-        for repository in self._deployer.lanes.repositories():  # a nought is what an alert compares with
+        for repository in self._deployer.lanes.repositories():  # an alert needs a series with value 0
             for kind in _KINDS:
                 tally.setdefault((repository.key, kind), 0)
         for labels, number in sorted(tally.items()):
             family.add_metric(list(labels), number)
         oldest = GaugeMetricFamily(
             "deployer_dead_letter_oldest_seconds",
-            "Age of the oldest dead letter, 0 where there is none",
+            "Age of the oldest dead letter, 0 if there is none",
             value=oldest_seconds(letters, self._deployer.lanes.now()),
         )
         return [family, oldest]
 
-    def _rooms(self) -> Iterable[Metric]:
-        """How full the regions were when that was counted last; AWS is not asked."""
+    def _region_metrics(self) -> Iterable[Metric]:
+        """Return the latest counts of each region's capacity, without a request to AWS."""
         families = {}
         for what in ("stacks", "stacks_limit", "pipelines", "pipelines_limit"):
-            words = f"{what.partition('_')[0].capitalize()} that a region {'may hold' if 'limit' in what else 'holds'}"
+            words = f"{what.partition('_')[0].capitalize()} {'that fit into' if 'limit' in what else 'in'} a region"
             families[what] = GaugeMetricFamily(f"deployer_{what}", words, labels=["account", "region"])
         newest = list(self._deployer.rooms())
         for room in newest:
@@ -224,7 +231,7 @@ class _Ledger(Collector):
             counted.add_metric([room.account, room.region], room.counted_at)
         return [*families.values(), counted]
 
-    def _environments(self) -> list[Metric]:
+    def _environment_metrics(self) -> list[Metric]:
         records = self._deployer.lanes.environments()
         family = GaugeMetricFamily(
             "deployer_environments", "Environments by kind and state", labels=["kind", "state"]
@@ -234,15 +241,15 @@ class _Ledger(Collector):
             family.add_metric(list(labels), number)
         drifted = GaugeMetricFamily(
             "deployer_environments_drifted",
-            "Environments whose stack someone else changed since deployer applied it",
+            "Environments whose stack was changed outside deployer",
             value=sum(bool(record.drift) for record in records),
         )
         return [family, drifted]
 
-    def _repositories(self) -> Metric:
+    def _repository_metrics(self) -> Metric:
         family = GaugeMetricFamily(
             "deployer_repositories",
-            "Repositories that are not as usual, by state: archived, renamed, replaced, deleted or removed",
+            "Repositories by unusual state: archived, renamed, replaced, deleted or removed",
             labels=["state"],
         )
         records = self._deployer.lanes.repository_records()
@@ -251,11 +258,11 @@ class _Ledger(Collector):
         return family
 
 
-def _calls(counters: Mapping[str, int]) -> Metric:
-    """The calls to AWS and GitHub that all tasks have made."""
+def _call_metrics(counters: Mapping[str, int]) -> Metric:
+    """Return the number of requests that all tasks sent to AWS and GitHub."""
     total = CounterMetricFamily(
         "deployer_calls",
-        "Calls by the far end and what they were for: the stages' statuses, or all else",
+        "Requests to AWS and GitHub by purpose: commit statuses of stages, or everything else",
         labels=["to", "for"],
     )
     for to in ("aws", "github"):

@@ -1,54 +1,38 @@
-"""The dashboard: pages rendered here, readable without a script. `web/access.py` says who may open them.
+"""The pages of the dashboard, rendered without scripts.
 
-They show reasons, which never hold secrets, and offer nothing to press: what changes something needs the API or the
-command line. Neither do they show a traceback, or the text of an error that deployer did not raise on purpose: such a
-text may quote anything, a token too. The command line and the API tell all of it.
+The pages are read-only: changes need the API or the command line. They show only texts that never contain secrets. A
+traceback, or the text of an unexpected error, may contain a token, so only the command line and the API show these.
 """
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote, urlsplit
+from typing import TypeVar
 
 from flask import Blueprint, render_template, request
-from markupsafe import Markup
 
-from deployer.model.durations import clock, span
-from deployer.model.environments import Kind, Repository, branch_name
+from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError
 from deployer.model.records import (
-    RESYNC_KEY,
-    Activity,
-    Attempt,
     EnvironmentRecord,
     RepositoryRecord,
-    split_key,
 )
-from deployer.model.refs import Ref
 from deployer.model.targets import UNFENCED
-from deployer.model.visible import visible
 from deployer.queue.dead_letters import sentence, warnings_of
 from deployer.queue.store import Lane
 from deployer.resync.missed_deliveries import APP
 from deployer.resync.missed_tags import never_deployed_words
 from deployer.views.derived_values import (
     UNDER_WAY,
-    age,
-    changed_at,
     environment_id,
     never_deployed,
     not_deployed,
 )
-from deployer.views.record_json import iso
 from deployer.views.sentences import (
     admitted_words,
     age_sentence,
-    age_words,
     deliveries_words,
     drift_words,
-    held_words,
-    lane_problems,
     not_deployed_words,
     orphan_words,
     place,
@@ -60,39 +44,30 @@ from deployer.views.sentences import (
 )
 from web.api import known_environment
 from web.context import deployer
+from web.page_filters import short_task, source_url
 
 blueprint = Blueprint("pages", __name__)
-blueprint.app_template_filter("snoozed_words")(snoozed_words)
-blueprint.app_template_filter("lane_problems")(lane_problems)
-blueprint.app_template_filter("environment_id")(lambda row: environment_id(row.repository, row.environment))
-blueprint.app_template_filter("clock")(clock)
+_Row = TypeVar("_Row")
 _HISTORY = 500
 _SHOWN_ACTIVITY = 20
 _SHOWN_LETTERS = 10
 _SHOWN_LANES = 50
-_SHOWN_GROUPS = 50  # on a page, of repositories
-_SHOWN_REPOSITORIES = 200  # on the page of repositories as a whole: a line each
+_SHOWN_GROUPS = 50  # repositories per page of the overview
+_SHOWN_REPOSITORIES = 200  # repositories per page of the list of repositories
 _REFRESH_SECONDS = 5
-_SLOW_REFRESH_SECONDS = 30  # where there is more than a page
-_UNDER_WAY = {"", "pending", "waiting", "provisioning", "updating", "running", "deleting"}
+_SLOW_REFRESH_SECONDS = 30  # if there are several pages
+_BUSY_STATES = {"", "pending", "waiting", "provisioning", "updating", "running", "deleting"}
 _CHOICES: dict[str, Callable[[EnvironmentRecord], bool]] = {
     "failed": lambda row: row.state == "failed",
-    "under-way": lambda row: row.state in _UNDER_WAY,
+    "under-way": lambda row: row.state in _BUSY_STATES,
     "drifted": lambda row: bool(row.drift),
 }
-_DEVELOPMENT = f"{Kind.DEVELOPMENT}:"  # how the key of a branch's environment begins
 _KINDS = {"staging": 0, "production": 1}
-_TONES = {
-    "good": {"deployed", "succeeded", "removed"},
-    "bad": {"failed", "dead-lettered"},
-    "busy": {"pending", "waiting", "provisioning", "updating", "running", "deleting", "sent"},
-    "warn": {"stopped", "partly", "drift", "orphan"},
-}
 
 
 @dataclass(slots=True)
 class _Group:
-    """A repository and what there is of it."""
+    """A repository with its environments."""
 
     repository: str
     rows: list[EnvironmentRecord] = field(default_factory=list)
@@ -101,9 +76,9 @@ class _Group:
 
 @blueprint.get("/")
 def overview() -> str:
-    """Every environment by repository, the lanes, the dead letters, and what happened lately.
+    """Show the environments by repository, the queues, the dead letters and the latest activity.
 
-    Of many repositories there are pages; `state` chooses the environments that are `failed`, `under-way` or `drifted`.
+    Many repositories are split into pages. `state` selects environments: `failed`, `under-way` or `drifted`.
     """
     lanes = deployer().lanes
     deleted, state = request.args.get("deleted") == "1", request.args.get("state", "")
@@ -111,14 +86,13 @@ def overview() -> str:
         state = ""
     letters, busy = lanes.dead_letters(), lanes.lanes()
     records = lanes.environments()
-    groups = _grouped(records, deleted=deleted)
+    groups = _group_by_repository(records, deleted=deleted)
     shown = [row for group in groups for row in group.rows]
     for group in groups:
         group.rows = [row for row in group.rows if not state or _CHOICES[state](row)]
     filled = [group for group in groups if group.rows]
-    pages = max(1, -(-len(filled) // _SHOWN_GROUPS))
-    page = min(max(1, request.args.get("page", 1, type=int)), pages)
-    paged = filled[(page - 1) * _SHOWN_GROUPS : page * _SHOWN_GROUPS]
+    page, pages, paged = _select_page(filled, _SHOWN_GROUPS)
+    paged_repositories = [Repository.parse(group.repository) for group in paged]
     whole = lanes.repository_records()
     return render_template(
         "overview.html",
@@ -138,20 +112,33 @@ def overview() -> str:
         warnings=warnings_of(letters),
         unfenced=UNFENCED in lanes.beats(),
         activity=lanes.activity(limit=_SHOWN_ACTIVITY),
-        environment_count=sum(row.state != "deleted" for row in shown),
-        failed_count=sum(row.state == "failed" for row in shown),
-        busy_count=sum(row.state in _UNDER_WAY for row in shown),
-        drifted_count=sum(bool(row.drift) for row in shown),
-        repository_warnings=repository_warnings([*whole, *_app()]),
+        **_count_states(shown),
+        repository_warnings=repository_warnings([*whole, *_app_records()]),
         states={record.repository.lower(): record for record in whole if record.state},
-        orphaned=_orphan_words([Repository.parse(group.repository) for group in paged]),
-        never_deployed=_never_deployed(records, [Repository.parse(group.repository) for group in paged]),
+        orphaned=_orphan_words(paged_repositories),
+        never_deployed=_never_deployed(records, paged_repositories),
     )
+
+
+def _count_states(records: list[EnvironmentRecord]) -> dict[str, int]:
+    return {
+        "environment_count": sum(row.state != "deleted" for row in records),
+        "failed_count": sum(row.state == "failed" for row in records),
+        "busy_count": sum(row.state in _BUSY_STATES for row in records),
+        "drifted_count": sum(bool(row.drift) for row in records),
+    }
+
+
+def _select_page(rows: list[_Row], size: int) -> tuple[int, int, list[_Row]]:
+    """Return the number of the requested page, the number of pages, and the page's rows."""
+    pages = max(1, -(-len(rows) // size))
+    page = min(max(1, request.args.get("page", 1, type=int)), pages)
+    return page, pages, rows[(page - 1) * size : page * size]
 
 
 @blueprint.get("/repositories")
 def repositories() -> str:
-    """Every repository as a whole, those that are not as usual first; of many there are pages."""
+    """Show the repositories, those with an unusual state first. Many are split into pages."""
     lanes = deployer().lanes
     listed, known = (
         lanes.repositories(),
@@ -159,9 +146,7 @@ def repositories() -> str:
     )
     records = [known.get(each.key) or RepositoryRecord(each.full_name) for each in listed]
     records.sort(key=lambda each: (not each.state, not each.missed, each.repository.lower()))
-    pages = max(1, -(-len(records) // _SHOWN_REPOSITORIES))
-    page = min(max(1, request.args.get("page", 1, type=int)), pages)
-    shown = records[(page - 1) * _SHOWN_REPOSITORIES : page * _SHOWN_REPOSITORIES]
+    page, pages, shown = _select_page(records, _SHOWN_REPOSITORIES)
     orphans: dict[str, list[tuple[str, str]]] = {}
     for (repository, key), words in _orphan_words(
         [Repository.parse(each.repository) for each in shown]
@@ -174,7 +159,7 @@ def repositories() -> str:
         records=[(each, deliveries_words(each), orphans.get(each.repository.lower(), ())) for each in shown],
         count=len(records),
         odd_count=sum(bool(each.state) for each in records),
-        app=next((deliveries_words(each) for each in _app()), ""),
+        app=next((deliveries_words(each) for each in _app_records()), ""),
         unserved=unserved_words(deployer().intake.unserved(), lanes.now()),
         page=page,
         pages=pages,
@@ -183,7 +168,7 @@ def repositories() -> str:
 
 @blueprint.get("/environments/<identity>")
 def environment(identity: str) -> str:
-    """One environment: its reason in full, its stages with links, and its own history."""
+    """Show one environment with its full reason, its stages and its history."""
     found, record = known_environment(identity)
     lanes = deployer().lanes
     record = record or EnvironmentRecord(found.repository.full_name, found.key, found.stack_name)
@@ -205,8 +190,8 @@ def environment(identity: str) -> str:
         under_way=UNDER_WAY,
         failed_at=place(record.failure),
         failed_url=source_url(record),
-        refreshing=record.state in _UNDER_WAY,
-        place=_place(lane, found.key),
+        refreshing=record.state in _BUSY_STATES,
+        queue_position=_queue_position(lane, found.key),
         letters=[
             letter
             for letter in lanes.dead_letters(found.repository)
@@ -219,11 +204,11 @@ def environment(identity: str) -> str:
 
 @blueprint.get("/dead-letters/<identity>")
 def dead_letter(identity: str) -> str:
-    """One dead letter: why it died, its attempts, and the commands that settle it."""
+    """Show one dead letter with its reason, its attempts and the commands to replay or discard it."""
     letter = deployer().lanes.dead_letter(identity)
     if letter is None:
         raise NotFoundError(
-            f"there is no dead letter {identity[:100]}; it was replayed, delivered again or discarded, or never was"
+            f"there is no dead letter {identity[:100]}; it may have been replayed, delivered again or discarded"
         )
     work = letter.arguments
     attempts = work.failed_attempts
@@ -242,18 +227,18 @@ def dead_letter(identity: str) -> str:
 
 @blueprint.get("/dead-letters/")
 @blueprint.get("/environments/")
-def nothing() -> str:
-    """Nothing is named."""
-    raise NotFoundError("nothing is named; the overview lists environments and dead letters")
+def missing_identity() -> str:
+    """Answer a path without an id."""
+    raise NotFoundError("the address has no id; the overview lists environments and dead letters")
 
 
-def _app() -> list[RepositoryRecord]:
-    """What is known of the GitHub App's own webhook, if anything."""
+def _app_records() -> list[RepositoryRecord]:
+    """Return the record of the GitHub App's webhook, if there is one."""
     return deployer().lanes.repository_records([APP])
 
 
 def _orphan_words(repositories: list[Repository]) -> dict[tuple[str, str], str]:
-    """What is to be said of environments that stand without their branch, by repository's key and their own."""
+    """Return a sentence for each environment whose branch is gone, by the keys of repository and environment."""
     grace = deployer().config.orphan_seconds
     return {
         (repository, key): orphan_words(since, grace)
@@ -263,15 +248,15 @@ def _orphan_words(repositories: list[Repository]) -> dict[tuple[str, str], str]:
 
 
 def _never_deployed(records: list[EnvironmentRecord], repositories: list[Repository]) -> dict[str, str]:
-    """What is to be said of tags that were never deployed, by repository's key."""
+    """Return a sentence for each tag that was never deployed, by the key of the repository."""
     found = never_deployed(deployer().lanes, repositories, records)
     return {
         each.key: never_deployed_words(each, found[each.key]) for each in repositories if each.key in found
     }
 
 
-def _grouped(records: list[EnvironmentRecord], *, deleted: bool) -> list[_Group]:
-    """Staging and production first, then branches, the one that changed last on top."""
+def _group_by_repository(records: list[EnvironmentRecord], *, deleted: bool) -> list[_Group]:
+    """Group environments by repository: staging, production, then branches, the latest change first."""
     groups: dict[str, _Group] = {}
     for record in records:
         group = groups.setdefault(record.repository.lower(), _Group(record.repository))
@@ -284,136 +269,13 @@ def _grouped(records: list[EnvironmentRecord], *, deleted: bool) -> list[_Group]
     return list(groups.values())
 
 
-def _place(lane: Lane | None, key: str) -> str:
-    """Where an environment is in its lane, in words."""
+def _queue_position(lane: Lane | None, key: str) -> str:
+    """Describe the position of an environment in the queue of its repository."""
     if lane is None:
         return ""
     if lane.status != "idle" and lane.environment == key:
-        return f"{short_task(lane.task)} {'runs now' if lane.status == 'running' else 'is on its way to a worker'}"
+        return f"{short_task(lane.task)} {'is running' if lane.status == 'running' else 'was sent to the workers'}"
     for number, item in enumerate(lane.waiting, 1):
         if item.environment == key:
-            return f"waits for its turn, {number} of {len(lane.waiting)} in the lane"
+            return f"queued, {number} of {len(lane.waiting)} in the queue"
     return "; ".join(snoozed_words(lane, item) for item in lane.asleep(key))
-
-
-# --- what the templates call --------------------------------------------------------------------------------------
-
-
-def shown(value: object) -> object:
-    """What a template puts out for a value: a text in which characters that cannot be seen are shown."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return visible(value, keep="\n\t")
-    return value
-
-
-@blueprint.app_template_filter()
-def isolated(text: str) -> Markup:
-    """Text of other people in an element of its own, so that the direction of its letters turns nothing around it.
-
-    From left to right, since a path whose first part is Hebrew or Arabic still begins with it.
-    """
-    return Markup('<bdi dir="ltr">{}</bdi>').format(shown(text))
-
-
-@blueprint.app_template_filter()
-def tone(word: str) -> str:
-    """The colour that a state, status or outcome is shown in; its text is always there too."""
-    return next((name for name, words in _TONES.items() if word in words), "calm")
-
-
-@blueprint.app_template_filter()
-def ago(seconds: float) -> str:
-    """How long ago epoch seconds are, in words."""
-    passed = age(seconds)
-    return f"{span(passed)} ago" if passed >= 2 else "just now"
-
-
-@blueprint.app_template_filter()
-def since(record: EnvironmentRecord) -> float:
-    """Since when its state and outcome are what they are."""
-    return changed_at(record)
-
-
-@blueprint.app_template_filter()
-def held(record: EnvironmentRecord) -> str:
-    """Why it stays at another commit than its ref's, or nothing."""
-    return held_words(record)
-
-
-@blueprint.app_template_filter()
-def ageing(record: EnvironmentRecord) -> str:
-    """What is to come of an environment because of its age, or nothing."""
-    return age_words(record, deployer().config.ttl)
-
-
-@blueprint.app_template_filter()
-def lasted(attempt: Attempt) -> str:
-    """How long an attempt took, in words, or nothing where its beginning is not known."""
-    return span(attempt.ended_at - attempt.began_at) if attempt.began_at else ""
-
-
-@blueprint.app_template_filter()
-def stamp(seconds: float) -> str:
-    """Epoch seconds as ISO 8601."""
-    return iso(seconds) or ""
-
-
-@blueprint.app_template_filter()
-def short_task(task: str) -> str:
-    """A task's name without its prefix."""
-    return task.removeprefix("deployer.")
-
-
-@blueprint.app_template_filter()
-def ref_name(name: str) -> str:
-    """What people call a ref, a queue item's or environment's key, or the work about a whole repository."""
-    if name == RESYNC_KEY:
-        return "whole repository"
-    environment, ref = split_key(name)
-    if ref:
-        return f"{environment} {ref_name(ref)}"
-    if name.startswith(_DEVELOPMENT):
-        return branch_name(Ref(name.removeprefix(_DEVELOPMENT)))
-    return re.sub(r"^refs/(?:heads|tags)/", "", name)
-
-
-@blueprint.app_template_filter()
-def safe_url(url: str) -> str:
-    """The address if a browser may be sent there, else nothing."""
-    try:
-        return url if urlsplit(url).scheme in {"http", "https"} else ""
-    except ValueError:  # such as `https://[`
-        return ""
-
-
-@blueprint.app_template_filter()
-def page_id(line: Activity) -> str:
-    """The id of the environment that a line of history is about, or nothing."""
-    return environment_id(line.repository, line.environment) or ""
-
-
-@blueprint.app_template_filter()
-def commit_url(commit: str, repository: str) -> str:
-    """Where people look at a commit, or nothing where that cannot be told from the API's address."""
-    base = host_url(deployer().config.github_api_url)
-    return f"{base}/{quote(repository)}/commit/{quote(commit)}" if base and commit else ""
-
-
-def source_url(record: EnvironmentRecord) -> str:
-    """Where people look at the line of the template that failed, or nothing where that cannot be told."""
-    base = host_url(deployer().config.github_api_url)
-    file, line = record.failure.get("file"), record.failure.get("line")
-    if not (base and file and record.commit):
-        return ""
-    place = f"{base}/{quote(record.repository)}/blob/{quote(record.commit)}/{quote(str(file))}"
-    return f"{place}#L{line}" if line else place
-
-
-def host_url(api_url: str) -> str:
-    """GitHub's address for people, made from that of its API; empty where it cannot be told."""
-    if api_url.endswith("/api/v3"):  # GitHub Enterprise Server
-        return api_url.removesuffix("/api/v3")
-    parts = urlsplit(api_url)
-    if parts.netloc.startswith("api."):  # github.com, and <name>.ghe.com
-        return f"{parts.scheme}://{parts.netloc.removeprefix('api.')}"
-    return ""

@@ -1,4 +1,4 @@
-"""Counts wrong API tokens, so that guessing is slow to answer, seen, and costs a bounded memory."""
+"""Counts wrong API tokens to limit guessing."""
 
 import ipaddress
 import threading
@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 
 WINDOW_SECONDS = 60.0
-FROM_ADDRESS = 10  # wrong tokens of one address in a window that are answered with 401
-FROM_ALL = 300  # of all addresses together
-_ADDRESSES = 1024  # that are counted each by itself; a right token never needs the count
+FROM_ADDRESS = 10  # wrong tokens from one address per window; further ones get 429 instead of 401
+FROM_ALL = 300  # wrong tokens from all addresses per window
+_ADDRESSES = 1024  # addresses that are counted separately, which bounds the memory
 
 
 class WrongTokens:
-    """Wrong tokens in the present window, by address and in all. Threads may use it at once.
+    """The number of wrong tokens in the current window, by address and in total. It is thread-safe.
 
     Args:
-        clock: seconds that only grow.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,13 +29,14 @@ class WrongTokens:
         """Count a wrong token.
 
         Args:
-            address: the TCP peer's; of IPv6 the network of 64 bits counts, which one sender has to itself.
+            address: the address of the TCP peer. For IPv6 its /64 network is counted, because one sender usually has
+                such a network.
 
         Returns:
-            How many of this address there were in this window, and the seconds until the next wrong one is answered
-            with 401; 0 if this one is.
+            The number of wrong tokens from this address in this window, and the seconds until the window ends if the
+            limit is exceeded, else 0.
         """
-        key = _network(address)
+        key = _counted_address(address)
         with self._lock:
             now = self._clock()
             if now >= self._ends_at:
@@ -43,30 +44,30 @@ class WrongTokens:
                 self._by_address.clear()
             self._all += 1
             if key not in self._by_address and len(self._by_address) >= _ADDRESSES:
-                key = ""  # all further ones share a count
+                key = ""  # all further addresses share a counter
             number = self._by_address[key] = self._by_address.get(key, 0) + 1
             over = number > FROM_ADDRESS or self._all > FROM_ALL
             return number, self._ends_at - now if over else 0.0
 
     @property
     def size(self) -> int:
-        """How many counts are kept."""
+        """The number of counters."""
         return len(self._by_address)
 
 
-def _network(address: str) -> str:
+def _counted_address(address: str) -> str:
     try:
-        found = plain(address)
+        found = parse_address(address)
     except ValueError:
         return address
     return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else str(found)
 
 
-def plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address; one of IPv4 that a socket of IPv6 shows as `::ffff:192.0.2.1` is one of IPv4.
+def parse_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Parse an address. `::ffff:192.0.2.1`, as an IPv6 socket shows an IPv4 peer, becomes the IPv4 address.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not an address.
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     return getattr(found, "ipv4_mapped", None) or found

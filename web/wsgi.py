@@ -1,7 +1,7 @@
-"""What gunicorn serves: `gunicorn --config python:web.gunicorn_conf web.wsgi:app`, as `deployer web` has it do.
+"""The WSGI application that `deployer web` serves: `gunicorn --config python:web.gunicorn_conf web.wsgi:app`.
 
-Another WSGI server may serve it too. It must then do by itself what `web.front` does: read requests strictly and whole
-before a thread is theirs, end slow ones by the total time they take, and bound the memory and disk of all bodies.
+Another WSGI server can serve it if it does what `web.front` does: it must parse requests strictly, read each completely
+before a thread handles it, limit the total time of each, and limit the memory and disk that all bodies use.
 """
 
 import logging
@@ -13,8 +13,8 @@ from deployer.settings.startup import check_secrets
 from deployer.wiring import build, check_redis, setup_logging
 from web.application import REDIS_SECONDS, create_app
 
-# gunicorn starts a worker that ended with anything but 3 or 4 again, for ever; with 4 it stops as a whole
-_GUNICORN_GIVES_UP = 4
+# with exit code 4 of a worker gunicorn stops; with most others it would restart the worker forever
+_GUNICORN_STOPS = 4
 
 try:
     _deployer = build(budget=Budget(REDIS_SECONDS))
@@ -26,4 +26,4 @@ try:
     app = create_app(_deployer)
 except ConfigError as error:
     print(f"deployer: {error}", file=sys.stderr)
-    raise SystemExit(_GUNICORN_GIVES_UP) from None
+    raise SystemExit(_GUNICORN_STOPS) from None

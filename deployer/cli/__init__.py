@@ -1,6 +1,6 @@
-"""The command line: one group of commands, and the one place where an error becomes a line and an exit code.
+"""The command line `deployer`: the group of all commands, which maps errors to a line of text with an exit code.
 
-Exit codes: 0 done; 1 it failed, and the reason stands on stderr in one line; 2 wrong usage; 130 interrupted.
+Exit codes: 0 success; 1 failure, with the reason in one line on stderr; 2 wrong usage; 130 interrupted.
 """
 
 from typing import Any
@@ -8,37 +8,42 @@ from urllib.parse import urlsplit
 
 import click
 
-from deployer.cli import (
-    act,
-    doctor,
-    letters,
-    look,
-    orphans,
-    processes,
-    project,
-    repositories,
-    secrets,
-    settings,
-    status,
-)
-from deployer.cli.common import REDIS
+from deployer.cli import processes
+from deployer.cli.commands.approve import approve
+from deployer.cli.commands.config import config
+from deployer.cli.commands.dead_letters import dead_letters
+from deployer.cli.commands.delete import delete
+from deployer.cli.commands.doctor import doctor
+from deployer.cli.commands.init import init
+from deployer.cli.commands.keep import keep
+from deployer.cli.commands.lanes import lanes
+from deployer.cli.commands.orphans import orphans
+from deployer.cli.commands.redeploy import redeploy
+from deployer.cli.commands.repositories import repositories
+from deployer.cli.commands.resync import resync
+from deployer.cli.commands.secrets import secrets
+from deployer.cli.commands.status import status
+from deployer.cli.commands.validate import validate
+from deployer.cli.commands.webhook import webhook
+from deployer.cli.commands.why import why
+from deployer.cli.installation import REDIS_URL_KEY
 from deployer.model.errors import DeployerError, UnavailableError
 from deployer.model.visible import visible
 
 
-class Failed(click.ClickException):
-    """Ends a command with a line for people and exit code 1."""
+class CommandError(click.ClickException):
+    """Ends a command with one line on stderr and exit code 1."""
 
     def show(self, file: Any = None) -> None:
         """Print the line to stderr."""
         click.echo(f"deployer: {visible(self.message)}", file=file, err=file is None)
 
 
-class Main(click.Group):
-    """The group that maps whatever a command raises."""
+class ErrorMappingGroup(click.Group):
+    """The group of commands. It maps every exception to a line of text and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; nothing leaves here but what click knows how to end with."""
+        """Run a command, and raise only exceptions that click handles."""
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
@@ -48,51 +53,53 @@ class Main(click.Group):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            raise Failed(_line(error, ctx)) from error
+            raise CommandError(_format_error(error, ctx)) from error
 
 
-@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=ErrorMappingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="deployer")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
-def main(*, debug: bool) -> None:  # read from the context where errors are mapped
+def main(*, debug: bool) -> None:  # the group reads it from the context when it maps an error
     """A pipeline for every GitHub branch."""
 
 
-def _line(error: Exception, ctx: click.Context) -> str:
-    """An error in one line, with the remedy where it is known here."""
+def _format_error(error: Exception, ctx: click.Context) -> str:
+    """Format an error as one line, with a remedy if one is known."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, UnavailableError):
-        where = _address(ctx.meta.get(REDIS, ""))
-        return f"{text}; see that Redis runs at {where}, or correct DEPLOYER_REDIS_URL"
+        where = _without_credentials(ctx.meta.get(REDIS_URL_KEY, ""))
+        return f"{text}; start Redis at {where}, or correct DEPLOYER_REDIS_URL"
     if isinstance(error, (DeployerError, OSError)):
         return text
     return f"unexpected {type(error).__name__}: {text[:300]}; deployer --debug shows where"
 
 
-def _address(url: str) -> str:
-    """Host and port of a URL, without user and password; the path of a socket."""
+def _without_credentials(url: str) -> str:
+    """Return host and port of a URL without user and password, or the path of a socket."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] or parts.path or "its address"
 
 
 for _command in (
     *processes.PROCESS_COMMANDS,
-    status.status,
-    look.why,
-    act.resync,
-    act.redeploy,
-    act.approve,
-    act.delete,
-    act.keep,
-    letters.dead_letters,
-    look.lanes,
-    orphans.orphans,
-    repositories.repositories,
-    repositories.webhook,
-    doctor.doctor,
-    project.validate,
-    project.init,
-    secrets.secrets,
-    settings.config,
+    status,
+    why,
+    resync,
+    redeploy,
+    approve,
+    delete,
+    keep,
+    dead_letters,
+    lanes,
+    orphans,
+    repositories,
+    webhook,
+    doctor,
+    validate,
+    init,
+    secrets,
+    config,
 ):
     main.add_command(_command)

@@ -20,22 +20,22 @@ from deployer.settings.values import Config
 
 @click.command()
 def web() -> None:
-    """Serve webhooks, API and dashboard (under gunicorn)."""
-    config = settings(web=True)
+    """Run the web process: webhooks, API, dashboard."""
+    config = read_settings(web=True)
     _check_host(config.web_host)
     _replace_process(web_command(config))
 
 
 @click.command()
 def worker() -> None:
-    """Carry out tasks (Celery)."""
-    _replace_process(worker_command(settings(worker=True)))
+    """Run a Celery worker, which runs the tasks."""
+    _replace_process(worker_command(read_settings(worker=True)))
 
 
 @click.command()
 def scheduler() -> None:
-    """Dispatch lost work again, wake work that is due, and resync all repositories regularly."""
-    settings(scheduler=True)
+    """Run the scheduler: retries, lost dispatches, regular resyncs."""
+    read_settings(scheduler=True)
     _replace_process(scheduler_command())
 
 
@@ -59,7 +59,7 @@ def up(*, sandbox: bool, log_to: str | None) -> None:
     sys.exit(run(sandbox=sandbox, to_files=to_files))
 
 
-def settings(
+def read_settings(
     *, web: bool = False, worker: bool = False, scheduler: bool = False, asks_redis: bool = True
 ) -> Config:
     """Read the settings and check them before a process is started.
@@ -68,12 +68,12 @@ def settings(
         web: whether a web process will start; it needs its secrets.
         worker: whether a worker will start; it needs GitHub, AWS and the limits in IAM.
         scheduler: whether a scheduler will start; it lists the stacks in AWS.
-        asks_redis: whether to check Redis now; `up` may have to start it first.
+        asks_redis: whether to check Redis now; `up` may have to start Redis first.
 
     Raises:
         ConfigError: a setting is missing, malformed or not allowed.
     """
-    # it imports boto3, Celery and requests
+    # imported here, because it imports boto3, Celery and requests
     from deployer.wiring import build, check_aws, check_redis, check_worker  # noqa: PLC0415
 
     deployer = build()
@@ -101,7 +101,7 @@ def _check_host(host: str) -> None:
 
 
 def web_ports(config: Config) -> dict[str, int]:
-    """The ports on which the web listens, by the setting that names each."""
+    """Return the ports of the web process, by the setting of each."""
     ports = {"DEPLOYER_WEB_PORT": config.web_port}
     return ports | ({"DEPLOYER_WEBHOOK_PORT": config.webhook_port} if config.webhook_port else {})
 

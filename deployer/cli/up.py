@@ -17,12 +17,13 @@ import click
 from dotenv import dotenv_values
 from redis.exceptions import BusyLoadingError
 
-from deployer.cli import sandboxed
-from deployer.cli.common import REDIS
-from deployer.cli.processes import scheduler_command, settings, web_command, web_ports, worker_command
+from deployer.cli import sandbox_variables
+from deployer.cli.installation import REDIS_URL_KEY
+from deployer.cli.processes import read_settings, scheduler_command, web_command, web_ports, worker_command
 from deployer.local.embedded_redis import prepare
 from deployer.local.process_memory import hide_memory
-from deployer.local.supervisor import Program, Supervisor
+from deployer.local.programs import Program
+from deployer.local.supervisor import Supervisor
 from deployer.model.errors import ConfigError
 from deployer.redis_store.connection import connect, unavailable
 from deployer.settings.iam_fence import unfenced_sentence
@@ -51,10 +52,10 @@ def run(*, sandbox: bool, to_files: bool) -> int:
     set_by_people: Mapping[str, str] = {}
     if sandbox:
         dotenv = {name: value for name, value in dotenv_values(".env").items() if value}
-        set_by_people = _set_by_people(sandboxed.data_dir(os.environ))
-        made = sandboxed.settings(set_by_people, dotenv)
-        sandboxed.apply(made)
-    config = settings(web=True, worker=True, asks_redis=False)
+        set_by_people = _set_by_people(sandbox_variables.data_dir(os.environ))
+        made = sandbox_variables.make_variables(set_by_people, dotenv)
+        sandbox_variables.set_variables(made)
+    config = read_settings(web=True, worker=True, asks_redis=False)
     _check_ports(config, made)
     data = Path(config.data_dir)
     if not (embedded := not _set_by_people(data).get("DEPLOYER_REDIS_URL")):
@@ -84,7 +85,7 @@ def run(*, sandbox: bool, to_files: bool) -> int:
     programs += _product_programs(config, made, listening)
     logs = data / "logs" if to_files else None
     supervisor = Supervisor(programs, logs=logs)
-    return supervisor.run(lambda: supervisor.print_text(_banner(config, made, data, logs)))
+    return supervisor.run(lambda: supervisor.console.print_text(_start_banner(config, made, data, logs)))
 
 
 def _product_programs(config: Config, made: Mapping[str, str], listening: threading.Event) -> list[Program]:
@@ -92,14 +93,14 @@ def _product_programs(config: Config, made: Mapping[str, str], listening: thread
     answers = _health_check(_local_host(config), config.web_port, "/readyz")
     github = int(made.get("DEPLOYER_SANDBOX_GITHUB_PORT", 0))
 
-    def ready() -> bool:
+    def is_web_ready() -> bool:
         if not answers():
             return False
         listening.set()
-        return not github or sandboxed.release_webhooks(github)
+        return not github or sandbox_variables.release_webhooks(github)
 
     return [
-        Program("web", web_command(config), _PRODUCT, drain, ready=ready),
+        Program("web", web_command(config), _PRODUCT, drain, ready=is_web_ready),
         Program("worker", worker_command(config), _PRODUCT, drain),
         Program("scheduler", scheduler_command(), _PRODUCT, drain),
     ]
@@ -121,8 +122,8 @@ def _simulator_programs(
     # as variables, because every user of the machine can read command lines; with references resolved
     os.environ["DEPLOYER_GITHUB_WEBHOOK_SECRET"] = ",".join(config.webhook_secrets)
     os.environ["DEPLOYER_AWS_EVENT_KEY"] = config.aws_event_key
-    github_answers = _health_check(sandboxed.HOST, github, "/_sandbox/health")
-    aws_answers = _health_check(sandboxed.HOST, aws, "/_sandbox/health")
+    github_answers = _health_check(sandbox_variables.HOST, github, "/_sandbox/health")
+    aws_answers = _health_check(sandbox_variables.HOST, aws, "/_sandbox/health")
     return [
         Program(
             "github",
@@ -141,24 +142,24 @@ def _simulator_programs(
             _SIMULATORS,
             ready=lambda: (
                 github_answers()
-                and sandboxed.make_sample(github)
-                # after a restart of the simulator the web listens already
-                and (not listening.is_set() or sandboxed.release_webhooks(github))
+                and sandbox_variables.make_sample(github)
+                # after a restart of the simulator the web process already listens
+                and (not listening.is_set() or sandbox_variables.release_webhooks(github))
             ),
         ),
         Program(
             "aws",
             (
                 *(sys.executable, "-m", "sandbox.aws", f"--port={aws}"),
-                f"--github-url=http://{sandboxed.HOST}:{github}",
+                f"--github-url=http://{sandbox_variables.HOST}:{github}",
                 f"--events-url={webhooks}/webhooks/aws",
             ),
             _SIMULATORS,
-            # it starts empty, whatever Redis knows, so the product must compare all repositories when it starts
+            # the simulated AWS starts empty, so the product must compare all repositories when it starts
             ready=lambda: (
                 aws_answers()
-                and sandboxed.make_bucket(config.artifact_bucket)
-                and sandboxed.make_resyncs_due(config)
+                and sandbox_variables.make_bucket(config.artifact_bucket)
+                and sandbox_variables.make_resyncs_due(config)
             ),
         ),
     ]
@@ -167,7 +168,7 @@ def _simulator_programs(
 def _health_check(host: str, port: int, path: str) -> Callable[[], bool]:
     """Make a function that returns whether this address answers 200."""
 
-    def check() -> bool:
+    def answers_ok() -> bool:
         connection = http.client.HTTPConnection(host, port, timeout=0.5)
         try:
             connection.request("GET", path)
@@ -177,12 +178,12 @@ def _health_check(host: str, port: int, path: str) -> Callable[[], bool]:
         finally:
             connection.close()
 
-    return check
+    return answers_ok
 
 
 def _local_host(config: Config) -> str:
     """The host name under which this machine reaches its own web process."""
-    return sandboxed.HOST if config.web_host in {"0.0.0.0", "::", ""} else config.web_host  # noqa: S104  only compared
+    return sandbox_variables.HOST if config.web_host in {"0.0.0.0", "::", ""} else config.web_host  # noqa: S104  only compared
 
 
 def _web_url(config: Config, port: int) -> str:
@@ -194,7 +195,7 @@ def _check_ports(config: Config, made: Mapping[str, str]) -> None:
     """Refuse a port that is in use before any program starts. All ports are held until all of them are checked."""
     addresses = [(config.web_host, port, name) for name, port in web_ports(config).items()]
     addresses += [
-        (sandboxed.HOST, int(made[name]), name)
+        (sandbox_variables.HOST, int(made[name]), name)
         for name in ("DEPLOYER_SANDBOX_GITHUB_PORT", "DEPLOYER_SANDBOX_AWS_PORT")
         if name in made
     ]
@@ -221,7 +222,7 @@ def _check_ports(config: Config, made: Mapping[str, str]) -> None:
 def _check_redis(config: Config) -> None:
     """Check the Redis of DEPLOYER_REDIS_URL, because without it no program would ever become ready."""
     check_redis(config)
-    click.get_current_context().meta[REDIS] = config.shown()["DEPLOYER_REDIS_URL"]
+    click.get_current_context().meta[REDIS_URL_KEY] = config.shown()["DEPLOYER_REDIS_URL"]
     with connect(config.redis_url) as client, unavailable(), suppress(BusyLoadingError):
         client.ping()
 
@@ -265,22 +266,26 @@ def _typed_path(path: Path) -> str:
     return str(path)
 
 
-def _banner(config: Config, made: Mapping[str, str], data: Path, logs: Path | None) -> str:
+def _start_banner(config: Config, made: Mapping[str, str], data: Path, logs: Path | None) -> str:
     web = f"{_web_url(config, config.web_port)}/"
     rows = [("Dashboard", web)]
+    folder = sandbox_variables.SAMPLE.partition("/")[2]
     if "DEPLOYER_SANDBOX_GITHUB_PORT" in made:
-        github = f"http://{sandboxed.HOST}:{made['DEPLOYER_SANDBOX_GITHUB_PORT']}/"
+        github = f"http://{sandbox_variables.HOST}:{made['DEPLOYER_SANDBOX_GITHUB_PORT']}/"
         rows += [
             ("GitHub, simulated", github),
             ("AWS, simulated", f"{made['AWS_ENDPOINT_URL']}/"),
             ("Redis", config.shown()["DEPLOYER_REDIS_URL"]),
             ("", ""),
-            ("Try", f"git clone {github}{sandboxed.SAMPLE}.git && cd {sandboxed.SAMPLE.partition('/')[2]}"),
+            (
+                "Try",
+                f"git clone {github}{sandbox_variables.SAMPLE}.git && cd {folder}",
+            ),
             (
                 "",
                 "git switch -c my-branch && git commit --allow-empty -m 'Try it' && git push origin my-branch",
             ),
-            ("", f"then watch {web}, or the status of the commit at {github}{sandboxed.SAMPLE}"),
+            ("", f"then watch {web}, or the status of the commit at {github}{sandbox_variables.SAMPLE}"),
             ("", ""),
         ]
     else:

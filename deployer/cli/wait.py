@@ -1,4 +1,4 @@
-"""`--wait`: follows what a command has queued until its end, and shows each change on the way."""
+"""The option `--wait`: follows queued work until it ends."""
 
 import shlex
 import time
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deployer.cli import output
-from deployer.cli.common import F, keys_of
+from deployer.cli.environment_names import queued_environments
+from deployer.cli.parameters import F
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, UnavailableError
 from deployer.model.records import RESYNC_KEY, Activity, EnvironmentRecord, Outcome, split_key
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from deployer.wiring import Deployer
 
 _WANTED = {"redeploy": Outcome.DEPLOYED, "delete": Outcome.DELETED}
-_WAIT_SECONDS = 3600.0  # a pipeline that waits for an approval is waited for no longer
+_WAIT_SECONDS = 3600.0  # a pipeline can wait for a manual approval much longer
 _POLL_SECONDS = 0.5
-_ACTIVITY_KEPT = 500  # lines that a repository's history has
-_LOST_LOOKS = 4  # looks in a row at which neither the queue nor the history knows the work
+_HISTORY_LENGTH = 500  # lines that a repository's history has
+_LOST_POLLS = 4  # consecutive polls in which neither queue nor history contains the work
 
 
 def wait_options(command: F) -> F:
-    """The options `--wait` and `--timeout` of what is queued for one environment."""
+    """Add the options `--wait` and `--timeout`."""
     timeout = click.option(
         "--timeout",
         type=click.FloatRange(min=0),
@@ -34,12 +35,12 @@ def wait_options(command: F) -> F:
         help="How long to wait.",
         show_default=True,
     )
-    return click.option("--wait", is_flag=True, help="Wait for the end and show each change.")(
+    return click.option("--wait", is_flag=True, help="Wait until it ends, and show each change.")(
         timeout(command)
     )
 
 
-def follow(
+def follow_work(
     deployer: "Deployer",
     what: str,
     environment: Environment,
@@ -48,15 +49,18 @@ def follow(
     timeout: float | None,
     json_: bool,
 ) -> None:
-    """Tell what was queued and, with a timeout, wait for its end.
+    """Print what was queued and, with a timeout, wait until it ends.
 
     Args:
-        what: the command.
-        goal: the id that the queue gave it.
+        deployer: the parts.
+        what: the name of the command.
+        environment: the environment that the work is for.
+        goal: the request id of the queued work.
         timeout: seconds to wait; None to return at once.
+        json_: whether to print JSON.
 
     Raises:
-        DeployerError: it ended otherwise than asked for, or had not ended in time.
+        DeployerError: the work ended with another outcome, or did not end in time.
     """
     look = f"deployer why {environment.repository} {shlex.quote(environment.name)}"
     entry: dict[str, Any] = {
@@ -66,44 +70,48 @@ def follow(
         "outcome": "queued",
     }
     if not json_:
-        output.line(f"{what} of {environment} queued as {goal}")
+        output.print_line(f"{what} of {environment} queued as {goal}")
     if timeout is None:
         if json_:
-            output.as_json(entry)
+            output.print_json(entry)
         else:
-            output.note(f"follow it: {look}")
+            output.print_note(f"follow it: {look}")
         return
-    wait = Wait(
-        deployer, environment.repository, environment.key, goal, output.note if json_ else output.line
+    wait = WorkFollower(
+        deployer,
+        environment.repository,
+        environment.key,
+        goal,
+        output.print_note if json_ else output.print_line,
     )
     try:
-        ended = wait.until(time.monotonic() + timeout)
+        ended = wait.wait_until(time.monotonic() + timeout)
     except KeyboardInterrupt:
-        output.note(f"no longer waiting; the {what} goes on: {look}")
+        output.print_note(f"no longer waiting; the {what} continues: {look}")
         raise
     outcome = (ended.outcome or "unknown") if ended else "unfinished"
-    reason = ended.reason if ended else f"it has not ended after {timeout:g} s and goes on"
+    reason = ended.reason if ended else f"it has not ended after {timeout:g} s and continues"
     if json_:
-        output.as_json(entry | {"outcome": outcome, "reason": reason})
+        output.print_json(entry | {"outcome": outcome, "reason": reason})
     if ended is None:
         raise DeployerError(f"the {what} of {environment}: {reason}; see: {look}")
     if outcome != _WANTED[what]:
         raise DeployerError(f"the {what} of {environment} ended as {outcome}: {reason}; see: {look}")
     if not json_:
-        output.line(f"{outcome}: {reason}")
+        output.print_line(f"{outcome}: {reason}")
         if base := deployer.config.public_url:
-            output.line(f"{base}/environments/{environment.stack_name}")
+            output.print_line(f"{base}/environments/{environment.stack_name}")
 
 
-class Wait:
-    """Follows one piece of queued work.
+class WorkFollower:
+    """Follows queued work until it ends.
 
     Args:
-        deployer: the wired parts.
-        repository: whose queue holds it.
+        deployer: the parts.
+        repository: the repository whose queue contains the work.
         key: the environment's key, or `RESYNC_KEY`.
-        goal: the id that the queue gave it.
-        say: shows people a line.
+        goal: the request id of the work.
+        say: prints a line.
     """
 
     def __init__(
@@ -112,29 +120,29 @@ class Wait:
         repository: Repository,
         key: str,
         goal: str,
-        say: Callable[[str], object] = output.note,
+        say: Callable[[str], object] = output.print_note,
     ) -> None:
         self._lanes = deployer.lanes
         self._repository, self._key, self._goal = repository, key, goal
         self._say = say
         self._shown: str | None = None
         self._missed = 0
-        self._before: float | None = None  # since when the state was what the first look found
+        self._before: float | None = None  # when the state that the first poll found began
 
-    def until(self, deadline: float) -> Activity | None:
-        """Wait for the end of the work; while Redis is away, wait for that too.
+    def wait_until(self, deadline: float) -> Activity | None:
+        """Wait until the work ends, also while Redis does not answer.
 
         Args:
-            deadline: when to stop waiting, by `time.monotonic`.
+            deadline: when to stop waiting (by `time.monotonic`).
 
         Returns:
-            How the work ended, with an empty outcome where nothing knows it any longer; None if it had not ended by
-            the deadline.
+            The last line of its history, with an empty outcome if neither queue nor history contains the work; None
+            if it did not end before the deadline.
         """
         away = False
         while True:
             try:
-                if ended := self._look():
+                if ended := self._find_end():
                     return ended
                 if away:
                     self._say("Redis answers again")
@@ -147,52 +155,52 @@ class Wait:
                 return None
             time.sleep(min(_POLL_SECONDS, left))
 
-    def _look(self) -> Activity | None:
+    def _find_end(self) -> Activity | None:
         lane = next(iter(self._lanes.lanes(self._repository)), None)
-        # the history is read after the queue: what has left the queue by then is in the history
-        for line in self._lanes.activity(self._repository, _ACTIVITY_KEPT):
+        # the history is read after the queue, so it contains work that left the queue between the two reads
+        for line in self._lanes.activity(self._repository, _HISTORY_LENGTH):
             if line.goal == self._goal and line.environment == self._key:
                 return line
-        if lane is None or not _holds(lane, self._key):
-            self._missed += 1  # Redis was emptied, or this very moment lies between two tasks
-            if self._missed >= _LOST_LOOKS:
-                reason = "neither the queue nor the history knows of it: Redis may have been emptied"
+        if lane is None or not _has_work(lane, self._key):
+            self._missed += 1  # Redis was emptied, or the work is between two tasks at this moment
+            if self._missed >= _LOST_POLLS:
+                reason = "neither the queue nor the history contains it: Redis may have been emptied"
                 return Activity(time.time(), str(self._repository), self._key, self._goal, "", reason)
             return None
         self._missed = 0
         if self._key != RESYNC_KEY:
-            self._show(lane)
+            self._print_change(lane)
         return None
 
-    def _show(self, lane: Lane) -> None:
+    def _print_change(self, lane: Lane) -> None:
         record = self._lanes.environment(Environment.from_key(self._repository, self._key))
         changed = record.changed_at if record else 0.0
         if self._before is None:
             self._before = changed
-        # until a task of this work changes the state, the record tells of the deployment before
-        words = _progress(record if changed != self._before else None, lane, self._key, self._goal)
+        # until a task of this work changes the state, the record describes the previous deployment
+        words = _describe_progress(record if changed != self._before else None, lane, self._key, self._goal)
         if words != self._shown:
             self._say(f"{time.strftime('%H:%M:%S')} {words}")
         self._shown = words
 
 
-def _holds(lane: Lane, key: str) -> bool:
+def _has_work(lane: Lane, key: str) -> bool:
     if key == RESYNC_KEY:
         return (
             lane.environment == key or key in lane.snoozed or any(w.environment == key for w in lane.waiting)
         )
-    return key in keys_of(lane)
+    return key in queued_environments(lane)
 
 
-def _progress(record: EnvironmentRecord | None, lane: Lane, key: str, goal: str) -> str:
-    """How far an environment is, in words that change only when something happened."""
+def _describe_progress(record: EnvironmentRecord | None, lane: Lane, key: str, goal: str) -> str:
+    """Describe the progress of the work, in a text that changes only when something happens."""
     if failing := next((work for item, work in lane.failing.items() if split_key(item)[0] == key), None):
-        return f"attempt {failing.attempts} ended in: {failing.last_error}; it is tried again"
+        return f"attempt {failing.attempts} failed: {failing.last_error}; it will be retried"
     if record and record.state:
-        stages = output.compact(record.stages)
+        stages = output.summarize_stages(record.stages)
         return f"{record.state}: {stages}" if stages else record.state
     for number, work in enumerate(lane.waiting):
         if work.goal == goal and not (lane.environment == key and lane.status == "running"):
             ahead = number + (lane.status == "running")
             return f"queued, {ahead} ahead in the queue of {lane.repository}" if ahead else "queued"
-    return "looking at GitHub and AWS"
+    return "checking GitHub and AWS"

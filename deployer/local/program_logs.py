@@ -30,13 +30,13 @@ class ProgramLog:
         """Remove the previous files and open a new one."""
         with suppress(OSError):
             self._previous.unlink(missing_ok=True)
-        self._open()
+        self._open_file()
 
     def write(self, line: bytes) -> None:
         """Append a line."""
         with self._writing, suppress(OSError, ValueError):
             if self._size + len(line) > self._limit:
-                self._rotate()
+                self._rotate_files()
             if self._file:
                 self._file.write(line)
                 self._file.flush()
@@ -59,17 +59,17 @@ class ProgramLog:
     def _previous(self) -> Path:
         return self.path.with_name(f"{self.path.name}.1")
 
-    def _open(self) -> None:
+    def _open_file(self) -> None:
         self._size = 0
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
 
-    def _rotate(self) -> None:
+    def _rotate_files(self) -> None:
         if self._file:
             with suppress(OSError):
                 self._file.close()
         self._file = None
         with suppress(OSError):
             self.path.replace(self._previous)
-        self._open()
+        self._open_file()

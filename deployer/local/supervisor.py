@@ -5,7 +5,6 @@ process that a program started. If the supervisor itself is killed, a watchdog p
 (see `deployer.local.supervisor_watchdog`).
 """
 
-import itertools
 import os
 import select
 import signal
@@ -13,73 +12,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TextIO
 
 from deployer.local import supervisor_watchdog
+from deployer.local.console import Console
 from deployer.local.program_logs import ProgramLog
+from deployer.local.programs import Program, StartError, Timing
 from deployer.model.durations import backoff
 from deployer.queue import progress_log as progress
 
-_COLOURS = ("36", "32", "33", "35", "34", "96", "92")
 _CHECK_SECONDS = 0.2  # between two checks of all programs
 _READ_REST_SECONDS = 2.0  # for reading the last output of a program that has ended
 _SHOWN_LINES = 8  # of the log of a program that does not start
 _SHORT_GRACE_SECONDS = 1.0  # when people ask a second time
 _SAME_REQUEST_SECONDS = 0.5  # one Ctrl-C can arrive twice: from the terminal and from make
-
-
-@dataclass(frozen=True)
-class Program:
-    """A program that the supervisor keeps running.
-
-    Args:
-        name: the name under which its output and messages about it are printed.
-        command: the command line to execute.
-        stage: a program starts when all programs of lower stages are ready, and stops before them.
-        grace: seconds from SIGTERM to SIGKILL when the program is stopped.
-        ready: returns whether the program is ready. The supervisor calls it repeatedly after each start, so it must
-            return within a second. A program without it counts as ready after `Timing.assumed_ready` seconds.
-        env: the program's environment variables; None for those of the supervisor.
-        keep_open: file descriptors that the program inherits.
-        log: the file to which the program writes its log, if it does not print it.
-    """
-
-    name: str
-    command: Sequence[str]
-    stage: int = 0
-    grace: float = 10.0
-    ready: Callable[[], bool] | None = None
-    env: Mapping[str, str] | None = None
-    keep_open: tuple[int, ...] = ()
-    log: Path | None = None
-
-
-@dataclass(frozen=True)
-class Timing:
-    """The time limits of a supervisor, in seconds.
-
-    Attributes:
-        start: a stage must be ready within this time.
-        first_delay, longest_delay: before a program is restarted; the delay doubles with each restart.
-        assumed_ready: a program without a `ready` function counts as ready after this time.
-        stable: a program that ran this long is restarted after `first_delay` again.
-        early_exits: how often a program may end before it was ever ready (a count).
-    """
-
-    start: float = 60.0
-    first_delay: float = 0.5
-    longest_delay: float = 30.0
-    assumed_ready: float = 2.0
-    stable: float = 30.0
-    early_exits: int = 3
-
-
-class StartError(Exception):
-    """A program could not be started; the text is one line."""
 
 
 class _Child:
@@ -109,7 +58,7 @@ class Supervisor:
         programs: the programs to run.
         timing: the time limits.
         out: receives the output of the programs and the supervisor's own messages.
-        logs: a directory for one log file per program. If it is given, people see only what `deployer.progress`
+        logs: a directory for one log file per program. If it is given, people see only what `progress_log`
             selects from the output. Until all programs are ready they see only warnings, so that the text printed
             by `when_ready` comes after them.
     """
@@ -124,14 +73,9 @@ class Supervisor:
     ) -> None:
         self._children = [_Child(program) for program in programs]
         self._timing = timing or Timing()
-        self._out = out or sys.stdout
-        self._writing = threading.Lock()
-        self._width = max(len("deployer"), *(len(program.name) for program in programs))
-        use_colours = self._out.isatty() and not os.environ.get("NO_COLOR")
-        colours = itertools.cycle(_COLOURS)
-        self._colours = {program.name: next(colours) if use_colours else "" for program in programs}
         self._logs = {program.name: ProgramLog(logs / f"{program.name}.log") for program in programs if logs}
-        self._held_lines: list[str] | None = [] if logs else None  # held until all programs are ready
+        names = [program.name for program in programs]
+        self.console = Console(out or sys.stdout, names, with_logs=bool(logs))
         self._stop_requests: list[float] = []  # times of the signals that ask to stop (time.monotonic())
         self._stop_began_at = float("inf")
         self._wakeup_fd = -1
@@ -148,19 +92,19 @@ class Supervisor:
         """
         for log in self._logs.values():
             log.start_empty()
-        with self._signals():
+        with self._handle_signals():
             try:
                 for stage in sorted({child.program.stage for child in self._children}):
                     if not self._stop_requests:
                         self._start_stage(stage)
                 if not self._stop_requests:
                     when_ready()
-                    self._show_held_lines()
+                    self.console.release_held_lines()
                 while not self._stop_requests:
                     self._check_programs()
                     self._wait_for_signal(_CHECK_SECONDS)
             except StartError as error:
-                self.print_line(str(error))
+                self.console.print_line(str(error))
                 return 1
             finally:
                 self._stop_all()
@@ -168,28 +112,12 @@ class Supervisor:
                     log.close()
         return 0
 
-    def print_line(self, text: str, name: str = "deployer") -> None:
-        """Print a line with the name of the program that it is about."""
-        if self._logs:
-            self.print_text(f"{time.strftime('%H:%M:%S')}  {name}: {text}\n")
-            return
-        colour = self._colours.get(name, "")
-        label = f"{name:<{self._width}} |"
-        self.print_text(f"\x1b[{colour}m{label}\x1b[0m {text}\n" if colour else f"{label} {text}\n")
-
-    def print_text(self, text: str) -> None:
-        """Print text unchanged, never within a line of another thread."""
-        # a closed terminal must not prevent the programs from being stopped
-        with self._writing, suppress(OSError, ValueError):
-            self._out.write(text)
-            self._out.flush()
-
     # --- starting and restarting
 
     def _start_stage(self, stage: int) -> None:
         children = [child for child in self._children if child.program.stage == stage]
         for child in children:
-            self._start(child)
+            self._start_process(child)
         deadline = time.monotonic() + self._timing.start
         while not self._stop_requests:
             self._check_programs()
@@ -200,7 +128,7 @@ class Supervisor:
                 raise StartError(f"{', '.join(waiting)} not ready after {self._timing.start:g} s; stopping")
             self._wait_for_signal(_CHECK_SECONDS / 4)
 
-    def _start(self, child: _Child) -> None:
+    def _start_process(self, child: _Child) -> None:
         program = child.program
         try:
             process = subprocess.Popen(  # noqa: S603  the caller chose these commands
@@ -216,7 +144,7 @@ class Supervisor:
             text = f"starting {program.name}: {program.command[0]}: {error.strerror}"
             if not child.ever_ready:
                 raise StartError(text) from error
-            self.print_line(text)
+            self.console.print_line(text)
             child.start_at = time.monotonic() + self._timing.longest_delay
             return
         child.process, child.ready, child.started_at = process, False, time.monotonic()
@@ -233,25 +161,9 @@ class Supervisor:
                 text = line.decode(errors="replace").rstrip("\r\n")
                 if log := self._logs.get(name):
                     log.write(line)
-                    self._show(progress.readable(text))
+                    self.console.print_progress(progress.readable(text))
                 else:
-                    self.print_line(text, name)
-
-    def _show(self, shown: progress.Shown | None) -> None:
-        """Show a line to people. Lines that are no warnings are held until all programs are ready."""
-        if shown is None:
-            return
-        with self._writing:
-            if self._held_lines is not None and not shown.warning:
-                self._held_lines.append(shown.text)
-                return
-        self.print_text(f"{shown.text}\n")
-
-    def _show_held_lines(self) -> None:
-        with self._writing:
-            held, self._held_lines = self._held_lines or [], None
-        for text in held:
-            self.print_text(f"{text}\n")
+                    self.console.print_line(text, name)
 
     def _check_programs(self) -> None:
         """Detect programs that ended or became ready, and restart those whose delay is over."""
@@ -259,12 +171,12 @@ class Supervisor:
         for child in self._children:
             if child.process is None:
                 if child.start_at and time.monotonic() >= child.start_at:
-                    self._start(child)
+                    self._start_process(child)
             elif child.process.poll() is not None:
                 self._schedule_restart(child)
             elif not child.ready and self._is_ready(child):
                 if child.ever_ready:
-                    self.print_line(f"{child.program.name} is back")
+                    self.console.print_line(f"{child.program.name} is back")
                 child.ready = child.ever_ready = True
 
     def _is_ready(self, child: _Child) -> bool:
@@ -274,7 +186,7 @@ class Supervisor:
 
     def _schedule_restart(self, child: _Child) -> None:
         name, timing = child.program.name, self._timing
-        how = self._reap(child)
+        how = self._collect_exit(child)
         if time.monotonic() - child.started_at >= timing.stable:
             child.exits = 0
         child.exits += 1
@@ -284,7 +196,7 @@ class Supervisor:
             )
         delay = backoff(timing.first_delay, 2, child.exits - 1, timing.longest_delay)
         child.start_at = time.monotonic() + delay
-        self.print_line(f"{name} {how}; restarting it in {delay:g} s")
+        self.console.print_line(f"{name} {how}; restarting it in {delay:g} s")
 
     def _log_hint(self, program: Program) -> str:
         """Say where people find the reason why a program ended, after printing the last lines of its log."""
@@ -292,7 +204,7 @@ class Supervisor:
             return f"see {program.log}"
         if log := self._logs.get(program.name):
             for line in log.last_lines(_SHOWN_LINES):
-                self.print_line(line, program.name)
+                self.console.print_line(line, program.name)
             return f"see {log.path}"
         return "see its output above"
 
@@ -301,7 +213,7 @@ class Supervisor:
     def _stop_all(self) -> None:
         self._stop_began_at = time.monotonic()
         if self._stop_requests:
-            self.print_line("stopping; press Ctrl-C again to stop at once")
+            self.console.print_line("stopping; press Ctrl-C again to stop at once")
         for stage in sorted({child.program.stage for child in self._children}, reverse=True):
             self._stop_stage([child for child in self._children if child.program.stage == stage])
         self._send_to_watchdog("done")
@@ -319,7 +231,7 @@ class Supervisor:
             for child in running:
                 process = child.process
                 if process is None or process.poll() is not None:
-                    self._reap(child)
+                    self._collect_exit(child)
                     continue
                 grace = (
                     min(child.program.grace, _SHORT_GRACE_SECONDS)
@@ -327,10 +239,12 @@ class Supervisor:
                     else child.program.grace
                 )
                 if time.monotonic() - started > grace:
-                    self.print_line(f"{child.program.name} did not stop within {grace:g} s; killing it")
+                    self.console.print_line(
+                        f"{child.program.name} did not stop within {grace:g} s; killing it"
+                    )
                     self._kill_group(process.pid)
                     process.wait()
-                    self._reap(child)
+                    self._collect_exit(child)
             if any(child.process is not None for child in children):
                 self._wait_for_signal(_CHECK_SECONDS / 4)
 
@@ -341,7 +255,7 @@ class Supervisor:
             and self._stop_requests[-1] > self._stop_began_at + _SAME_REQUEST_SECONDS
         )
 
-    def _reap(self, child: _Child) -> str:
+    def _collect_exit(self, child: _Child) -> str:
         """Forget a process that has ended, kill the rest of its process group, and describe how it ended."""
         process = child.process
         assert process is not None  # noqa: S101  callers checked it
@@ -387,7 +301,7 @@ class Supervisor:
     # --- signals
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _handle_signals(self) -> Iterator[None]:
         """Record the signals that ask to stop. They, and the end of a child, interrupt `_wait_for_signal`."""
         self._wakeup_fd, writing = os.pipe()
         os.set_blocking(self._wakeup_fd, False)

@@ -1,4 +1,4 @@
-"""The file `.env` of the working directory, from which settings are also read."""
+"""Reads settings from the file `.env` of the working directory."""
 
 from dotenv import dotenv_values
 
@@ -8,10 +8,10 @@ _PATH = ".env"
 
 
 def read() -> dict[str, str]:
-    """What the file sets; empty without one.
+    """Return the variables that the file sets; empty without a file.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read.
     """
     try:
         return {name: value for name, value in dotenv_values(_PATH).items() if value is not None}

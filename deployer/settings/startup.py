@@ -1,4 +1,4 @@
-"""What must hold before a process may start, beyond settings that are there and well formed."""
+"""Safety checks of the settings at the start of a process."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -7,27 +7,25 @@ from deployer.model.errors import ConfigError
 from deployer.settings.iam_fence import REMEDY, unfenced_sentence
 from deployer.settings.values import Config
 
-CLUSTER_MODE_REMEDY = "use one with cluster mode disabled (replicas and Sentinel are fine)"
-CLUSTER_MODE = (
-    f"DEPLOYER_REDIS_URL leads to a Redis in cluster mode, which is not supported; {CLUSTER_MODE_REMEDY}"
-)
-NO_EVICTION = "set maxmemory-policy noeviction, of a managed Redis in its parameters"
-_SECRET_CHARACTERS = 16  # of a random hexadecimal text that is 64 bits, which nobody tries out over a network
+CLUSTER_MODE_REMEDY = "use one with cluster mode disabled (replicas and Sentinel are supported)"
+CLUSTER_MODE = f"DEPLOYER_REDIS_URL is a Redis in cluster mode, which is not supported; {CLUSTER_MODE_REMEDY}"
+NO_EVICTION = "set maxmemory-policy noeviction (for a managed Redis: in its parameters)"
+_SECRET_CHARACTERS = 16  # random hexadecimal digits; nobody can try 64 bits over a network
 _DIFFERENT_CHARACTERS = 8
 _PUBLISHED = {"it's a secret to everybody", "0123456789abcdef", "1234567890123456", "abcdefghijklmnop"}
 
 
 def check_fence(config: Config) -> None:
-    """Insist that branch code is fenced in by IAM, or that the installation has decided to run without.
+    """Check that IAM limits the permissions of branch code, or that `DEPLOYER_UNFENCED` allows to run without this.
 
-    An address of AWS on this machine (`AWS_ENDPOINT_URL`) is no reason to leave this out: a tunnel or a proxy to the
-    real AWS has one too. So only the sandbox is left out, whose AWS is known to be simulated.
+    The sandbox is exempt, because its AWS is simulated. An `AWS_ENDPOINT_URL` on this machine is not exempt, because a
+    tunnel or a proxy to the real AWS has one too.
 
     Args:
         config: the settings.
 
     Raises:
-        ConfigError: it is not; one line with what is missing and the remedies.
+        ConfigError: a limit is missing; the text is one line with the missing settings and the remedies.
     """
     if (gaps := config.fence_gaps) and not config.unfenced:
         raise ConfigError(
@@ -36,15 +34,16 @@ def check_fence(config: Config) -> None:
 
 
 def check_secrets(config: Config) -> None:
-    """Insist that the secrets which the web compares with what a sender knows cannot be guessed.
+    """Check that nobody can guess the secrets with which senders authenticate to the web process.
 
-    The sandbox is left out: its secrets are public, and nothing but this machine's simulators is behind them.
+    The sandbox is exempt: its secrets are public, and they protect only simulators on this machine.
 
     Args:
         config: the settings.
 
     Raises:
-        ConfigError: a secret is short, monotonous or published; one line that names its variable, never its value.
+        ConfigError: a secret is short, repetitive or published; the text is one line that names the variable, never
+            its value.
     """
     if config.sandbox:
         return
@@ -54,35 +53,35 @@ def check_secrets(config: Config) -> None:
         value = getattr(config, item.name)
         if any(_is_guessable(each) for each in (value if isinstance(value, tuple) else (value,)) if each):
             raise ConfigError(
-                f"{item.metadata['variable']} is too easy to guess: it needs {_SECRET_CHARACTERS} characters,"
-                f" {_DIFFERENT_CHARACTERS} of them different, and must not be a published example; make one by"
+                f"{item.metadata['variable']} is too easy to guess: it needs at least {_SECRET_CHARACTERS} characters,"
+                f" {_DIFFERENT_CHARACTERS} of them different, and must not be a published example; generate one with"
                 " `deployer secrets set --generate ssm:/PATH/NAME` or `openssl rand -hex 32`"
             )
 
 
 def check_redis_mode(server: Mapping[str, str]) -> None:
-    """Insist that Redis is one server, or a primary with replicas.
+    """Check that Redis is a single server, or a primary with replicas.
 
-    A script reads and writes the keys of its repository and the indexes of all of them, which a cluster spreads over
-    servers. Celery's broker does not work on a cluster either.
+    The Lua scripts access the keys of one repository together with indexes of all repositories, and a cluster
+    distributes these over several servers. Celery's broker does not support a cluster either.
 
     Args:
-        server: what Redis says of itself, by the names of `INFO`.
+        server: the fields that Redis returns for `INFO`.
 
     Raises:
-        ConfigError: it runs in cluster mode.
+        ConfigError: Redis runs in cluster mode.
     """
     if server.get("cluster_enabled") == "1":
         raise ConfigError(CLUSTER_MODE)
 
 
 def eviction_warning(server: Mapping[str, str]) -> str:
-    """What to tell operators whose Redis may evict keys; empty where it does not.
+    """Return a warning if Redis may evict keys, else an empty text.
 
-    The policy is read from `INFO`, since a managed Redis often forbids `CONFIG GET`.
+    The policy is read from `INFO`, because a managed Redis often forbids `CONFIG GET`.
 
     Args:
-        server: what Redis says of itself, by the names of `INFO`.
+        server: the fields that Redis returns for `INFO`.
     """
     policy = server.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":

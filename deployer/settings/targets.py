@@ -1,4 +1,4 @@
-"""Reads the setting `DEPLOYER_TARGETS`: where environments of each kind live in AWS."""
+"""Reads the setting `DEPLOYER_TARGETS`: the AWS account, regions, roles of each kind of environment."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/[\w+=,.@/-]+", re.ASCII)
 _POLICY = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):policy/[\w+=,.@/-]+", re.ASCII)
 _PATH = re.compile(r"/(?:[\w+=,.@-]+/)+", re.ASCII)
-# a target's key in the file -> its field, whether it is a list, and what a value must look like
+# a key of a target -> the field of `Target`, with the pattern that each of its values must match
 _KEYS: dict[str, tuple[str, re.Pattern[str] | None]] = {
     "account": ("account", _ACCOUNT),
     "regions": ("regions", _REGION),
@@ -42,69 +42,85 @@ _NUMBERS = {"pipelines_limit", "reserve"}
 
 
 def read_targets(text: str, default: Target) -> dict[Kind, Target]:
-    """Read the setting `DEPLOYER_TARGETS`: YAML (or JSON), a mapping for each kind of environment.
+    """Read the setting `DEPLOYER_TARGETS`: YAML or JSON with a mapping for each kind of environment.
 
     Args:
-        text: empty if there is no such setting.
-        default: what holds where a kind says nothing: the artifact bucket and the connection of the settings.
+        text: the value; empty if the setting is missing.
+        default: the values of keys that a kind leaves out, such as the artifact bucket.
 
     Raises:
-        ConfigError: one line that names the key.
+        ConfigError: the value is malformed; the text is one line that names the key.
     """
     targets = {kind: replace(default, kind=kind) for kind in Kind}
     if not text.strip():
         return targets
     try:
-        told = yaml.safe_load(text)
+        mapping = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        # in yaml's own text stands the line, which may hold an external id
+        # the text of YAML's own error quotes the line, which may contain an external id
         marked = error if isinstance(error, yaml.MarkedYAMLError) else None
         where = f" in line {marked.problem_mark.line + 1}" if marked and marked.problem_mark else ""
         why = f": {TAB}" if marked and is_indented_by_tab(text, marked) else ""
         raise ConfigError(f"DEPLOYER_TARGETS is not YAML{where}{why}") from None
-    if not isinstance(told, dict):
-        raise ConfigError("DEPLOYER_TARGETS is no mapping of development, staging and production")
-    for name, values in told.items():
+    if not isinstance(mapping, dict):
+        raise ConfigError("DEPLOYER_TARGETS is not a mapping of development, staging and production")
+    for name, values in mapping.items():
         if name not in set(Kind):
-            raise ConfigError(f"DEPLOYER_TARGETS has {str(name)[:40]!r}, which is no kind of environment")
+            raise ConfigError(f"DEPLOYER_TARGETS has {str(name)[:40]!r}, which is not a kind of environment")
         if not isinstance(values, dict):
-            raise ConfigError(f"DEPLOYER_TARGETS: {name} is no mapping")
-        targets[Kind(name)] = _target(targets[Kind(name)], values)
+            raise ConfigError(f"DEPLOYER_TARGETS: {name} is not a mapping")
+        targets[Kind(name)] = _read_target(targets[Kind(name)], values)
     return targets
 
 
-def _target(target: Target, values: Mapping[Any, Any]) -> Target:
+def _read_target(target: Target, values: Mapping[Any, Any]) -> Target:
     changes: dict[str, Any] = {}
     for key, value in values.items():
         where = f"DEPLOYER_TARGETS: {target.kind}.{str(key)[:40]}"
         if key not in _KEYS:
             raise ConfigError(f"{where} is not known; there are {', '.join(_KEYS)}")
         if key in _PRODUCTION_ONLY and target.kind is not Kind.PRODUCTION:
-            raise ConfigError(f"{where} is of no use: only production follows tags")
-        name, pattern = _KEYS[key]
+            raise ConfigError(f"{where} has no effect: only production follows tags")
+        field, pattern = _KEYS[key]
         if key == "from_default_branch":
-            if not isinstance(value, bool):
-                raise ConfigError(f"{where} must be true or false")
-            changes[name] = value
-            continue
-        if key in _NUMBERS:
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise ConfigError(f"{where} is no number from 0 on")
-            changes[name] = value
-            continue
-        listed = value if key in _LISTS else [value]
-        if not isinstance(listed, list) or not all(isinstance(each, (str, int)) for each in listed):
-            raise ConfigError(f"{where} is no {'list of texts' if key in _LISTS else 'text'}")
-        texts = tuple(str(each).strip() for each in listed)
-        if key in _PRODUCTION_ONLY and not _are_patterns(listed):
-            # a number is refused: 1.10 would be read as 1.1
-            raise ConfigError(f'{where} is no list of patterns, such as ["v*"]')
-        for each in texts:
-            if pattern and not pattern.fullmatch(each):
-                # without the value: an external id may stand where it does not belong
-                raise ConfigError(f"{where} is malformed")
-        changes[name] = texts if key in _LISTS else texts[0]
-    return _checked(replace(target, **changes))
+            changes[field] = _read_flag(where, value)
+        elif key in _NUMBERS:
+            changes[field] = _read_count(where, value)
+        else:
+            texts = _read_texts(where, key, value, pattern)
+            changes[field] = texts if key in _LISTS else texts[0]
+    return _check_target(replace(target, **changes))
+
+
+def _read_flag(where: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where} must be true or false")
+    return value
+
+
+def _read_count(where: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"{where} is not a whole number of at least 0")
+    return value
+
+
+def _read_texts(where: str, key: str, value: object, pattern: re.Pattern[str] | None) -> tuple[str, ...]:
+    """Read the value of a key as one text or several, each of which must match the pattern.
+
+    Raises:
+        ConfigError: the value is malformed. The text does not contain the value, because an external id, which is
+            secret, may have been written under a wrong key.
+    """
+    listed = value if key in _LISTS else [value]
+    if not isinstance(listed, list) or not all(isinstance(each, (str, int)) for each in listed):
+        raise ConfigError(f"{where} is not a {'list of texts' if key in _LISTS else 'text'}")
+    if key in _PRODUCTION_ONLY and not _are_patterns(listed):
+        # a number is refused, because YAML reads 1.10 as 1.1
+        raise ConfigError(f'{where} is not a list of patterns, such as ["v*"]')
+    texts = tuple(str(each).strip() for each in listed)
+    if pattern and not all(pattern.fullmatch(each) for each in texts):
+        raise ConfigError(f"{where} is malformed")
+    return texts
 
 
 def _are_patterns(listed: list[Any]) -> bool:
@@ -114,15 +130,15 @@ def _are_patterns(listed: list[Any]) -> bool:
     )
 
 
-def _checked(target: Target) -> Target:
+def _check_target(target: Target) -> Target:
     where = f"DEPLOYER_TARGETS: {target.kind}"
     if len(target.regions) > 1 and target.kind is not Kind.DEVELOPMENT:
-        raise ConfigError(f"{where}.regions has several; only development may")
+        raise ConfigError(f"{where}.regions has several regions, which only development may have")
     if len(set(target.regions)) != len(target.regions):
-        raise ConfigError(f"{where}.regions names one twice")
+        raise ConfigError(f"{where}.regions contains a region twice")
     if len(target.regions) > 1 and "{region}" not in target.artifact_bucket:
         raise ConfigError(
-            f"{where}.artifact_bucket must hold {{region}}: pipelines need their artifacts in their own region"
+            f"{where}.artifact_bucket must contain {{region}}: a pipeline needs its artifacts in its own region"
         )
     for name, pattern in (
         ("role_arn", _ROLE),
@@ -131,7 +147,7 @@ def _checked(target: Target) -> Target:
     ):
         found = pattern.fullmatch(getattr(target, name))
         if found and target.account and found.group(1) != target.account:
-            raise ConfigError(f"{where}: {name} is of account {found.group(1)}, not of {target.account}")
+            raise ConfigError(f"{where}: {name} belongs to account {found.group(1)}, not to {target.account}")
     if target.external_id and not target.role_arn:
-        raise ConfigError(f"{where}.external_id is of no use without role")
+        raise ConfigError(f"{where}.external_id has no effect without role")
     return target

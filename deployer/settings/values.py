@@ -1,4 +1,4 @@
-"""The settings in force, as one value that never changes; `deployer.settings.loading` makes it."""
+"""The settings in force, as one immutable value."""
 
 import re
 from dataclasses import dataclass, field, fields
@@ -12,106 +12,117 @@ from deployer.settings.iam_fence import fence_gaps
 from deployer.settings.targets import read_targets
 
 
-def _setting(variable: str, help_text: str, *, secret: bool = False, in_repr: bool = True) -> Any:
+def _setting_field(variable: str, help_text: str, *, secret: bool = False, in_repr: bool = True) -> Any:
     metadata = {"variable": variable, "help": help_text, "secret": secret}
     return field(metadata=metadata, repr=in_repr and not secret)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Every setting in force. Durations are in seconds."""
+    """The settings in force. Durations are in seconds."""
 
-    redis_url: str = _setting(
+    redis_url: str = _setting_field(
         "DEPLOYER_REDIS_URL", "redis://, rediss://, unix:// or sentinel:// URL", in_repr=False
-    )  # it may hold a password
-    webhook_secrets: tuple[str, ...] = _setting(
-        "DEPLOYER_GITHUB_WEBHOOK_SECRET", "secret of the GitHub webhook; several by comma", secret=True
-    )
-    github_token: str = _setting(
-        "DEPLOYER_GITHUB_TOKEN", "token for GitHub's API; a GitHub App serves as well", secret=True
-    )
-    github_app_id: str = _setting("DEPLOYER_GITHUB_APP_ID", "id of the GitHub App, instead of a token")
-    github_app_private_key: str = _setting(
-        "DEPLOYER_GITHUB_APP_PRIVATE_KEY", "the App's key (PEM)", secret=True
-    )
-    github_api_url: str = _setting("DEPLOYER_GITHUB_API_URL", "GitHub's REST API")
-    repositories: tuple[str, ...] = _setting(
-        "DEPLOYER_REPOSITORIES", "allowed repositories as owner/repo patterns; several by comma"
-    )
-    artifact_bucket: str = _setting("DEPLOYER_ARTIFACT_BUCKET", "S3 bucket for templates and artifacts")
-    connection_arn: str = _setting(
-        "DEPLOYER_CONNECTION_ARN", "CodeConnections connection given to templates as ConnectionArn"
-    )
-    targets_text: str = _setting(
-        "DEPLOYER_TARGETS",
-        "accounts, regions and roles of each kind of environment: a file's path, or YAML",
-        secret=True,  # it may hold external ids
-    )
-    aws_rate: float = _setting(
-        "DEPLOYER_AWS_RATE", "share of AWS's usual call rates to use; less where others call AWS there too"
-    )
-    aws_event_key: str = _setting(
-        "DEPLOYER_AWS_EVENT_KEY", "key that AWS's event destination sends", secret=True
-    )
-    api_token: str = _setting(
-        "DEPLOYER_API_TOKEN",
-        "token of the API (Bearer), and of pages and metrics (password of HTTP Basic)",
+    )  # it may contain a password
+    webhook_secrets: tuple[str, ...] = _setting_field(
+        "DEPLOYER_GITHUB_WEBHOOK_SECRET",
+        "secret of the GitHub webhook; several separated by commas",
         secret=True,
     )
-    trusted_proxy_header: str = _setting(
-        "DEPLOYER_TRUSTED_PROXY_HEADER", "header in which a proxy names the user that it has let in"
+    github_token: str = _setting_field(
+        "DEPLOYER_GITHUB_TOKEN", "token for GitHub's API; a GitHub App can replace it", secret=True
     )
-    trusted_proxies: tuple[str, ...] = _setting(
+    github_app_id: str = _setting_field(
+        "DEPLOYER_GITHUB_APP_ID", "id of the GitHub App that replaces a token"
+    )
+    github_app_private_key: str = _setting_field(
+        "DEPLOYER_GITHUB_APP_PRIVATE_KEY", "private key of the App (PEM)", secret=True
+    )
+    github_api_url: str = _setting_field("DEPLOYER_GITHUB_API_URL", "URL of GitHub's REST API")
+    repositories: tuple[str, ...] = _setting_field(
+        "DEPLOYER_REPOSITORIES", "allowed repositories as owner/repo patterns, separated by commas"
+    )
+    artifact_bucket: str = _setting_field("DEPLOYER_ARTIFACT_BUCKET", "S3 bucket for templates and artifacts")
+    connection_arn: str = _setting_field(
+        "DEPLOYER_CONNECTION_ARN", "CodeConnections connection that templates get as ConnectionArn"
+    )
+    targets_text: str = _setting_field(
+        "DEPLOYER_TARGETS",
+        "accounts, regions and roles of each kind of environment: YAML, or the path of a file",
+        secret=True,  # it may contain external ids
+    )
+    aws_rate: float = _setting_field(
+        "DEPLOYER_AWS_RATE",
+        "share of AWS's default call rates that deployer uses; below 1 if others share the account",
+    )
+    aws_event_key: str = _setting_field(
+        "DEPLOYER_AWS_EVENT_KEY", "key that AWS's event destination sends", secret=True
+    )
+    api_token: str = _setting_field(
+        "DEPLOYER_API_TOKEN",
+        "token for the API (Bearer), pages and metrics (password of HTTP Basic)",
+        secret=True,
+    )
+    trusted_proxy_header: str = _setting_field(
+        "DEPLOYER_TRUSTED_PROXY_HEADER", "header with the user's name, set by a trusted proxy"
+    )
+    trusted_proxies: tuple[str, ...] = _setting_field(
         "DEPLOYER_TRUSTED_PROXIES",
-        "addresses or networks of the proxies whose header counts; several by comma",
+        "addresses or networks of the trusted proxies, separated by commas",
     )
-    public_url: str = _setting("DEPLOYER_PUBLIC_URL", "where people reach the dashboard")
-    lease_seconds: float = _setting("DEPLOYER_LEASE_SECONDS", "how long a lost worker keeps its lane")
-    grace_seconds: float = _setting(
-        "DEPLOYER_GRACE_SECONDS", "how long a message may be under way before it is sent again"
+    public_url: str = _setting_field("DEPLOYER_PUBLIC_URL", "URL of the dashboard for people and for GitHub")
+    lease_seconds: float = _setting_field(
+        "DEPLOYER_LEASE_SECONDS", "time after which the queue of a lost worker continues"
     )
-    max_attempts: int = _setting("DEPLOYER_MAX_ATTEMPTS", "attempts before a dead letter")
-    retry_seconds: float = _setting("DEPLOYER_RETRY_SECONDS", "first wait before a task's next attempt")
-    poll_seconds: float = _setting(
-        "DEPLOYER_POLL_SECONDS", "first wait for AWS where no event comes; grows fifteenfold"
+    grace_seconds: float = _setting_field(
+        "DEPLOYER_GRACE_SECONDS", "time after which an unanswered message to a worker is sent again"
     )
-    resync_seconds: float = _setting(
-        "DEPLOYER_RESYNC_SECONDS", "time between scheduled resyncs of a repository; 0 for none"
+    max_attempts: int = _setting_field(
+        "DEPLOYER_MAX_ATTEMPTS", "failed attempts after which a task becomes a dead letter"
     )
-    orphan_seconds: float = _setting(
-        "DEPLOYER_ORPHAN_SECONDS", "how long a resync leaves what stands without its branch"
+    retry_seconds: float = _setting_field("DEPLOYER_RETRY_SECONDS", "delay before the first retry of a task")
+    poll_seconds: float = _setting_field(
+        "DEPLOYER_POLL_SECONDS", "first interval of polling AWS; it grows up to 15 times"
     )
-    ttl: str = _setting(
-        "DEPLOYER_TTL", "how long a development environment may be idle: 12h, 3d, 2w or never"
+    resync_seconds: float = _setting_field(
+        "DEPLOYER_RESYNC_SECONDS", "interval of the scheduled resyncs of a repository; 0 for none"
     )
-    tag_wait_seconds: float = _setting(
-        "DEPLOYER_TAG_WAIT_SECONDS", "how long a pushed tag waits for its commit to reach the default branch"
+    orphan_seconds: float = _setting_field(
+        "DEPLOYER_ORPHAN_SECONDS", "how long a stack is kept after its branch is gone"
     )
-    drain_seconds: float = _setting("DEPLOYER_DRAIN_SECONDS", "time a stopping process has to end its work")
-    concurrency: int = _setting("DEPLOYER_CONCURRENCY", "worker processes")
-    web_host: str = _setting("DEPLOYER_WEB_HOST", "address the web listens on")
-    web_port: int = _setting("DEPLOYER_WEB_PORT", "port the web listens on")
-    web_processes: int = _setting(
-        "DEPLOYER_WEB_PROCESSES", "web processes that share the web's ports; 8 at most"
+    ttl: str = _setting_field(
+        "DEPLOYER_TTL", "time to live of an idle development environment: 12h, 3d, 2w or never"
     )
-    webhook_port: int = _setting(
-        "DEPLOYER_WEBHOOK_PORT", "port on which webhooks are served alone; 0 for the web's own"
+    tag_wait_seconds: float = _setting_field(
+        "DEPLOYER_TAG_WAIT_SECONDS", "how long a pushed tag waits until its commit is on the default branch"
     )
-    data_dir: str = _setting("DEPLOYER_DATA_DIR", "where `deployer up` keeps the embedded Redis's data")
-    log_level: str = _setting("DEPLOYER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR")
-    sandbox: bool = _setting(
+    drain_seconds: float = _setting_field(
+        "DEPLOYER_DRAIN_SECONDS", "time in which a stopping process ends its work"
+    )
+    concurrency: int = _setting_field("DEPLOYER_CONCURRENCY", "number of worker processes")
+    web_host: str = _setting_field("DEPLOYER_WEB_HOST", "address on which the web process listens")
+    web_port: int = _setting_field("DEPLOYER_WEB_PORT", "port on which the web process listens")
+    web_processes: int = _setting_field(
+        "DEPLOYER_WEB_PROCESSES", "number of web processes, which share the ports; at most 8"
+    )
+    webhook_port: int = _setting_field(
+        "DEPLOYER_WEBHOOK_PORT", "separate port for webhooks; 0 for DEPLOYER_WEB_PORT"
+    )
+    data_dir: str = _setting_field("DEPLOYER_DATA_DIR", "directory in which `deployer up` stores its data")
+    log_level: str = _setting_field("DEPLOYER_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR")
+    sandbox: bool = _setting_field(
         "DEPLOYER_SANDBOX", "yes: GitHub and AWS are simulated on this machine; set by `up --sandbox`"
     )
-    unfenced: bool = _setting(
+    unfenced: bool = _setting_field(
         "DEPLOYER_UNFENCED", "yes: run although development has no service role or no permissions boundary"
     )
-    give_token: bool = _setting(
-        "DEPLOYER_GIVE_TOKEN", "yes: templates that declare RepoToken are given DEPLOYER_GITHUB_TOKEN itself"
+    give_token: bool = _setting_field(
+        "DEPLOYER_GIVE_TOKEN", "yes: templates that declare RepoToken get DEPLOYER_GITHUB_TOKEN itself"
     )
 
     @property
     def targets(self) -> dict[Kind, Target]:
-        """Where environments of each kind live."""
+        """The account, regions and roles of each kind of environment."""
         return read_targets(self.targets_text, self._default_target)
 
     @property
@@ -125,7 +136,7 @@ class Config:
 
     @property
     def fence_gaps(self) -> list[str]:
-        """Why IAM does not keep branch code from rights that are not its own; empty if it does, and in the sandbox."""
+        """The missing limits on the permissions of branch code in AWS; always empty in the sandbox."""
         return [] if self.sandbox else fence_gaps(self.targets)
 
     def allows(self, repository: Repository) -> bool:
@@ -133,11 +144,11 @@ class Config:
         return any(fnmatchcase(repository.key, pattern.lower()) for pattern in self.repositories)
 
     def named_repositories(self) -> list[Repository]:
-        """The repositories that the settings name without a wildcard."""
+        """Return the repositories that the settings name without a wildcard."""
         return [Repository.parse(each) for each in self.repositories if not set(each) & set("*?[]")]
 
     def shown(self) -> dict[str, str]:
-        """Variable to value as people may see them: secrets are masked, also the password in a URL."""
+        """Return all settings by variable, with secrets and passwords in URLs masked."""
         values = {}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -153,7 +164,7 @@ class Config:
 
 
 def _without_password(url: str) -> str:
-    """A URL with its password masked, before the host or among the options; without one it is as it was."""
+    """Mask the password of a URL, before the host or among the options."""
     netloc = urlsplit(url).netloc
     user, at, host = netloc.rpartition("@")
     if at:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deployer.cli import sandboxed
+from deployer.cli import sandbox_variables
 from deployer.environment.drift import applied
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.records import Cause, EnvironmentRecord, Outcome, Work
@@ -145,7 +145,7 @@ class Organization:
             **self.home.env,
             "DEPLOYER_AWS_RATE": "1000",
         }  # the calls of this process do not count against deployer's rate
-        sandboxed.apply(env)  # boto3 reads its own variables
+        sandbox_variables.set_variables(env)  # boto3 reads its own variables
         self.deployer = build(env)
         wait_for("deployer notices the empty Redis", lambda: not self.deployer.lanes.emptied())
         self.home.limits(

@@ -1,4 +1,4 @@
-"""A whole deployer in memory for the commands: lanes in a fake Redis, the doubles of GitHub and AWS, real tasks."""
+"""A complete deployer in memory for tests of the commands: fake Redis, doubles of GitHub and AWS, real tasks."""
 
 import json
 from dataclasses import dataclass, field
@@ -95,7 +95,7 @@ class World:
             self.work()
 
     def deliver(self, ref: str, sha: str, delivery: str) -> None:
-        """Let a webhook tell of a push."""
+        """Deliver the webhook of a push."""
         event = Push(delivery, REPOSITORY, Ref.parse(ref), ZERO_SHA, sha, "main")
         self.deployer.intake.github(event)
 

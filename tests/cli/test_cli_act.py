@@ -74,31 +74,31 @@ def test_resync_of_all_goes_on_without_aws(world: World) -> None:
     assert "AWS cannot be reached" in result.stderr
 
 
-def test_resync_of_all_where_nothing_is_known(world: World) -> None:
+def test_resync_of_all_without_any_repository(world: World) -> None:
     result = world.run("resync", "--all")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "deployer: no repository is known; name one: deployer resync OWNER/REPO\n"
+    assert result.stderr == "deployer: no repository was found; name one: deployer resync OWNER/REPO\n"
 
 
 def test_resync_waits_for_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("refs/heads/main", A)
     world.host.push(REPOSITORY, "refs/heads/new", B)
-    monkeypatch.setattr("deployer.cli.act.time.sleep", lambda _seconds: world.work())
+    monkeypatch.setattr("deployer.cli.wait.time.sleep", lambda _seconds: world.work())
     result = world.run("resync", "acme/api", "--wait")
     assert (result.exit_code, result.stdout) == (0, "acme/API: resynced: 1 to provision\n")
     assert world.json("resync", "acme/api", "--wait")[0]["reason"] == "nothing to do"
 
 
-def test_resync_that_fails_while_people_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resync_that_fails_while_the_command_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("refs/heads/main", A)
-    monkeypatch.setattr("deployer.cli.act.time.sleep", lambda _seconds: world.work())
+    monkeypatch.setattr("deployer.cli.wait.time.sleep", lambda _seconds: world.work())
     world.host.fail_next(TransientError("GitHub answers 502"), times=9)
     result = world.run("resync", "acme/api", "--wait")
     assert result.exit_code == 1
     assert result.stderr == "deployer: the resync of acme/API ended as dead-lettered: GitHub answers 502\n"
 
 
-def test_resync_waits_no_longer_than_told(world: World) -> None:
+def test_resync_waits_no_longer_than_its_timeout(world: World) -> None:
     result = world.run("resync", "acme/api", "--wait", "--timeout", "0.1", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)[0]["outcome"] == "unfinished"
@@ -201,7 +201,7 @@ def test_redeploy_of_an_older_tag(world: World) -> None:
 @pytest.mark.parametrize(
     ("ref", "environment"), [("main", "staging"), ("x", "development:refs/heads/x"), ("staging", "staging")]
 )
-def test_redeploy_of_what_only_github_knows(world: World, ref: str, environment: str) -> None:
+def test_redeploy_of_a_ref_without_an_environment(world: World, ref: str, environment: str) -> None:
     world.host.push(REPOSITORY, "refs/heads/x", A)
     assert world.json("redeploy", "acme/api", ref)["environment"] == environment
 
@@ -209,7 +209,7 @@ def test_redeploy_of_what_only_github_knows(world: World, ref: str, environment:
 @pytest.mark.parametrize(
     ("ref", "reason"),
     [
-        ("nowhere", "acme/api has no branch nowhere; a tag goes by refs/tags/nowhere"),
+        ("nowhere", "acme/api has no branch nowhere; a tag is named refs/tags/nowhere"),
         ("refs/tags/nowhere", "acme/api has no tag nowhere"),
         ("production", "no tag is known for production of acme/api; give one as refs/tags/..."),
     ],
@@ -264,15 +264,15 @@ def test_only_development_environments_are_deleted(world: World, name: str, kind
     result = world.run("delete", "acme/API", name)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"deployer: {name} is {kind} of acme/API, which is not deleted as a branch is; "
-        f"see: deployer delete --environment {kind} acme/API\n"
+        f"deployer: {name} is {kind} of acme/API, which is not deleted like a branch; "
+        f"use: deployer delete --environment {kind} acme/API\n"
     )
     assert world.queue.sent == []
 
 
 @pytest.mark.parametrize(("kind", "ref"), [("staging", "refs/heads/main"), ("production", "refs/tags/v1")])
 @pytest.mark.parametrize("wiped", [False, True])
-def test_staging_and_production_are_deleted_by_who_really_means_it(
+def test_staging_and_production_are_deleted_only_with_confirmation(
     world: World, kind: str, ref: str, wiped: bool
 ) -> None:
     world.cloud.deploys = lambda pipeline: [f"{pipeline}-app"]
@@ -287,7 +287,7 @@ def test_staging_and_production_are_deleted_by_who_really_means_it(
     assert (refused.exit_code, refused.stdout, world.queue.sent) == (1, "", [])
     assert refused.stderr == (
         f"deployer: this would delete {kind} of {spelled} in us-east-1: its pipeline's stack {name}; {name}-app, "
-        f"which its pipeline deployed. Nothing was done; if it is meant: "
+        f"which its pipeline deployed. Nothing was deleted; to confirm: "
         f"deployer delete --environment {kind} {spelled} --yes-really\n"
     )
     assert world.cloud.stack(name) == before
@@ -320,7 +320,7 @@ def test_a_stack_with_a_former_name_is_deleted(
     assert list(world.cloud.stacks()) == []
 
 
-def test_what_is_not_there_is_not_deleted(world: World) -> None:
+def test_a_missing_environment_is_not_deleted(world: World) -> None:
     world.push("refs/heads/main", A)
     result = world.run("delete", "--environment", "production", "--yes-really", "acme/api")
     name = Environment(REPOSITORY, Kind.PRODUCTION).stack_name
@@ -340,14 +340,14 @@ def test_what_is_not_there_is_not_deleted(world: World) -> None:
         ["acme/api", "--environment", "all"],
     ],
 )
-def test_what_is_to_be_deleted_must_be_clear(world: World, arguments: list[str]) -> None:
+def test_delete_needs_either_a_branch_or_an_environment(world: World, arguments: list[str]) -> None:
     world.push("refs/heads/main", A)
     assert world.run("delete", *arguments).exit_code == 2
     assert world.queue.sent == []
 
 
 @pytest.mark.parametrize("kind", [Kind.STAGING, Kind.PRODUCTION])
-def test_the_door_is_shut_to_all_others(world: World, kind: Kind) -> None:
+def test_no_other_request_deletes_staging_or_production(world: World, kind: Kind) -> None:
     environment = Environment(REPOSITORY, kind)
     with pytest.raises(PermanentError, match=f"--environment {kind} acme/API --yes-really"):
         world.deployer.intake.request_environment(environment, cause=Cause.TEARDOWN)
@@ -362,7 +362,7 @@ def test_a_branch_named_production_can_be_deleted(world: World) -> None:
 
 @pytest.mark.parametrize("work", [True, False])
 @pytest.mark.parametrize("name", ["staging", "production"])
-def test_the_words_never_mean_a_branch(world: World, name: str, *, work: bool) -> None:
+def test_staging_and_production_never_name_a_branch(world: World, name: str, *, work: bool) -> None:
     """Nor where staging or production is not there yet."""
     world.push(f"refs/heads/{name}", A, work=work)
     known = world.queue.sent.copy()
@@ -385,7 +385,7 @@ def test_delete_after_redis_was_wiped(world: World) -> None:
     assert list(world.cloud.stacks()) == []
 
 
-def test_the_words_mean_the_environments(world: World) -> None:
+def test_staging_and_production_name_the_environments(world: World) -> None:
     world.push("refs/heads/main", A)
     world.push("refs/heads/staging", B)
     assert world.json("redeploy", "acme/api", "staging")["environment"] == "staging"
@@ -399,24 +399,24 @@ def test_the_words_mean_the_environments(world: World) -> None:
     )
 
 
-def test_delete_of_what_never_was(world: World) -> None:
+def test_delete_of_an_unknown_branch(world: World) -> None:
     world.push("refs/heads/main", A)
     result = world.run("delete", "acme/api", "nowhere")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "deployer: nothing is known of nowhere in acme/API, and it has no stack\n"
+    assert result.stderr == "deployer: acme/API has no environment nowhere, and no stack of it\n"
 
 
 def test_why_of_a_tag_that_is_not_live(world: World) -> None:
     world.push("refs/tags/v2", A)
     result = world.run("why", "acme/api", "refs/tags/v1")
     assert result.exit_code == 0
-    assert "v1 is not what production was last brought to; that is refs/tags/v2" in result.stderr
+    assert "production does not have v1, but refs/tags/v2" in result.stderr
 
 
 def test_keep(world: World) -> None:
     world.push("refs/heads/x", A)
     world.push("refs/heads/main", B)
-    assert world.run("keep", "acme/api", "x").stdout == "acme/API x: nothing is going to take it down\n"
+    assert world.run("keep", "acme/api", "x").stdout == "acme/API x: it never expires\n"
     assert world.run("keep", "acme/api", "x", "--for", "2w").stdout == "acme/API x: kept for 14 d\n"
     assert "kept for 14 d" in world.run("status", "acme/api").stdout
     assert "kept for 14 d" in world.run("why", "acme/api", "x").stdout

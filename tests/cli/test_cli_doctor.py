@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong is found, told with a remedy, and never hides the rest."""
+"""Tests of `doctor`: each problem is one row with a remedy, and never hides other rows."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def bad(world: World, code: int) -> dict[str, tuple[str, str]]:
     return {name: found for name, found in checks(world, code).items() if found[0] != "ok"}
 
 
-def test_all_is_well(world: World) -> None:
+def test_doctor_finds_no_problem(world: World) -> None:
     result = world.run("doctor")
     assert result.exit_code == 0, result.output
     names = {
@@ -108,22 +108,24 @@ def test_settings_that_are_missing(world: World) -> None:
     for words in (
         "DEPLOYER_GITHUB_WEBHOOK_SECRET is not set",
         "DEPLOYER_GITHUB_TOKEN is not set",
-        "DEPLOYER_API_TOKEN is not set: the API is off",
+        "DEPLOYER_API_TOKEN is not set: the API, pages and metrics",
         "DEPLOYER_AWS_EVENT_KEY is not set",
     ):
         assert words in result.stdout
     assert "\nevents" not in result.stdout
 
 
-def test_settings_that_are_none(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unknown_settings(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("DEPLOYER_FOO=1\n")
     monkeypatch.setenv("DEPLOYER_CONCURENCY", "4")
     monkeypatch.setenv("DEPLOYER_SANDBOX_SPEED", "1")
-    told = [(each["told"], each["remedy"]) for each in world.json("doctor") if "no setting" in each["told"]]
+    told = [
+        (each["told"], each["remedy"]) for each in world.json("doctor") if "not a setting" in each["told"]
+    ]
     assert told == [
-        ("DEPLOYER_CONCURENCY is no setting of deployer", "did you mean DEPLOYER_CONCURRENCY?"),
-        ("DEPLOYER_FOO is no setting of deployer", "take it away; deployer config shows all there are"),
+        ("DEPLOYER_CONCURENCY is not a setting of deployer", "did you mean DEPLOYER_CONCURRENCY?"),
+        ("DEPLOYER_FOO is not a setting of deployer", "remove it; deployer config lists all settings"),
     ]
 
 
@@ -148,21 +150,21 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
     failed = {name for name, (state, _) in found.items() if state == "FAIL"}
     assert failed == {"Redis"}
     assert not {"processes", "worker", "dead letters", "lanes", "events", "repositories"} & set(found)
-    assert found["GitHub"] == ("ok", "1 of 1 repositories can be read, and take statuses")
+    assert found["GitHub"] == ("ok", "1 of 1 repositories can be read and accept commit statuses")
     assert found["room us-east-1"][0] == "ok"
 
 
 @pytest.mark.parametrize(
     ("told", "state", "words", "code"),
     [
-        ({"aof_enabled": "0"}, "warn", "keeps no append-only file", 0),
+        ({"aof_enabled": "0"}, "warn", "has no append-only file", 0),
         ({"maxmemory": "1000", "maxmemory_policy": "allkeys-lru"}, "warn", "maxmemory-policy allkeys-lru", 0),
         ({"maxmemory": "0", "maxmemory_policy": "volatile-ttl"}, "warn", "maxmemory-policy volatile-ttl", 0),
-        ({"maxmemory": "1000"}, "ok", "keeps each", 0),
+        ({"maxmemory": "1000"}, "ok", "stores each write", 0),
         ({"cluster_enabled": "1"}, "FAIL", "cluster mode", 1),
     ],
 )
-def test_a_redis_that_forgets_or_is_a_cluster(
+def test_a_redis_without_persistence_or_in_cluster_mode(
     world: World, monkeypatch: pytest.MonkeyPatch, told: dict[str, str], state: str, words: str, code: int
 ) -> None:
     monkeypatch.setattr(world.lanes, "server", lambda: GOOD | told)
@@ -178,7 +180,7 @@ def test_a_github_that_is_away_or_lets_deployer_do_too_little(world: World) -> N
     world.host.fail_next(TransientError("reading it: GitHub answers 502"), method="missing_permissions")
     assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "reading it: GitHub answers 502")}
     world.host.fail_next(TransientError("GitHub cannot be reached"))
-    assert "it may be away: try again" in world.run("doctor").stdout
+    assert "try again later" in world.run("doctor").stdout
 
 
 def test_a_cloud_that_is_away(world: World) -> None:
@@ -190,7 +192,7 @@ def test_a_cloud_that_is_away(world: World) -> None:
     }
 
 
-def test_what_fails_everywhere_for_one_reason_is_one_row(world: World) -> None:
+def test_failures_of_one_cause_are_one_row(world: World) -> None:
     refused = [
         f"{doing}: no usable credentials" for doing in ("reading a bucket", "listing stacks", "counting")
     ]
@@ -262,7 +264,7 @@ def closed() -> int:
 
 @pytest.mark.parametrize("how", ["silent", "closed"])
 @pytest.mark.parametrize("away", [["Redis"], ["GitHub"], ["AWS"], ["Redis", "GitHub", "AWS"]])
-def test_what_is_away_is_told_within_three_seconds_in_one_row_each(
+def test_each_unreachable_system_is_one_row_within_three_seconds(
     world: World, request: pytest.FixtureRequest, how: str, away: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = request.getfixturevalue(how)
@@ -309,7 +311,7 @@ def test_a_bug_in_one_part_is_one_line(world: World) -> None:
 
 def test_a_target_without_an_artifact_bucket(world: World) -> None:
     fence(world, Kind.PRODUCTION, artifact_bucket="")
-    assert bad(world, 1) == {"production us-east-1": ("FAIL", "it has no artifact bucket")}
+    assert bad(world, 1) == {"production us-east-1": ("FAIL", "no artifact bucket is set")}
 
 
 NO_ROLE: dict[str, Any] = {"service_role_arn": ""}
@@ -321,7 +323,14 @@ NO_ROLE: dict[str, Any] = {"service_role_arn": ""}
         (Kind.DEVELOPMENT, NO_ROLE, {}, "fence", "FAIL", "has no service_role, so whoever may push a branch"),
         (Kind.DEVELOPMENT, NO_ROLE, {}, "fence", "FAIL", "; workers do not start"),
         (Kind.DEVELOPMENT, NO_ROLE, {"unfenced": True}, "fence", "warn", "development has no service_role"),
-        (Kind.DEVELOPMENT, {}, {"unfenced": True}, "fence", "warn", "though development is fenced in"),
+        (
+            Kind.DEVELOPMENT,
+            {},
+            {"unfenced": True},
+            "fence",
+            "warn",
+            "although development has a service role",
+        ),
         (
             Kind.STAGING,
             NO_ROLE,
@@ -401,7 +410,7 @@ def test_development_in_the_account_of_production_or_of_deployer(
         (500, "FAIL", "500 of 500 stacks", 1),
     ],
 )
-def test_room(world: World, stacks: int, state: str, words: str, code: int) -> None:
+def test_capacity_of_a_region(world: World, stacks: int, state: str, words: str, code: int) -> None:
     count(world, stacks)
     found = checks(world, code)["room us-east-1"]
     assert found[0] == state
@@ -412,7 +421,7 @@ def test_room(world: World, stacks: int, state: str, words: str, code: int) -> N
         )
 
 
-def test_room_says_how_old_its_count_is(world: World) -> None:
+def test_the_capacity_check_shows_the_age_of_its_count(world: World) -> None:
     cloud: Any = world.cloud
     cloud.room_left = replace(cloud.room_left, counted_at=time.time() - 40 * 60)
     assert "7 of 1000 pipelines; counted 40 min ago" in checks(world, 0)["room us-east-1"][1]
@@ -420,7 +429,7 @@ def test_room_says_how_old_its_count_is(world: World) -> None:
 
 def test_processes_that_are_gone(world: World) -> None:
     world.redis.delete("deployer:beat:worker")
-    assert bad(world, 1) == {"worker": ("FAIL", "none has told lately that it is alive")}
+    assert bad(world, 1) == {"worker": ("FAIL", "no recent heartbeat")}
 
 
 def test_items_that_no_worker_understands_and_a_queue_that_is_broken(world: World) -> None:
@@ -441,26 +450,26 @@ def test_items_that_no_worker_understands_and_a_queue_that_is_broken(world: Worl
     assert words.startswith("the queue of acme/API cannot be used: WRONGTYPE")
 
 
-def test_work_that_nobody_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_items_that_no_worker_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("refs/heads/x", A, work=False)
     assert bad(world, 0) == {}
-    monkeypatch.setattr("deployer.cli.doctor._LONG_WAIT", -1)
-    told = "acme/API stands still: sent for development:refs/heads/x"
+    monkeypatch.setattr("deployer.cli.checks.redis_checks._LONG_WAIT", -1)
+    told = "queue of acme/API makes no progress: sent for development:refs/heads/x"
     assert bad(world, 1) == {"lanes": ("FAIL", told)}
 
 
-def test_dead_letters_await_a_decision(world: World) -> None:
+def test_dead_letters_are_a_warning(world: World) -> None:
     world.host.fail_next(TransientError("GitHub answers 502"), times=2, method="head")
     world.push("refs/heads/x", A)
     found = bad(world, 0)
-    assert found["dead letters"][1].startswith("1 await a decision, the oldest for ")
+    assert found["dead letters"][1].startswith("1 to replay or discard, the oldest from ")
 
 
-def test_events_that_stay_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deployer.cli.doctor._LATE_EVENT", -DAY)
+def test_missing_events_are_a_warning(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployer.cli.checks.redis_checks._LATE_EVENT", -DAY)
     assert bad(world, 0)["events"][0] == "warn"
     world.redis.delete("deployer:beat:event")
-    assert bad(world, 0) == {"events": ("warn", "no event of AWS came yet, so progress is polled for")}
+    assert bad(world, 0) == {"events": ("warn", "no event from AWS received yet, so deployer polls AWS")}
 
 
 def test_deliveries_of_repositories_that_are_not_served(world: World) -> None:
@@ -474,8 +483,8 @@ def test_deliveries_of_repositories_that_are_not_served(world: World) -> None:
 @pytest.mark.parametrize(
     ("refused", "remedy"),
     [
-        (0, "see that GitHub reaches the web at all times"),
-        (1, "set the webhook's secret anew: deployer webhook install, or in the App"),
+        (0, "check that GitHub can always reach deployer's web process"),
+        (1, "set the webhook's secret again: deployer webhook install, or in the App's settings"),
     ],
 )
 def test_deliveries_that_were_missed(world: World, refused: int, remedy: str) -> None:
@@ -498,10 +507,10 @@ def test_a_webhook_at_another_address_is_warned_of(world: World, *, app: bool) -
     name = f"deliveries of {'the GitHub App' if app else REPOSITORY}"
     (found,) = [each for each in world.json("doctor") if each["check"] == name]
     assert found["state"] == "warn"
-    assert "set DEPLOYER_PUBLIC_URL to the address that GitHub uses" in found["remedy"]
+    assert "set DEPLOYER_PUBLIC_URL to the address that GitHub delivers to" in found["remedy"]
     assert ("deployer webhook install" in found["remedy"]) != app
 
-    world.host.hook_rights = False  # without the right deployer works as well, and nobody needs to act
+    world.host.hook_rights = False  # deployer works without this permission, so nobody needs to act
     with pytest.raises(RightsError):
         world.deployer.deliveries.check(REPOSITORY)
     (found,) = [each for each in world.json("doctor") if each["check"] == name]
@@ -511,16 +520,16 @@ def test_a_webhook_at_another_address_is_warned_of(world: World, *, app: bool) -
 @pytest.mark.parametrize(
     ("protections", "words"),
     [
-        ((False, True, ""), "its default branch main has no protection"),
-        ((True, False, ""), "no active ruleset is about its tags"),
+        ((False, True, ""), "default branch main is not protected"),
+        ((True, False, ""), "no active ruleset protects its tags"),
         (
             (True, None, "its rulesets: GitHub answers 403"),
-            "cannot be read (its rulesets: GitHub answers 403)",
+            "protected (its rulesets: GitHub answers 403)",
         ),
-        ((None, None, "its protection: GitHub answers 404"), "cannot be read (its protection"),
+        ((None, None, "its protection: GitHub answers 404"), "protected (its protection"),
     ],
 )
-def test_what_production_follows_is_not_protected(
+def test_an_unprotected_default_branch_or_tags_are_a_warning(
     world: World, protections: tuple[bool | None, bool | None, str], words: str
 ) -> None:
     world.host.protections = protections

@@ -55,7 +55,7 @@ def test_show(world: World, letter: str) -> None:
     assert "Traceback" in world.json("dead-letters", "show", letter)["traceback"]
 
 
-def test_why_tells_of_it(world: World, letter: str) -> None:
+def test_why_shows_the_dead_letter(world: World, letter: str) -> None:
     text = world.run("why", "acme/api", "feature/x").stdout
     assert letter in text
     assert "AWS cannot be reached" in text
@@ -122,7 +122,7 @@ def left(world: World) -> set[str]:
         ("--task delete", set()),
     ],
 )
-def test_the_list_is_filtered_and_so_is_what_is_settled(world: World, filters: str, kinds: set[str]) -> None:
+def test_filters_apply_to_list_replay_and_discard(world: World, filters: str, kinds: set[str]) -> None:
     listed = world.json("dead-letters", "list", *filters.split())
     planned = world.json("dead-letters", "replay", "--all", "--dry-run", *filters.split())
     assert {each["kind"] for each in listed} == {each["kind"] for each in planned} == kinds
@@ -145,7 +145,7 @@ def test_all_of_a_kind_are_replayed(world: World, several: dict[str, str]) -> No
     assert (nothing.exit_code, nothing.stdout) == (0, "no dead letters\n")
 
 
-def test_of_one_environment_the_newest_wish_stays_when_all_are_replayed(world: World, letter: str) -> None:
+def test_the_newest_request_of_an_environment_wins_when_all_are_replayed(world: World, letter: str) -> None:
     world.cloud.fail_next(RuntimeError("a bug"))
     world.push("refs/heads/feature/x", B, delivery="d-newer")
     assert len(world.json("dead-letters", "replay", "--all")) == 2
@@ -155,7 +155,7 @@ def test_of_one_environment_the_newest_wish_stays_when_all_are_replayed(world: W
 
 
 @pytest.mark.parametrize("command", ["replay", "discard"])
-def test_what_fails_is_named_and_keeps_no_other_from_it(
+def test_a_failed_replay_or_discard_does_not_stop_the_others(
     world: World, several: dict[str, str], command: str
 ) -> None:
     first, last = several["RuntimeError"], several[WORKER_LOST]
@@ -168,7 +168,7 @@ def test_what_fails_is_named_and_keeps_no_other_from_it(
     assert left(world) == {"TransientError"}
 
 
-def test_ids_are_looked_up_before_they_are_settled(world: World, letter: str) -> None:
+def test_a_dry_run_reports_unknown_ids(world: World, letter: str) -> None:
     result = world.run("dead-letters", "discard", letter, "acme~api-1", "--dry-run")
     assert (result.exit_code, letter in result.stdout) == (1, True)
     assert "no dead letter acme~api-1" in result.stderr
@@ -189,7 +189,7 @@ def test_ids_are_looked_up_before_they_are_settled(world: World, letter: str) ->
         "replay --all --repository nonsense",
     ],
 )
-def test_wrong_usage_settles_nothing(world: World, arguments: str) -> None:
+def test_wrong_usage_replays_and_discards_nothing(world: World, arguments: str) -> None:
     result = world.run("dead-letters", *arguments.split())
     assert (result.exit_code, result.stdout) == (2, "")
     assert len(left(world)) == 3

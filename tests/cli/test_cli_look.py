@@ -41,7 +41,7 @@ def test_status(world: World) -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_a_name_with_what_cannot_be_seen_is_shown(world: World) -> None:
+def test_invisible_characters_in_a_name_are_shown(world: World) -> None:
     branch, shown = "\u202eniam\u2028\x85\x9b2J", "\\u202eniam\\u2028\\u0085\\u009b2J"
     world.push(f"refs/heads/{branch}", A)
     for command in ("status", "status --json", f"why acme/api {branch}", f"why acme/api {branch} --json"):
@@ -74,7 +74,7 @@ def test_status_hides_deleted_environments(world: World) -> None:
     assert [found["state"] for found in world.json("status", "--all")] == ["deleted"]
 
 
-def test_status_shows_what_no_worker_has_seen_yet(world: World) -> None:
+def test_status_shows_environments_that_are_only_queued(world: World) -> None:
     world.push("refs/heads/x", A, work=False)
     (found,) = world.json("status")
     assert (found["environment"], found["state"]) == ("development:refs/heads/x", "queued")
@@ -89,8 +89,8 @@ def test_why(world: World) -> None:
     assert A in text
     assert "2 tests failed" in text
     assert "\x1b" not in text
-    assert "nothing waits" in text
-    assert "Last activity" in text
+    assert "no work" in text
+    assert "History" in text
     found = world.json("why", "acme/api", "refs/heads/feature/login")
     assert (found["outcome"], found["lane"]) == ("failed", None)
     assert found["activity"][0]["outcome"] == "failed"
@@ -111,17 +111,17 @@ def test_why_tells_what_failed(world: World) -> None:
         "  region     eu-west-1",
     ):
         assert line in text.splitlines()
-    assert "Receipt" not in text
+    assert "Teardown report" not in text
     found = world.json("why", "acme/api", "x")
     assert found["failure"] == FAILURE
 
 
-def test_why_shows_the_receipt_of_a_teardown(world: World) -> None:
+def test_why_shows_the_teardown_report(world: World) -> None:
     world.push("refs/heads/x", A)
     (record,) = world.lanes.environments(REPOSITORY)
     world.know(record.but(receipt=RECEIPT | {"at": time.time() - 120}))
     lines = world.run("why", "acme/api", "x").stdout.splitlines()
-    assert "Receipt of the teardown, 2 min ago: 3 removed, 1 retained" in lines
+    assert "Teardown report, 2 min ago: 3 removed, 1 retained" in lines
     assert "  removed   stack api-old-experiment-app, with 12 resources" in lines
     assert "  removed   bucket api-old-experiment-artifacts" in lines
     assert "  retained  stack shared-network: it does not bear deployer's tags for this environment" in lines
@@ -134,27 +134,27 @@ def test_why_shows_a_teardown_that_has_not_ended(world: World) -> None:
     told = {"began_at": 1, "at": 0, "removed": RECEIPT["removed"], "retained": []}
     world.know(record.but(receipt=told))
     lines = world.run("why", "acme/api", "x").stdout.splitlines()
-    assert "Receipt of the teardown, under way: 3 removed so far" in lines
+    assert "Teardown report, under way: 3 removed so far" in lines
     shown = world.json("why", "acme/api", "x")["receipt"]
     assert (shown["at"], shown["outcome"]) == (None, "under way")
 
 
-def test_why_of_what_only_waits(world: World) -> None:
+def test_why_of_a_queued_environment(world: World) -> None:
     world.push("refs/heads/first", A, work=False)
     world.push("refs/heads/second", A, work=False)
     text = world.run("why", "acme/api", "first").stdout
     assert "queued" in text
-    assert "deployer.sync was sent to the workers, none has taken it yet" in text
+    assert "deployer.sync was sent, and no worker has taken it yet" in text
     text = world.run("why", "acme/api", "second").stdout
-    assert "deployer.sync waits since" in text
-    assert "because of a push" in text
+    assert "deployer.sync queued for" in text
+    assert "(push)" in text
     assert "behind first, which has deployer.sync" in text
     lane = world.json("why", "acme/api", "second")["lane"]
     assert lane["environment"] == "development:refs/heads/first"
     assert [work["cause"] for work in lane["waiting"]] == ["push", "push"]
 
 
-def test_why_of_what_snoozes(world: World) -> None:
+def test_why_of_a_snoozed_environment(world: World) -> None:
     world.push("refs/heads/x", A, work=False)
     while world.queue.sent:
         world.carry_out(world.queue.sent.pop())
@@ -178,7 +178,7 @@ def test_a_repository_that_has_used_its_share_of_github_s_calls_is_named(world: 
     assert reason in world.run("lanes").stderr
 
 
-def test_why_of_what_is_refused_and_tried_again(world: World) -> None:
+def test_why_of_an_environment_that_is_retried(world: World) -> None:
     world.cloud.fail_next(TransientError("AccessDenied: not yours"), method="create_stack")
     world.push("refs/heads/x", A, work=False)
     while world.queue.sent:
@@ -193,12 +193,12 @@ def test_why_of_what_is_refused_and_tried_again(world: World) -> None:
 def test_why_of_the_unknown(world: World, ref: str) -> None:
     result = world.run("why", "acme/api", ref)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"deployer: nothing is known of {ref} in acme/api")
+    assert result.stderr.startswith(f"deployer: acme/api has no environment {ref}")
     assert result.stderr.count("\n") == 1
 
 
 def test_lanes(world: World) -> None:
-    assert world.run("lanes").stdout == "every lane is empty\n"
+    assert world.run("lanes").stdout == "every queue is empty\n"
     world.push("refs/heads/first", A, work=False)
     world.push("refs/heads/second", A, work=False)
     row = world.run("lanes").stdout.splitlines()[1].split()
@@ -255,4 +255,4 @@ def test_a_repository_that_cannot_be_read_does_not_hide_the_others(world: World)
     result = world.run("orphans")
     assert result.exit_code == 1
     assert "gone" in result.stdout
-    assert "deployer: 1 of 2 repositories could not be looked at" in result.stderr
+    assert "deployer: 1 of 2 repositories could not be checked" in result.stderr

@@ -1,4 +1,4 @@
-"""Errors, exit codes, and what people see at a terminal."""
+"""Tests of errors, exit codes and terminal output."""
 
 import io
 import json
@@ -59,12 +59,12 @@ def test_redis_away_is_one_line_that_names_the_host_and_no_password(world: World
         result = world.run(*command)
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr == (
-            "deployer: Redis does not answer (ConnectionError); see that Redis runs at redis.example:6399,"
+            "deployer: Redis does not answer (ConnectionError); start Redis at redis.example:6399,"
             " or correct DEPLOYER_REDIS_URL\n"
         )
 
 
-def test_an_error_nobody_expected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> list[object]:
         raise RuntimeError("two\nlines")
 
@@ -110,7 +110,9 @@ def test_a_table_at_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(rich.console, "Console", lambda **_options: console)
     monkeypatch.setattr(output.sys.stdout, "isatty", lambda: True, raising=False)
     branch = "feature/" + "long-" * 20
-    output.table(["Environment", "State"], [[branch, "failed"], ["[red]x[/red]\x1b[2J", ""]], empty="none")
+    output.print_table(
+        ["Environment", "State"], [[branch, "failed"], ["[red]x[/red]\x1b[2J", ""]], empty="none"
+    )
     lines = [click.unstyle(line) for line in screen.getvalue().splitlines()]
     assert max(map(len, lines)) <= 80
     assert "[red]x[/red]\\u001b[2J" in lines[-1]

@@ -1,4 +1,4 @@
-"""`orphans`: roles that no stack has; the stacks are in test_cli_look.py."""
+"""Tests of `orphans`: roles without a stack. test_cli_look.py tests orphaned stacks."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -56,7 +56,7 @@ def test_a_role_that_a_build_made_outlives_its_branch_and_is_listed(world: World
     heading, row = result.stdout.splitlines()
     assert heading.startswith("ROLE WITHOUT A STACK")
     assert row.split() == [arn, "development", "acme/api", "gone", "1", "h", "ago"]
-    assert "deleted by people only" in result.stderr
+    assert "never deleted automatically" in result.stderr
 
 
 def _made(found: dict[str, Any]) -> dict[str, str]:

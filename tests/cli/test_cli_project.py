@@ -1,4 +1,4 @@
-"""`validate` and `init`: neither settings nor Redis are there."""
+"""Tests of `validate` and `init`, without settings and Redis."""
 
 import json
 import shutil
@@ -18,9 +18,9 @@ GOOD = "Resources: {Pipeline: {Type: AWS::CodePipeline::Pipeline, Properties: {N
 
 _BOUNDARY = "arn:aws:iam::123456789012:policy/deployer-own/deployer-development-boundary"
 EXAMPLES = (
-    "what a template may name was checked with example values:"
+    "example values limit what a template may name:"
     f" permissions_boundary {_BOUNDARY}, role_path /deployer/development/, allowed_roles none;"
-    " set it to your installation's\n"
+    " set it to the value of your installation\n"
 )
 UNSET = f"DEPLOYER_TARGETS is not set, so {EXAMPLES}"
 
@@ -44,7 +44,7 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture(autouse=True)
 def unlinted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without cfn-lint, which takes seconds; one test has it."""
-    monkeypatch.setattr("deployer.cli.project.CfnLint", _Silent)
+    monkeypatch.setattr("deployer.cli.commands.validate.CfnLint", _Silent)
     monkeypatch.delenv("DEPLOYER_TARGETS", raising=False)
     monkeypatch.delenv("DEPLOYER_UNFENCED", raising=False)
 
@@ -67,11 +67,11 @@ def test_init_writes_what_validate_takes(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.undo()  # with cfn-lint
     checked = run("validate", tmp_path)
     assert (checked.exit_code, checked.stderr) == (0, UNSET)
-    assert checked.stdout == f"{tmp_path}/deploy is good for development, staging, production\n"
+    assert checked.stdout == f"{tmp_path}/deploy is valid for development, staging, production\n"
     boundary = "arn:aws:iam::111111111111:policy/boundary"
     targets = f"{{development: {{account: '111111111111', permissions_boundary: '{boundary}'}}}}"
     monkeypatch.setenv("DEPLOYER_TARGETS", targets)
-    monkeypatch.setattr("deployer.cli.project.CfnLint", _Silent)
+    monkeypatch.setattr("deployer.cli.commands.validate.CfnLint", _Silent)
     assert run("validate", tmp_path).stdout == checked.stdout
 
 
@@ -201,7 +201,7 @@ def test_validate_lints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("command", ["config", "validate"])
-def test_a_settings_file_that_is_no_text_is_told(
+def test_a_settings_file_that_is_not_text_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(folder(tmp_path, pipeline_yml=GOOD))
@@ -211,9 +211,9 @@ def test_a_settings_file_that_is_no_text_is_told(
     assert result.stderr.startswith("deployer: .env cannot be read: 'utf-8' codec can't decode byte 0xff")
 
 
-def test_validate_gives_cfn_lint_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_stops_a_slow_cfn_lint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("deployer.cli.project._LINT_SECONDS", 0.0)
+    monkeypatch.setattr("deployer.cli.commands.validate._LINT_SECONDS", 0.0)
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD))
     assert (result.exit_code, result.stderr) == (0, f"{UNSET}cfn-lint: stopped after 0 s\n")
 
@@ -284,7 +284,7 @@ def test_an_installation_without_a_fence_has_no_rules_of_rights(
     monkeypatch.setenv("DEPLOYER_UNFENCED", "yes")
     result = run("validate", folder(tmp_path, pipeline_yml=FOREIGN))
     assert result.exit_code == 0
-    assert result.stderr == "what a template may name was not checked: DEPLOYER_UNFENCED is yes\n"
+    assert result.stderr == "what a template may name was not checked, because DEPLOYER_UNFENCED is yes\n"
     monkeypatch.setenv("DEPLOYER_UNFENCED", "perhaps")
     result = run("validate", tmp_path)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -318,7 +318,7 @@ def test_validate_tells_warnings_and_still_takes_it(tmp_path: Path) -> None:
     assert result.exit_code == 0
     first, last = result.stdout.splitlines()
     assert first.startswith("deploy/pipeline.yml:1: warning: Queue is named 'jobs' on every branch")
-    assert last == f"{tmp_path}/deploy is good for development, staging, production"
+    assert last == f"{tmp_path}/deploy is valid for development, staging, production"
 
 
 def test_validate_notes_a_token_that_not_every_installation_gives(
@@ -328,7 +328,7 @@ def test_validate_notes_a_token_that_not_every_installation_gives(
     template = "Parameters: {RepoToken: {Type: String, NoEcho: true}}\n" + GOOD
     result = run("validate", folder(tmp_path, pipeline_yml=template))
     assert result.exit_code == 0, result.stdout
-    assert "RepoToken is not given everywhere: use ConnectionArn" in result.stderr
+    assert "some installations do not provide RepoToken: use ConnectionArn" in result.stderr
 
 
 def test_validate_reads_the_preferences(tmp_path: Path) -> None:
@@ -340,10 +340,10 @@ def test_validate_reads_the_preferences(tmp_path: Path) -> None:
     )
 
 
-def test_validate_of_what_is_no_working_copy(tmp_path: Path) -> None:
+def test_validate_of_a_folder_without_deploy(tmp_path: Path) -> None:
     result = run("validate", tmp_path)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"deployer: {tmp_path}/deploy is no folder; deployer init {tmp_path} writes one to start from\n"
+        f"deployer: {tmp_path}/deploy is not a folder; deployer init {tmp_path} writes one to start from\n"
     )
     assert run("validate", tmp_path / "nowhere").exit_code == 2

@@ -1,4 +1,4 @@
-"""`repositories`, `webhook`, and where a repository's state is shown besides."""
+"""Tests of `repositories`, of `webhook`, and of a repository's state in other commands."""
 
 import json
 import re
@@ -23,13 +23,13 @@ def public(world: World) -> World:
     return world
 
 
-def test_install_makes_the_webhook_and_tells_so(public: World) -> None:
+def test_install_creates_the_webhook(public: World) -> None:
     first = public.run("webhook", "install", "acme/api")
     again = public.run("webhook", "install", "acme/api")
 
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert f"to {URL}: created" in first.stdout
-    assert "there already" in again.stdout
+    assert "already correct" in again.stdout
     secret = SETTINGS["DEPLOYER_GITHUB_WEBHOOK_SECRET"]
     assert public.host.hooks[REPOSITORY.key] == (URL, secret, ["public", "push", "repository"])
     assert "hush" not in first.output + again.output
@@ -38,7 +38,7 @@ def test_install_makes_the_webhook_and_tells_so(public: World) -> None:
 def test_install_says_that_the_webhook_is_the_organization_s(public: World) -> None:
     public.host.organization_hooks["acme"] = (URL, "former", ["push"])
     result = public.run("webhook", "install", "acme/api")
-    told = f"webhook of acme/api, which is that of its organization acme, to {URL}: set to deliver JSON"
+    told = f"webhook of organization acme (for acme/api) to {URL}: updated: content type JSON"
     assert result.stdout.startswith(told)
 
 
@@ -60,11 +60,11 @@ def test_install_needs_an_address_and_the_right_to_it(world: World, public: Worl
 def test_a_repository_that_is_not_there_lacks_no_right(public: World, command: str) -> None:
     public.host.hook_rights = False
     result = public.run("webhook", command, "acme/nope")
-    assert result.stderr == "deployer: acme/nope is not found, or deployer has no access\n"
+    assert result.stderr == "deployer: acme/nope does not exist, or deployer has no access\n"
     assert "nope" not in public.run("repositories", "list").stdout
 
 
-def test_check_has_missed_deliveries_sent_again(public: World) -> None:
+def test_check_redelivers_missed_deliveries(public: World) -> None:
     public.run("webhook", "install", "acme/api")
     public.host.note_delivery(REPOSITORY, "g-1", "public", {}, time.time() - 600)
 
@@ -78,8 +78,7 @@ def test_check_has_missed_deliveries_sent_again(public: World) -> None:
         "refused": 0,
     }
     assert public.run("webhook", "check", "acme/api").stdout == (
-        "acme/api: 0 deliveries were missed;"
-        " 1 failed less than a minute ago: GitHub may still be at them, ask again\n"
+        "acme/api: 0 deliveries were missed; 1 failed less than a minute ago; run the check again later\n"
     )
 
 
@@ -119,7 +118,7 @@ def test_another_repository_of_that_name_is_accepted_by_a_person_only(world: Wor
     assert world.json("why", "acme/API", "main")["commit"] == "b" * 40
 
 
-def test_what_is_not_as_usual_is_shown(world: World) -> None:
+def test_unusual_states_are_shown(world: World) -> None:
     made = fill_odd(world.lanes, "acme/API")
     listed = {row["repository"]: row for row in world.json("repositories", "list")}
     assert listed["acme/was-renamed"]["state"] == "renamed"
@@ -135,7 +134,7 @@ def test_what_is_not_as_usual_is_shown(world: World) -> None:
         assert line in text.splitlines()
     rows = {line.split()[0]: line.split() for line in text.splitlines()[1:7]}
     assert rows["acme/was-archived"][1:5] == ["archived", "1", "d", "ago"]
-    assert rows["acme/API"][1:6] == ["as", "usual", "-", "main", "1"]
+    assert rows["acme/API"][1:5] == ["normal", "-", "main", "1"]
 
     status = world.run("status", "acme/api").stdout
     assert re.search(r"feature/ü#1 +deployed \(drift\) ", status)
@@ -162,7 +161,7 @@ def test_repositories_that_are_not_served_are_named(world: World) -> None:
     assert words in world.run("repositories", "list").stdout
 
 
-def test_of_many_repositories_that_are_not_as_usual_status_names_some(world: World) -> None:
+def test_status_names_some_of_many_repositories_with_unusual_states(world: World) -> None:
     for number in range(6):
         name = f"acme/r{number}"
         world.deployer.intake.resync(Repository.parse(name))
@@ -198,7 +197,7 @@ def test_a_dry_run_says_what_a_resync_of_such_a_repository_does(world: World) ->
     assert result.stdout == "nothing to do\n"
 
 
-def test_orphans_of_a_repository_that_is_out_of_reach_cannot_be_told(world: World) -> None:
+def test_orphans_of_an_unreachable_repository_are_not_listed(world: World) -> None:
     world.push("refs/heads/x", "b" * 40)
     world.host.remove(REPOSITORY, "refs/heads/x")
     (found,) = world.json("orphans", "acme/api")
@@ -216,7 +215,7 @@ def test_orphans_of_a_repository_that_is_out_of_reach_cannot_be_told(world: Worl
 def test_a_dry_run_of_all_lists_the_stacks_once_and_tells_how_far_it_is(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.cli.output._TELL_SECONDS", 0)
+    monkeypatch.setattr("deployer.cli.output._REPORT_SECONDS", 0)
     for number in range(5):
         each = Repository("acme", f"r{number}")
         world.host.push(each, MAIN, "a" * 40, files={"pipeline.yml": PIPELINE})
@@ -226,8 +225,8 @@ def test_a_dry_run_of_all_lists_the_stacks_once_and_tells_how_far_it_is(
     result = world.run("resync", "--all", "--dry-run")
     assert result.exit_code == 0
     assert [name for name, _ in world.cloud.calls[before:]] == ["stacks", "room"]
-    assert "3 of 6 repositories looked at …" in result.stderr
-    assert "looked at" not in result.stdout
+    assert "3 of 6 repositories checked …" in result.stderr
+    assert "checked …" not in result.stdout
 
 
 @pytest.mark.parametrize("whose", ["-/-", "acme/api"])

@@ -1,4 +1,4 @@
-"""`deployer secrets`: what it keeps is what the processes read, and it shows no more than was asked for."""
+"""Tests of `deployer secrets`: processes read the stored values, and no output contains a secret unasked."""
 
 import traceback
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def run(*arguments: str, typed: str = "") -> Result:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_is_set_is_what_the_settings_read(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+def test_a_stored_secret_is_read_by_the_settings(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     for value in ("ghp_former", "ghp_secret"):
         result = run("set", place, typed=f"{value}\n")
         assert (result.exit_code, result.stdout) == (0, f"wrote {place}\n"), result.output
@@ -96,7 +96,7 @@ def written() -> Iterator[list[dict[str, Any]]]:
         yield sent
 
 
-def test_what_aws_repeats_of_a_value_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_aws_never_shows_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         said = "1 validation error detected: Value 'ghp_secret' at 'value' failed to satisfy constraint"
         raise ClientError({"Error": {"Code": "ValidationException", "Message": said}}, "PutParameter")
@@ -108,7 +108,7 @@ def test_what_aws_repeats_of_a_value_is_nowhere(monkeypatch: pytest.MonkeyPatch)
     assert "ghp" not in result.output + "".join(traceback.format_exception(result.exception))
 
 
-def test_one_can_be_made_at_random() -> None:
+def test_a_secret_can_be_generated() -> None:
     values = set()
     for _ in range(2):
         assert run("set", PLACES[0], "--generate").stdout == f"wrote {PLACES[0]}\n"
@@ -135,11 +135,11 @@ def test_a_key_of_many_lines_stays_as_it_is() -> None:
         (["set", "ssm:/token"], "\n", "ssm:/token was not written: the value is empty"),
         (["set", "ssm:/token"], "x" * 4097, "ssm:/token was not written: a parameter holds 4,096 bytes;"),
         (["set", "ssm:"], "x", "'ssm:' is not of the form ssm:/path/name or secretsmanager:name"),
-        (["get", "DEPLOYER_API_TOKEN"], "", "DEPLOYER_API_TOKEN holds its value itself; set it to ssm:"),
+        (["get", "DEPLOYER_API_TOKEN"], "", "DEPLOYER_API_TOKEN contains the secret itself; set it to ssm:"),
         (["get", "DEPLOYER_AWS_EVENT_KEY"], "", "DEPLOYER_AWS_EVENT_KEY is neither ssm:/path/name,"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(
+def test_errors_are_one_line(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], typed: str, told: str
 ) -> None:
     monkeypatch.setenv("DEPLOYER_API_TOKEN", "hunter2")

@@ -1,4 +1,4 @@
-"""`status` at a terminal and in a pipe: what fits, what is chosen, and how it is watched."""
+"""Tests of `status` at a terminal and in a pipe: width, filters, `--watch`."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployer.cli import output
-from deployer.cli.fitting import GAP, Shrink, cut, display_width, fit
+from deployer.cli.table_width import GAP, Shrink, cut_text, display_width, fit_table
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import EnvironmentRecord
@@ -104,7 +104,7 @@ def test_a_pipe_gets_everything(world: World) -> None:
     ],
 )
 def test_cut(text: str, width: int, middle: bool, shown: str) -> None:
-    assert cut(text, width, middle=middle) == shown
+    assert cut_text(text, width, middle=middle) == shown
     assert display_width(shown) <= width
 
 
@@ -116,12 +116,12 @@ _CELLS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), 
     st.integers(20, 200),
     st.tuples(st.booleans(), st.booleans()),
 )
-def test_a_table_fits_if_its_columns_may_give_way(
+def test_a_table_fits_if_its_columns_can_shrink(
     cells: list[tuple[str, str, str]], width: int, middle: tuple[bool, bool]
 ) -> None:
     headings = ["A", "B", "C"]
     rules = {"A": Shrink(5, middle[0]), "B": Shrink(5, middle[1]), "C": Shrink(leave_out=1)}
-    shown, rows = fit(headings, cells, width, rules)
+    shown, rows = fit_table(headings, cells, width, rules)
     widths = [max(display_width(row[at]) for row in [shown, *rows]) for at in range(len(shown))]
     assert sum(widths) + GAP * (len(widths) - 1) <= width
     assert shown[:2] == ["A", "B"]
@@ -129,11 +129,11 @@ def test_a_table_fits_if_its_columns_may_give_way(
         assert (shown, rows) == (headings, [list(row) for row in cells])
 
 
-def test_columns_are_left_out_in_their_order_where_all_else_is_not_enough() -> None:
+def test_columns_are_left_out_in_order_if_shrinking_is_not_enough() -> None:
     rules = {"B": Shrink(leave_out=2), "C": Shrink(leave_out=1)}
     row = ["a" * 10, "b" * 10, "c" * 10]
-    assert fit("ABC", [row], 33, rules)[0] == ["A", "B"]
-    assert fit("ABC", [row], 12, rules)[0] == ["A"]
+    assert fit_table("ABC", [row], 33, rules)[0] == ["A", "B"]
+    assert fit_table("ABC", [row], 12, rules)[0] == ["A"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_status_is_watched_until_people_interrupt(
 
     pause = pauses()
     monkeypatch.setattr(world.lanes, "environments", look)
-    monkeypatch.setattr("deployer.cli.status.time.sleep", lambda _seconds: next(pause))
+    monkeypatch.setattr("deployer.cli.commands.status.time.sleep", lambda _seconds: next(pause))
     screen = terminal(80)
     result = world.run("status", "--watch")
     assert result.exit_code == 0, result.output
@@ -204,7 +204,7 @@ def test_a_watched_status_has_no_more_rows_than_the_terminal(
 
     for number in range(40):
         world.know(record(f"b{number}"))
-    monkeypatch.setattr("deployer.cli.status.time.sleep", interrupt)
+    monkeypatch.setattr("deployer.cli.commands.status.time.sleep", interrupt)
     screen = terminal(80)
     result = world.run("status", "--watch")
     assert len(screen.getvalue().splitlines()) <= 22

@@ -1,4 +1,4 @@
-"""`redeploy --wait` and `delete --wait`: what people see on the way, and how it ends."""
+"""Tests of `redeploy --wait` and `delete --wait`: the printed progress and the end."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ def test_a_delete_waits_for_the_end(world: World, while_waiting: Callable[..., N
     assert world.json("status") == []
 
 
-def test_a_redeploy_whose_place_a_push_took_does_not_wait_for_ever(
+def test_a_redeploy_that_a_push_replaced_does_not_wait_forever(
     world: World, while_waiting: Callable[..., None]
 ) -> None:
     world.push("refs/heads/x", A)
@@ -82,7 +82,7 @@ def test_a_redeploy_whose_place_a_push_took_does_not_wait_for_ever(
     assert "ended as superseded: replaced by newer" in result.stderr
 
 
-def test_redis_that_goes_away_meanwhile_is_waited_for(
+def test_an_outage_of_redis_is_awaited(
     world: World, while_waiting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.push("refs/heads/x", A)
@@ -106,7 +106,7 @@ def test_redis_that_was_emptied_ends_the_wait(world: World, while_waiting: Calla
     while_waiting(world.redis.flushall)
     result = world.run("redeploy", "acme/api", "x", "--wait")
     assert result.exit_code == 1
-    assert "neither the queue nor the history knows of it: Redis may have been emptied" in result.stderr
+    assert "neither the queue nor the history contains it: Redis may have been emptied" in result.stderr
 
 
 def test_ctrl_c_leaves_the_work_and_says_so(world: World, while_waiting: Callable[..., None]) -> None:
@@ -118,16 +118,16 @@ def test_ctrl_c_leaves_the_work_and_says_so(world: World, while_waiting: Callabl
     result = world.run("redeploy", "acme/api", "x", "--wait")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == (
-        "no longer waiting; the redeploy goes on: deployer why acme/API x"
+        "no longer waiting; the redeploy continues: deployer why acme/API x"
     )
     (lane,) = world.lanes.lanes(REPOSITORY)
     assert [work.cause for work in lane.waiting] == ["redeploy"]
 
 
-def test_it_waits_no_longer_than_told(world: World) -> None:
+def test_the_wait_ends_after_its_timeout(world: World) -> None:
     world.push("refs/heads/x", A)
     result = world.run("delete", "acme/api", "x", "--wait", "--timeout", "0.05")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        "deployer: the delete of acme/API x: it has not ended after 0.05 s and goes on; see: deployer why acme/API x"
+        "deployer: the delete of acme/API x: it has not ended after 0.05 s and continues; see: deployer why acme/API x"
     )

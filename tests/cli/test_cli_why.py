@@ -1,4 +1,4 @@
-"""`deployer why` of what was never deployed: each answer names the reason, whether or not there is an environment."""
+"""Tests of `deployer why` for refs that were never deployed: the output names the reason."""
 
 import pytest
 from cli_world import REPOSITORY, World
@@ -75,7 +75,7 @@ def test_a_tag_that_was_skipped_before_there_is_a_production(world: World) -> No
     assert world.json("status") == []
 
 
-def test_a_tag_that_production_was_not_brought_to(world: World) -> None:
+def test_a_tag_that_was_not_deployed_to_production(world: World) -> None:
     world.push(V1, A)
     skip(world, V2, B, "notes [skip deploy]")
     told = lines(world, V2)
@@ -109,7 +109,7 @@ def test_an_archived_repository(world: World) -> None:
             "refs/tags/v1",
             "x [skip deploy]",
             (
-                "v1 is skipped: the head commit's message says [skip deploy]; to deploy it all the same: "
+                "v1 is skipped: the head commit's message says [skip deploy]; to deploy it anyway: "
                 "deployer redeploy acme/api refs/tags/v1"
             ),
         ),
@@ -117,30 +117,30 @@ def test_an_archived_repository(world: World) -> None:
             "refs/heads/a'b",
             "x [no ci]",
             (
-                "a'b is skipped: the head commit's message says [no ci]; to deploy it all the same: "
+                "a'b is skipped: the head commit's message says [no ci]; to deploy it anyway: "
                 """deployer redeploy acme/api 'a'"'"'b'"""
             ),
         ),
         (
             "refs/heads/x",
             "x",
-            f"nothing is recorded of x, which is at {A[:12]}; compare it with AWS: deployer resync acme/api",
+            f"x is at {A[:12]}, but has no environment; to compare GitHub with AWS: deployer resync acme/api",
         ),
     ],
 )
-def test_what_only_github_knows(world: World, ref: str, message: str, told: str) -> None:
+def test_a_ref_without_an_environment(world: World, ref: str, message: str, told: str) -> None:
     world.host.push(REPOSITORY, ref, A, files=FILES, message=message)
     assert error(world, ref) == f"deployer: {told}"
 
 
-def test_what_nobody_knows(world: World) -> None:
+def test_an_unknown_ref(world: World) -> None:
     assert error(world, "v1") == (
-        "deployer: nothing is known of v1 in acme/api, which has no such branch; a tag is named refs/tags/v1"
+        "deployer: acme/api has no environment v1, and no such branch; a tag is named refs/tags/v1"
     )
-    assert "which has no such tag" in error(world, V1)
-    told = "deployer: nothing is known of x in acme/none; GitHub was asked: acme/none is not found"
+    assert "and no such tag" in error(world, V1)
+    told = "deployer: acme/none has no environment x; reading it from GitHub: acme/none is not found"
     assert error(world, "x", "acme/none").startswith(told)
-    assert error(world, "staging").startswith("deployer: nothing is known of staging in acme/api")
+    assert error(world, "staging").startswith("deployer: acme/api has no environment staging")
     ignored = (
         "deployer: other/api matches none of the patterns in DEPLOYER_REPOSITORIES, so its pushes are ignored"
     )

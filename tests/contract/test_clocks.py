@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployer.cli import doctor
+from deployer.cli.checks.redis_checks import check_lanes
 from deployer.environment.ports import Room
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import Push
@@ -211,4 +211,4 @@ class TestDecisions:
         families = text_string_to_metric_families(Metrics(world.deployer).text()[0].decode())
         (oldest,) = (each for each in families if each.name == "deployer_lane_oldest_wait_seconds")
         assert 0 <= oldest.samples[0].value < 60
-        assert [each.state for each in doctor._lanes(world.deployer)] == ["ok"]
+        assert [each.state for each in check_lanes(world.deployer)] == ["ok"]

@@ -1,4 +1,4 @@
-"""One installation for all tests that break nothing, and one for those that do."""
+"""Fixtures: one installation for all harmless tests, and another for tests that break something."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""One repository of the tests of repository life, seen by its owner, GitHub's settings, and whoever runs deployer."""
+"""A repository for the tests of a repository's life, with the actions of its owner, of GitHub and of operators."""
 
 import json
 import struct
@@ -10,7 +10,7 @@ from typing import Any
 from sandbox.installation import Installation, NeverHappenedError, call, wait_for
 from tests.chaos.team import TEMPLATE
 
-_NOWHERE = "http://127.0.0.1:9"  # where nobody answers
+_NOWHERE = "http://127.0.0.1:9"  # no program listens there
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -49,12 +49,12 @@ class Shop:
         return sha
 
     def change(self, action: str, to: str = "", name: str = "") -> None:
-        """Do something to the repository as a whole; `name` is what it is called afterwards."""
+        """Change the repository itself; `name` is its name afterwards."""
         _post(f"{self.here.github}/_sandbox/repositories/{self.name}", {"action": action, "to": to})
         self.name = name or self.name
 
     def hook(self, *, active: bool = True, reached: bool = True) -> None:
-        """Set the webhook: not active GitHub tells nothing; with nobody to be reached it tells in vain."""
+        """Set the webhook: an inactive one sends nothing; an unreachable one fails."""
         path = f"{self.here.github}/api/v3/repos/{self.name}/hooks"
         (hook,) = call("GET", path).json
         url = f"{self.here.web if reached else _NOWHERE}/webhooks/github"
@@ -85,7 +85,7 @@ class Shop:
         return wait_for(f"{self.name}: every delivery was tried", log)
 
     def older(self, seconds: float = 120) -> None:
-        """Let what GitHub told until now be of some time ago."""
+        """Make all previous deliveries of GitHub older."""
         self.deliveries()
         _post(f"{self.here.github}/_sandbox/repositories/{self.name}/deliveries", {"seconds_ago": seconds})
 
@@ -113,7 +113,7 @@ class Shop:
             assert self.here.executions(identity)[-1]["sha"] == sha
 
     def gone(self, name: str, of: str = "", seconds: float = 90) -> str:
-        """Wait until an environment is gone with its stack; returns the reason that is told."""
+        """Wait until an environment and its stack are deleted; return the reason."""
 
         def look() -> dict[str, Any]:
             found = self.environment(name, of)
@@ -167,12 +167,12 @@ class Shop:
         return found["outcome"], found["reason"]
 
     def resyncs(self) -> int:
-        """How many looks at the whole repository have ended."""
+        """Return the number of resyncs that have ended."""
         found = self.here.api(f"activity?repository={self.name}&limit=500")["activity"]
         return sum(each["outcome"] == "resynced" for each in found)
 
     def was(self, reason: str) -> bool:
-        """Whether a look at the whole repository ended for a reason."""
+        """Whether a resync ended with a reason."""
         found = self.here.api(f"activity?repository={self.name}&limit=500")["activity"]
         return any(each["reason"].startswith(reason) for each in found)
 

@@ -1,4 +1,4 @@
-"""What a deployment costs in calls, and how production is deleted: through real processes."""
+"""Tests with real processes: the number of requests of a deployment, and the deletion of production."""
 
 import re
 from datetime import datetime
@@ -93,7 +93,7 @@ def test_production_is_deleted_only_by_one_who_says_so(
     assert f"{name}-app" in refused.stderr
     assert f"deployer delete --environment production {repository} --yes-really" in refused.stderr
     wait_for(
-        "nothing waits",
+        "no work",
         lambda: repository not in [each["repository"] for each in here.api("lanes")["lanes"]],
     )
     assert {each: here.stacks()[each] for each in both} == {each: stacks[each] for each in both}

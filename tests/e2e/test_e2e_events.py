@@ -1,4 +1,4 @@
-"""What AWS and GitHub tell gets lost, comes twice, late or out of order: the end is the same."""
+"""Tests with lost, repeated, late and reordered events: the result is the same."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def finished(here: Installation, repository: str) -> bool:
     return not [lane for lane in here.api("lanes")["lanes"] if lane["repository"] == repository]
 
 
-def test_where_no_event_of_aws_comes_it_is_asked(fragile: Installation, tmp_path: Path) -> None:
+def test_without_events_aws_is_polled(fragile: Installation, tmp_path: Path) -> None:
     """In the installation that asks often."""
     fragile.repository("quiet/shop")
     fragile.fault("aws", {"events": {"lose": 1.0}})
@@ -45,7 +45,7 @@ def test_events_twice_late_and_out_of_order(
     assert found["outcome"] == "deployed"
     wait_for("the lane is empty", lambda: finished(here, repository))
     executions = here.executions(found["id"])
-    # the one that AWS starts by itself builds whatever the branch is at; deployer stops it where that is not the goal's
+    # an execution that AWS starts builds the head of the branch; deployer stops it if that is another commit
     stopped = {"Stopped", "Stopping", "Cancelled"}
     ran = [
         each["sha"]

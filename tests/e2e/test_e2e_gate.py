@@ -1,4 +1,4 @@
-"""From a real push of a tag that nobody merged to its refusal on the commit, and to a person's approval."""
+"""Tests of a pushed tag whose commit was never merged: the refusal on the commit, then an approval."""
 
 from sandbox.installation import Installation, WorkingCopy, wait_for
 

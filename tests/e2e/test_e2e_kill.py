@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of every step: another worker ends it within a minute, and nothing is done twice."""
+"""Tests of `kill -9` during every step: another worker finishes it within a minute, and nothing is done twice."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def stack_of(branch: str) -> str:
 
 
 def slow_down(here: Installation, operation: str, name: str) -> None:
-    """Let AWS take long for the next such call for a stack or pipeline, and for nobody else's."""
+    """Delay the next such call of AWS for one stack or pipeline only."""
     order = {"operation": operation, "name": name, "seconds": SLOW, "count": 1}
     here.fault("aws", {"slow": order})
 

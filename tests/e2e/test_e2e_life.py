@@ -1,4 +1,4 @@
-"""What becomes of environments while their repository, GitHub's webhooks, time and Redis go their own ways.
+"""Tests of environments while their repository changes, webhooks fail, time passes and Redis loses its data.
 
 Every case has a repository of its own, and all of them run side by side in one installation. What GitHub tells first is
 done a second time without a word: then a resync finds it.
@@ -45,7 +45,7 @@ def life(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_life(life: dict[str, Future[Shop]], name: str) -> None:
+def test_the_whole_life_of_a_repository(life: dict[str, Future[Shop]], name: str) -> None:
     life[name].result()
 
 
@@ -152,7 +152,7 @@ def uninstalled(here: Installation, directory: Path, _zones: Path) -> Shop:
     for action, back in (("uninstall_owner", "install_owner"), ("uninstall", "install")):
         shop.change(action)
         wait_for("GitHub's word is known", lambda: shop.was(why))
-        shop.dev = shop.push("dev")  # of which nobody is told
+        shop.dev = shop.push("dev")  # without a webhook
         assert shop.resync().startswith(why)
         assert shop.standing() == standing
         shop.change(back)
@@ -215,7 +215,7 @@ def name_taken(here: Installation, directory: Path, _zones: Path) -> Shop:
 @case
 def aged(here: Installation, directory: Path, _zones: Path) -> Shop:
     shop = Shop(here, directory, "aged/shop").begin()
-    ttl, warn = 40, 20  # room for a busy machine between a warning and what it is answered with
+    ttl, warn = 40, 20  # a slow machine needs time between the warning and the reaction to it
     wishes = {"deploy/deployer.yml": f"ttl: {{default: never, 'short/*': {ttl}s}}\nwarn: {warn}s\n"}
     shas = {name: shop.push(name, wishes) for name in ("short/one", "short/two")}
     shop.deployed(**shas)
@@ -266,7 +266,7 @@ def asleep(here: Installation, directory: Path, zones: Path) -> Shop:
     return shop
 
 
-# --- what nobody is told --------------------------------------------------------------------------------------------
+# --- without webhooks --------------------------------------------------------------------------------------------
 
 
 @case
@@ -341,7 +341,7 @@ def tampered(here: Installation, directory: Path, _zones: Path) -> Shop:
     ]
     client.update_stack(StackName=name, UsePreviousTemplate=True, Parameters=parameters)
     wait_for("it is updated", lambda: here.stacks()[name]["status"] == "UPDATE_COMPLETE")
-    # a listing that began before an event's task wrote the record tells nothing of it: the next resync sees it
+    # a listing that began before a task wrote the record does not contain the change: the next resync sees it
     wait_for("its drift is seen", lambda: shop.resync() and shop.environment("dev")["drift"])
     assert shop.environment("dev")["drift"].startswith("its stack's parameters changed outside deployer at ")
     assert "(drift)" in said(here, "status", shop.name)
@@ -357,7 +357,7 @@ def tampered(here: Installation, directory: Path, _zones: Path) -> Shop:
 # --- all of it, and Redis -------------------------------------------------------------------------------------------
 
 
-def test_what_github_told_while_redis_was_away_is_told_again(
+def test_deliveries_missed_during_a_redis_outage_are_redelivered(
     fragile: Installation, life: dict[str, Future[Shop]]
 ) -> None:
     shop = life["missed"].result()
@@ -374,7 +374,7 @@ def test_what_github_told_while_redis_was_away_is_told_again(
     shop.deployed(dev=shop.dev)
 
 
-def test_all_is_known_again_after_redis_was_lost(
+def test_a_resync_restores_everything_after_redis_lost_its_data(
     fragile: Installation, life: dict[str, Future[Shop]]
 ) -> None:
     shops = {name: each.result() for name, each in life.items()}

@@ -1,4 +1,4 @@
-"""What one repository can take from others: a task that does not end is killed, and others' pushes start in time."""
+"""Tests of isolation between repositories: an endless task is killed, and pushes of others start in time."""
 
 import json
 import time

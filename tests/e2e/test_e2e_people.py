@@ -1,4 +1,4 @@
-"""What people and machines call: the command line, Celery's own, Flower, signed and unsigned HTTP."""
+"""Tests of all interfaces: the command line, Celery's commands, Flower, signed and unsigned HTTP."""
 
 import hashlib
 import hmac
@@ -102,7 +102,7 @@ def test_dead_letters(here: Installation, repository: str, copy: WorkingCopy) ->
     assert ids["poison"] in said(here, "why", repository, "poison")
     assert here.cli("dead-letters", "show", "none").stderr.count("\n") == 1
 
-    here.heal()  # what a person mends
+    here.heal()  # a person fixes the cause
     assert said(here, "dead-letters", "discard", ids["other"]) != ""
     _redeliver(here, repository, _delivery(letters["again"]))
     wait_for("the letter is off the list", lambda: ids["again"] not in _ids(here, repository))
@@ -144,7 +144,7 @@ def _tells_all(here: Installation, letter: dict[str, Any]) -> None:
 
 
 def _is_warned_of(here: Installation, repository: str, count: int) -> None:
-    """The dead letters of a repository are counted, and told as a warning where there are any."""
+    """Check the number of a repository's dead letters in the metrics, and that they cause a warning."""
     metrics = call("GET", f"{here.web}/metrics").text
     assert f'deployer_dead_letters{{kind="TransientError",repository="{repository}"}} {count}.0' in metrics
     ready = call("GET", f"{here.web}/readyz")

@@ -1,4 +1,4 @@
-"""From a real push to a pipeline of its own: branches with odd names, the default branch, tags, deletions."""
+"""Tests from a real push to its pipeline: branches with unusual names, the default branch, tags, deletions."""
 
 from pathlib import Path
 from typing import Any

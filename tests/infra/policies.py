@@ -1,4 +1,4 @@
-"""An evaluator of IAM policies, as far as `infra/` uses them; what it does not know is an error, never a guess.
+"""An evaluator of the IAM policy features that `infra/` uses; an unknown feature is an error.
 
 The rules: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html, those of
 conditions: .../reference_policies_elements_condition_operators.html and
@@ -26,7 +26,7 @@ class UnknownError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: an action on a resource, and the keys that AWS tells of it. Keys are compared without case."""
+    """A request: an action on a resource with condition keys, which are compared without case."""
 
     action: str
     resource: str = "*"

@@ -1,4 +1,4 @@
-"""The templates of `infra/` with their functions evaluated, and the policies in them."""
+"""Evaluates the templates of `infra/` and returns their policies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of `role, action, resource, what AWS tells of the request, allowed`, and the names that they are made of."""
+"""Builds rows of `role, action, resource, condition keys, allowed`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def artifacts(kind: str) -> str:
 
 
 def tagged(kind: str) -> dict[str, str]:
-    """What AWS tells of a resource that bears deployer's tags."""
+    """The condition keys of a resource with deployer's tags."""
     return {
         "aws:ResourceTag/deployer:managed": "true",
         "aws:ResourceTag/deployer:environment": kind,
@@ -54,7 +54,7 @@ def tagged(kind: str) -> dict[str, str]:
 
 
 def tagging(kind: str) -> dict[str, Any]:
-    """What AWS tells of a request that gives deployer's tags."""
+    """The condition keys of a request that sets deployer's tags."""
     return {
         "aws:RequestTag/deployer:managed": "true",
         "aws:RequestTag/deployer:environment": kind,
@@ -84,7 +84,7 @@ def principal(role: str, kind: str) -> Principal:
 
 
 def check(rows: list[Row], kind: str) -> None:
-    """Every row as it says; all that are not are told at once."""
+    """Check every row, and report all wrong rows together."""
     wrong = [
         f"{role} of {kind} {'may not' if allowed else 'may'} {action} on {resource} with {dict(context)}"
         for role, action, resource, context, allowed in rows

@@ -1,4 +1,4 @@
-"""The fence around branch code beyond roles and tags: connections, names, other accounts, actions without resources."""
+"""Tests of further limits on branch code: connections, names, other accounts, actions without resources."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FORMER_HASH = "732a3cad0f"
 def using(
     prefix: str, action: str | None, permissions: str | None = "read_only", **more: str
 ) -> dict[str, str]:
-    """What AWS tells of a call through a connection; None for a key that it does not tell."""
+    """The condition keys of a call through a connection; None for a key that AWS does not set."""
     told = {"ProviderAction": action, "ProviderPermissionsRequired": permissions, **more}
     return {f"{prefix}:{key}": value for key, value in told.items() if value is not None}
 
@@ -56,7 +56,7 @@ def test_branch_code_reads_the_named_repositories_through_a_connection_and_write
         rows += both(use, CONNECTION, using(prefix, action, **own), ALLOWED)
         rows += both(use, CONNECTION, using(prefix, action, **foreign), DENIED)
         rows += both(use, f"{CONNECTION}-other", using(prefix, action, **own), DENIED)
-    # an upload is known by its id: AWS tells no repository
+    # an upload has only an id, so AWS sets no repository
     rows += both(use, CONNECTION, using(prefix, "GetUploadArchiveToS3Status"), ALLOWED)
     for action in ("GitPush", "CreateCommit", "CreateCommitStatus", "DeleteRepository", "CreatePullRequest"):
         rows += both(use, CONNECTION, using(prefix, action, "read_write", **own), DENIED)
@@ -120,7 +120,7 @@ OWN_NAMES = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_stack_is_made_that_is_called_after_another_kinds(kind: str) -> None:
+def test_a_stack_cannot_have_the_name_of_another_kind(kind: str) -> None:
     """Its name could not be used by that kind any more: B11 keeps it off what bears another kind's tag."""
     rows: list[Row] = []
     for named, letter in (("staging", "s"), ("production", "p")):
@@ -130,7 +130,7 @@ def test_no_stack_is_made_that_is_called_after_another_kinds(kind: str) -> None:
     check(rows, kind)
 
 
-def test_a_branch_that_spells_the_form_shuts_out_only_stacks_of_its_own() -> None:
+def test_a_branch_name_like_another_kind_denies_only_its_own_stacks() -> None:
     rows: list[Row] = []
     for branch in (f"production-{HASH}p", "production-databases-cleanup", "staging-sixteen-letters-s"):
         environment = Environment(Repository.parse("acme/hello"), Kind.DEVELOPMENT, Ref.of_branch(branch))
@@ -188,7 +188,7 @@ def test_the_boundary_denies_every_form_of_another_kinds_names(kind: str) -> Non
     others = [each for each in (Kind.STAGING, Kind.PRODUCTION) if each != kind]
     patterns = [pattern for other in others for pattern in NAME_PATTERNS[other]]
     wanted = {f"arn:*:cloudformation:*:*:stack/{pattern}/*" for pattern in patterns}
-    # what is called after a stack with a present name, and whatever follows in its ARN
+    # names that begin with the name of an existing stack, with any suffix of its ARN
     wanted |= {f"arn:*:cloudformation:*:*:stack/{NAME_PATTERNS[other][0]}-*" for other in others}
     assert named == wanted | {f"arn:*:codepipeline:*:*:{pattern}" for pattern in patterns}
 
@@ -230,7 +230,7 @@ def test_deployer_stores_templates_in_no_bucket_of_another_account(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_branch_code_leaves_deployers_image_function_and_logs(kind: str) -> None:
+def test_branch_code_cannot_change_deployers_image_function_and_logs(kind: str) -> None:
     rows: list[Row] = []
     logs = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group"
     for action, resource in (

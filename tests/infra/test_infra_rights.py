@@ -1,4 +1,4 @@
-"""What each role of `infra/` can and cannot do: role, action, resource and its tags, and whether AWS allows it."""
+"""Tests of the permissions of each role in `infra/`, as rows of role, action, resource with tags, and result."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_deployer_reads_stacks_and_pipelines_and_runs_those_of_the_kind(kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_deployer_leaves_what_bears_a_part_of_its_tags(kind: str) -> None:
+def test_deployer_cannot_change_stacks_with_only_some_of_its_tags(kind: str) -> None:
     own, rows = working_as(service_role(kind)), list[Row]()
     for part in tagged(kind).items():
         for action in (
@@ -314,7 +314,7 @@ def test_branch_code_changes_only_stacks_of_its_kind(kind: str, other: str) -> N
 
 
 @pytest.mark.parametrize(("kind", "other"), OTHERS)
-def test_branch_code_leaves_what_bears_another_kinds_tag(kind: str, other: str) -> None:
+def test_branch_code_cannot_access_resources_with_another_kinds_tag(kind: str, other: str) -> None:
     rows: list[Row] = []
     for action, resource in (
         ("codepipeline:UpdatePipeline", PIPELINE),
@@ -340,7 +340,7 @@ def test_branch_code_leaves_what_bears_another_kinds_tag(kind: str, other: str) 
 
 
 @pytest.mark.parametrize(("kind", "other"), OTHERS)
-def test_branch_code_leaves_what_is_deployers_own(kind: str, other: str) -> None:
+def test_branch_code_cannot_access_deployers_own_resources(kind: str, other: str) -> None:
     rows: list[Row] = []
     for action, resource in (
         ("ssm:GetParameter", f"{SSM}/deployer/github-token"),
@@ -375,7 +375,7 @@ def test_branch_code_leaves_what_is_deployers_own(kind: str, other: str) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_deployers_own_stays_its_own_where_branch_code_may_use_more_services(kind: str) -> None:
+def test_more_services_give_no_access_to_deployers_own_resources(kind: str) -> None:
     made = target(kind, Services="ssm:*,secretsmanager:*")
     secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret"
     event_key = f"{secret}:events!connection/deployer_webhook/1b-x"
@@ -437,7 +437,7 @@ def test_a_service_role_makes_what_the_samples_templates_hold(kind: str) -> None
         (f"{IAM}:role/Admin", EXTERNAL_ID, DENIED),
     ],
 )
-def test_only_the_installation_is_deployer_and_says_the_external_id(
+def test_only_the_installation_role_with_the_external_id_assumes_deployers_role(
     kind: str, who: str, external_id: str | None, *, allowed: bool
 ) -> None:
     context = {"sts:ExternalId": external_id} if external_id else {}

@@ -1,4 +1,4 @@
-"""The templates of `infra/` within AWS's limits, in every partition, and as stacks."""
+"""Tests of the templates of `infra/`: AWS's limits, partitions, creation as stacks."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_deployers_roles_cannot_be_allowed_by_a_parameter(role: str) -> None:
         target("development", AllowedRoles=f"arn:aws:iam::111122223333:role/{role}")
 
 
-def test_what_is_made_may_stand_in_the_settings() -> None:
+def test_outputs_are_valid_settings() -> None:
     made = target("production")
     given = {
         "account": "111122223333",
@@ -95,7 +95,7 @@ def test_what_is_made_may_stand_in_the_settings() -> None:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """A simulated AWS with nothing in it; what is in it belongs to the process, and is taken away again."""
+    """An empty simulated AWS, which is emptied again after the test because its state belongs to the process."""
     running = server.create(github_url="file:///nowhere", speed=100).start()
     running.simulator.reset()
     yield running.url
@@ -103,7 +103,7 @@ def url() -> Iterator[str]:
     running.stop()
 
 
-def test_an_installation_comes_to_be_as_stacks(url: str) -> None:
+def test_an_installation_is_created_from_the_templates(url: str) -> None:
     clients = {name: _client(name, url) for name in ("cloudformation", "iam", "s3", "secretsmanager", "sqs")}
     clients["secretsmanager"].create_secret(Name="deployer/aws-event-key", SecretString="key")
     values = {

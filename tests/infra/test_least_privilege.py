@@ -1,4 +1,4 @@
-"""deployer's role allows every call that the code makes, and no other."""
+"""Tests that deployer's role allows exactly the calls that the code makes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BESIDES = {
 
 def test_the_target_roles_allow_what_the_adapter_calls_and_no_more() -> None:
     needed = _called(aws, aws_buckets, aws_client, aws_pipelines, aws_roles, aws_stacks)
-    # by the installation's own role; the second is everybody's, whatever a policy says
+    # calls with the installation's own role; the second needs no permission
     needed -= {"sts:AssumeRole", "sts:GetCallerIdentity"}
     assert _granted(target("development").resources["DeployerRole"]["Policies"]) == needed
     emptying = {
@@ -57,7 +57,7 @@ def test_the_installations_role_allows_what_settings_need_and_to_become_a_target
         "installation.yml", TargetRoles="arn:aws:iam::111122223333:role/deployer-own/deployer-staging"
     )
     document = [{"PolicyDocument": made.document("Policy")}]
-    # `deployer secrets set` writes with the rights of whoever calls it
+    # `deployer secrets set` uses the permissions of the person who runs it
     assert _granted(document) == _called(aws_secrets.read_secret) | {"sts:AssumeRole"}
 
 

@@ -1,4 +1,4 @@
-"""The evaluator itself, on AWS's documented examples and rules."""
+"""Tests of the policy evaluator, with AWS's documented examples and rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_nothing_is_allowed_that_no_policy_allows_and_a_denial_wins() -> None:
     assert Principal([policy(allow("a:B")), policy(allow("c:D"))]).may(Request("c:D"))
 
 
-def test_a_boundary_gives_nothing_and_limits_all() -> None:
+def test_a_boundary_grants_nothing_and_limits_everything() -> None:
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_boundaries.html: ShirleyRodriguez may be given
     # S3, CloudWatch and EC2 at most; her policy gives iam:CreateUser, so she has no right at all
     boundary = policy(allow(["s3:*", "cloudwatch:*", "ec2:*"]))
@@ -127,7 +127,7 @@ def test_all_conditions_of_a_statement_must_hold_and_keys_have_no_case() -> None
     assert not Principal([document]).may(Request("a:B", "*", {**request, "c": "x"}))
 
 
-def test_an_external_id_keeps_the_confused_deputy_out() -> None:
+def test_an_external_id_prevents_a_confused_deputy() -> None:
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html
     trust = policy(
         {

@@ -1,4 +1,4 @@
-"""Real processes for the tests of what runs them: started, watched and ended from outside."""
+"""Starts, watches and ends real processes for tests."""
 
 import os
 import signal
@@ -72,7 +72,7 @@ class Process:
         self.popen.send_signal(number)
 
     def kill_all(self) -> None:
-        """End whatever is left of it."""
+        """End all processes that still run."""
         family = descendants(self.pid) if self.popen.poll() is None else []
         if self.popen.poll() is None:
             self.popen.kill()
@@ -102,7 +102,7 @@ def gone(pids: Iterable[int], seconds: float = 20) -> None:
 
 
 def answer(url: str) -> Answer | None:
-    """What an address answers; None while nobody listens."""
+    """Return the response of an address, or None while no program listens."""
     try:
         return call("GET", url, seconds=5)
     except OSError:

@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from deployer.local.supervisor import Program, Supervisor, Timing
+from deployer.local.programs import Program, Timing
+from deployer.local.supervisor import Supervisor
 
 settings = json.loads(sys.argv[1])
 programs = []

@@ -1,4 +1,4 @@
-"""`make audit`: none is known, some are, and nothing is known differ. pip-audit's own answers are recorded ones."""
+"""Tests of `make audit`: no vulnerability, some, or a failed lookup. pip-audit's output is recorded."""
 
 import importlib.util
 import json
@@ -42,7 +42,7 @@ sys.exit(any(each["vulns"] for each in answers[lock]["dependencies"]))
     return [sys.executable, str(program)]
 
 
-def test_nothing_is_known_to_be_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_known_vulnerability_is_success(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = stub(tmp_path, dict.fromkeys(tool.LOCKS, CLEAN))
     assert tool.main(command, ROOT) == 0
     assert capfd.readouterr().out == "audit: none of 2 packages has a known vulnerability\n"
@@ -53,7 +53,9 @@ def test_nothing_is_known_to_be_wrong(tmp_path: Path, capfd: pytest.CaptureFixtu
         assert f"--osv-url={tool.OSV}" in line
 
 
-def test_what_is_known_is_listed_with_its_remedy(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_known_vulnerabilities_are_listed_with_a_remedy(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     found = {"dependencies": [{"name": "click", "version": "8.5.1", "vulns": [KNOWN]}]}
     own = {"dependencies": [{"name": "pip", "version": "26.3", "vulns": [KNOWN | {"fix_versions": []}]}]}
     assert tool.main(stub(tmp_path, dict(zip(tool.LOCKS, (found, own), strict=True))), ROOT) == 1
@@ -65,7 +67,7 @@ def test_what_is_known_is_listed_with_its_remedy(tmp_path: Path, capfd: pytest.C
     assert said.err == "audit: 2 known vulnerabilities; make lock takes newer versions\n"
 
 
-def test_a_database_that_cannot_be_asked_is_no_good_news(
+def test_a_failed_lookup_is_an_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OSV_URL", "https://osv.example/v1/query")

@@ -1,4 +1,4 @@
-"""What `tools/bootstrap.py` works out before it downloads anything, and what it makes of the answers it gets."""
+"""Tests of `tools/bootstrap.py`: its decisions before a download, and its handling of responses."""
 
 import base64
 import hashlib
@@ -31,7 +31,7 @@ tool = load()
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings of pip but those a test makes, and nobody's proxy between it and its index."""
+    """Remove all settings of pip and of proxies, except those that a test sets."""
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "PIP_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -58,7 +58,7 @@ def test_versions_are_compared_as_numbers() -> None:
     assert version_of(tool.newest("https://index.example/simple/pip/", page)) == "26.1.2"
 
 
-def test_what_is_no_release_of_pip_is_passed_over() -> None:
+def test_files_that_are_no_release_of_pip_are_skipped() -> None:
     page = (
         link("25.0")
         + link("26.0b1")
@@ -70,7 +70,7 @@ def test_what_is_no_release_of_pip_is_passed_over() -> None:
     assert version_of(tool.newest("https://index.example/simple/pip/", page)) == "25.0"
 
 
-def test_a_pip_for_a_later_python_is_passed_over() -> None:
+def test_a_pip_for_a_later_python_is_skipped() -> None:
     page = link("25.0", attributes='data-requires-python="&gt;=3.8"') + link(
         "40.0", attributes='data-requires-python="&gt;=4.0"'
     )
@@ -315,7 +315,7 @@ def test_a_connection_that_breaks_off(tmp_path: Path, use: Use) -> None:
 # --- the virtual environment
 
 
-def test_an_old_python_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_old_python_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tool.sys, "version_info", (3, 10, 9))
     with pytest.raises(SystemExit, match=r"deployer needs Python 3\.11 or later; "):
         tool.main(tmp_path / "venv")
@@ -340,7 +340,7 @@ def test_an_environment_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.usefixtures("without_pip")
-def test_an_environment_whose_python_was_removed_is_made_anew(tmp_path: Path) -> None:
+def test_an_environment_whose_python_was_removed_is_created_again(tmp_path: Path) -> None:
     python = tool.make_environment(tmp_path / "venv")
     for link in python.parent.glob("python*"):
         link.unlink()

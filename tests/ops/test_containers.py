@@ -174,7 +174,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
 
 
 def push(github: github_server.GitHubServer, folder: Path) -> None:
-    """Push a branch; GitHub tells the web."""
+    """Push a branch, which makes GitHub send a webhook."""
     (folder / "deploy").mkdir(parents=True)
     (folder / "deploy" / "pipeline.yml").write_text(TEMPLATE)
     repository, _ = github.hub.create(REPOSITORY)
@@ -195,7 +195,7 @@ def ended(containers: Containers) -> dict[str, Any]:
     return dict(wait_for("the push has its outcome", look)[0])
 
 
-def test_a_push_goes_the_whole_way(containers: Containers) -> None:
+def test_a_push_is_deployed(containers: Containers) -> None:
     made = ended(containers)
     assert made["outcome"] == "deployed", made["reason"]
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
@@ -206,7 +206,7 @@ def test_a_push_goes_the_whole_way(containers: Containers) -> None:
 
 
 @pytest.mark.parametrize("name", ["worker", "scheduler"])
-def test_the_health_check_needs_no_more(containers: Containers, name: str, tmp_path: Path) -> None:
+def test_the_health_check_needs_no_other_variables(containers: Containers, name: str, tmp_path: Path) -> None:
     check = program(SERVICES[name]["healthcheck"]["test"][1:])
     done = subprocess.run(
         check, cwd=tmp_path, env=environment(containers.variables[name]), capture_output=True, text=True, check=False
@@ -214,7 +214,7 @@ def test_the_health_check_needs_no_more(containers: Containers, name: str, tmp_p
     assert done.returncode == 0, done.stderr
 
 
-def test_that_it_runs_unfenced_is_logged_and_shown(containers: Containers) -> None:
+def test_running_unfenced_is_logged_and_shown(containers: Containers) -> None:
     for name in ("worker", "scheduler"):
         containers.processes[name].says(
             "DEPLOYER_UNFENCED is yes. DEPLOYER_TARGETS: development has no service_role"
@@ -223,7 +223,7 @@ def test_that_it_runs_unfenced_is_logged_and_shown(containers: Containers) -> No
         "the dashboard warns",
         lambda: (text := containers.api("/").text) and "DEPLOYER_UNFENCED" in text and text,
     )
-    assert "whoever may push a branch can use rights in AWS" in page
+    assert "everybody who can push a branch can use AWS permissions" in page
 
 
 def shown_by(containers: Containers, tmp_path: Path) -> Iterator[tuple[str, str]]:

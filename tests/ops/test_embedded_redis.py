@@ -1,4 +1,4 @@
-"""The embedded Redis, really started."""
+"""Tests of the embedded Redis with a real server."""
 
 import fcntl
 import os
@@ -80,7 +80,7 @@ def test_a_write_is_on_the_disk_before_it_is_acknowledged(serve: Serve) -> None:
         assert client.config_get("appendfsync") == {"appendfsync": "always"}
 
 
-def test_a_file_that_a_power_failure_cut_short_is_no_hindrance(serve: Serve, tmp_path: Path) -> None:
+def test_a_truncated_append_only_file_is_loaded(serve: Serve, tmp_path: Path) -> None:
     first = serve()
     with first.client() as client:
         client.set("whole", "1")
@@ -106,12 +106,12 @@ def test_no_other_host_reaches_it(serve: Serve) -> None:
         other.ping()
 
 
-def test_it_refuses_writes_rather_than_forgetting(serve: Serve) -> None:
+def test_a_full_redis_refuses_writes(serve: Serve) -> None:
     with serve().client() as client:
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
-def test_nobody_gets_in_without_the_password(serve: Serve) -> None:
+def test_clients_need_the_password(serve: Serve) -> None:
     server = serve()
     prepared = server.prepared
     for password in ("", "guessed"):
@@ -124,7 +124,7 @@ def test_nobody_gets_in_without_the_password(serve: Serve) -> None:
     assert prepared.password not in repr(prepared)
 
 
-def test_nobody_else_reads_the_password(serve: Serve) -> None:
+def test_other_users_cannot_read_the_password(serve: Serve) -> None:
     directory = serve().prepared.directory
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
     assert {modes[name] for name in ("redis.conf", "password", "lock")} == {0o600}
@@ -147,7 +147,7 @@ def test_a_directory_of_any_name(serve: Serve, tmp_path: Path) -> None:
     assert (directory / "redis.log").exists()
 
 
-def test_a_second_one_in_the_same_directory(
+def test_a_second_server_in_the_same_directory_is_refused(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve()
@@ -159,7 +159,7 @@ def test_a_second_one_in_the_same_directory(
     )
 
 
-def test_one_that_is_still_being_ended_is_waited_for(tmp_path: Path) -> None:
+def test_a_server_that_is_still_ending_is_awaited(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     program = ["flock", str(tmp_path / "redis" / "lock"), "sh", "-c", "echo locked; exec sleep 0.5"]
     with subprocess.Popen(program, stdout=subprocess.PIPE) as holder:
@@ -169,7 +169,7 @@ def test_one_that_is_still_being_ended_is_waited_for(tmp_path: Path) -> None:
         assert holder.wait() == 0
 
 
-def test_a_port_that_was_taken_meanwhile_is_left_to_others(tmp_path: Path) -> None:
+def test_a_port_that_another_program_uses_now_is_replaced(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -182,7 +182,7 @@ def test_a_port_that_was_taken_meanwhile_is_left_to_others(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "99999", "-1", "0"])
-def test_a_port_file_that_makes_no_sense(tmp_path: Path, text: str) -> None:
+def test_a_malformed_port_file_is_replaced(tmp_path: Path, text: str) -> None:
     (tmp_path / "port").write_text(text)
     prepared = prepare(tmp_path)
     os.close(prepared.lock)
@@ -238,7 +238,7 @@ def test_no_server_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not (tmp_path / "redis").exists()
 
 
-def test_asking_one_that_does_not_run_takes_no_time(tmp_path: Path) -> None:
+def test_checking_a_stopped_server_is_fast(tmp_path: Path) -> None:
     """A supervisor asks again and again, and must hear signals in between."""
     prepared = prepare(tmp_path)
     os.close(prepared.lock)

@@ -1,4 +1,4 @@
-"""The memory of processes that hold secrets, as another process of the same user can read it."""
+"""Tests that other processes of the same user cannot read the memory of processes with secrets."""
 
 import subprocess
 import sys

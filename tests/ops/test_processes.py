@@ -1,4 +1,4 @@
-"""`deployer web`, `worker` and `scheduler`, each as a process of its own, and with Redis away."""
+"""Tests of `deployer web`, `worker` and `scheduler` as separate processes, also without Redis."""
 
 import hmac
 import json
@@ -30,10 +30,10 @@ from sandbox.installation import Answer, call, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
 API = "the-api-token-of-this-test"
-TOKEN = "deployer: DEPLOYER_GITHUB_TOKEN is not set; it is the token for GitHub's API; a GitHub App serves as well\n"
+TOKEN = "deployer: DEPLOYER_GITHUB_TOKEN is not set; it is the token for GitHub's API; a GitHub App can replace it\n"
 SECRET = (
     "deployer: DEPLOYER_GITHUB_WEBHOOK_SECRET is not set;"
-    " it is the secret of the GitHub webhook; several by comma\n"
+    " it is the secret of the GitHub webhook; several separated by commas\n"
 )
 NO_FENCE = (
     "deployer: DEPLOYER_TARGETS: development has no service_role and development has no permissions_boundary,"
@@ -113,12 +113,12 @@ def test_an_address_that_is_not_of_this_machine(refusal: Refusal, host: str) -> 
     assert said.endswith("); correct DEPLOYER_WEB_HOST\n")
 
 
-def test_a_key_that_is_none(refusal: Refusal) -> None:
+def test_a_malformed_private_key_stops_the_start(refusal: Refusal) -> None:
     key = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "/path/to/key.pem"}
     assert refusal("worker", {**WORKER, **key}) == KEY
 
 
-def test_a_key_that_is_none_ends_celery(tmp_path: Path) -> None:
+def test_a_malformed_private_key_ends_celery(tmp_path: Path) -> None:
     key = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "/path/to/key.pem"}
     assert ended(tmp_path, [*CELERY, "worker"], {**WORKER, **key}) == (1, "", KEY)
 
@@ -145,7 +145,7 @@ def test_without_the_fence_the_real_process_ends(tmp_path: Path, command: list[s
 
 
 @pytest.mark.parametrize("command", ["worker", "scheduler"])
-def test_the_sandbox_is_believed_of_an_aws_on_this_machine_only(refusal: Refusal, command: str) -> None:
+def test_the_sandbox_needs_an_aws_on_this_machine(refusal: Refusal, command: str) -> None:
     sandbox = {"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}
     said = "deployer: DEPLOYER_SANDBOX is yes, but AWS_ENDPOINT_URL is not on this machine\n"
     assert refusal(command, {**UNFENCED, **sandbox}) == said
@@ -267,7 +267,7 @@ def away(tmp_path: Path) -> Iterator[Away]:
     os.close(made.prepared.lock)
 
 
-def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away: Away) -> None:
+def test_processes_survive_a_late_and_an_interrupted_redis(start: Start, tmp_path: Path, away: Away) -> None:
     port = free_port()
     web_at = f"http://127.0.0.1:{port}"
     settings = {
@@ -325,7 +325,7 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
         assert away.prepared.password not in each.output
 
 
-def test_each_ends_at_once_while_redis_is_away(start: Start, tmp_path: Path, away: Away) -> None:
+def test_each_process_stops_at_once_without_redis(start: Start, tmp_path: Path, away: Away) -> None:
     settings = {
         **WEB,
         **WORKER,

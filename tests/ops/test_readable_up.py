@@ -1,4 +1,4 @@
-"""`make run` as people see it: a banner once everything works, then a line for what matters; all else in files."""
+"""Tests of the output of `make run`: a banner when everything works, then important lines; the rest is in files."""
 
 import signal
 import subprocess
@@ -137,7 +137,7 @@ def test_a_push_names_its_ref_where_the_environment_does_not(
     assert caplog.messages == [f"acme/hello x: {text}"]
 
 
-def test_a_log_file_is_begun_anew_and_bounded(tmp_path: Path) -> None:
+def test_a_log_file_is_emptied_at_start_and_limited(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "web.log"
     for _ in range(2):
         log = ProgramLog(path, limit=1000)

@@ -29,7 +29,7 @@ SETTINGS = {
     **WEB,
     **WORKER,
     "DEPLOYER_API_TOKEN": API,
-    # longer than Redis is away here: a task that cannot renew its lease ends with its process
+    # longer than Redis is down in these tests, because a task that cannot renew its lease ends with its process
     "DEPLOYER_LEASE_SECONDS": "15",
     "DEPLOYER_GRACE_SECONDS": "1",
     "DEPLOYER_RETRY_SECONDS": "0.3",
@@ -113,7 +113,7 @@ class Product:
         return self.losses(process) + len(met)
 
     def losses(self, process: str) -> int:
-        """How often its log says that Redis went away."""
+        """Return how often the log says that Redis stopped answering."""
         return len(
             re.findall(r"waiting for it to return|what needs it gets 503", self.processes[process].output)
         )
@@ -191,7 +191,7 @@ def hang(server: Server) -> None:
 
 
 def refuse_writes(server: Server) -> None:
-    """As a primary does whose replicas are away."""
+    """Behave like a primary without replicas."""
     with server.client as client:
         client.config_set("min-replicas-to-write", "1")
 
@@ -206,7 +206,7 @@ def take_writes(server: Server) -> None:
     [(kill, Server.start), (hang, Server.go_on), (refuse_writes, take_writes)],
     ids=["killed", "hanging", "without its replicas"],
 )
-def test_redis_goes_and_comes(
+def test_work_continues_after_an_outage_of_redis(
     product: Product,
     redis_server: Server,
     goes: Callable[[Server], None],
@@ -241,9 +241,7 @@ def test_redis_goes_and_comes(
     told(product)
 
 
-def test_what_a_hung_redis_was_sent_has_its_outcome_all_the_same(
-    product: Product, redis_server: Server
-) -> None:
+def test_deliveries_sent_to_a_hung_redis_have_an_outcome(product: Product, redis_server: Server) -> None:
     redis_server.hang()
     try:
         assert product.push("d-late").status == 503

@@ -1,4 +1,4 @@
-"""A Redis that deployer cannot use ends every process at its start, in a line with the remedy."""
+"""Tests that an unusable Redis ends every process at its start, with a remedy in one line."""
 
 import errno
 import os
@@ -16,10 +16,10 @@ from tests.redis_kit import Server
 from workers import scheduler
 
 CLUSTER = (
-    "deployer: DEPLOYER_REDIS_URL leads to a Redis in cluster mode, which is not supported;"
+    "deployer: DEPLOYER_REDIS_URL is a Redis in cluster mode, which is not supported;"
     " use one with cluster mode disabled (replicas and Sentinel are fine)\n"
 )
-NO_DATABASE = "deployer: DEPLOYER_REDIS_URL names a database that Redis does not have; use 0\n"
+NO_DATABASE = "deployer: DEPLOYER_REDIS_URL names a database that does not exist; use 0\n"
 NO_FILE = (
     "deployer: DEPLOYER_REDIS_URL: the file of ssl_ca_certs cannot be used (No such file or directory);"
     " correct it\n"
@@ -101,7 +101,7 @@ def test_the_doctor_names_a_setting_that_cannot_be_read(
 
 
 @pytest.mark.parametrize("step", ["prepare", "_write_env"])
-def test_a_full_disk_ends_up_in_a_line(
+def test_a_full_disk_is_reported_in_one_line(
     refusal: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def full(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""What an installation is made from: image, Compose file, example of the settings, locks."""
+"""Tests of what an installation is built from: image, Compose file, example of the settings, locks."""
 
 import base64
 import importlib.metadata
@@ -310,7 +310,7 @@ def test_the_example_shows_the_defaults_and_no_secret() -> None:
         assert shown[name] == ("" if item.metadata["secret"] else default.removesuffix(".0"))
 
 
-def test_what_is_required_waits_to_be_filled_in() -> None:
+def test_required_settings_are_empty_in_the_example() -> None:
     required = {SETTINGS_BY_ATTRIBUTE[name] for name in (*REQUIRED_FOR_WEB, *REQUIRED_FOR_WORKER)}
     in_force = {name for name, (yes, _, _) in example().items() if yes}
     assert in_force == required | {"DEPLOYER_GITHUB_TOKEN"}

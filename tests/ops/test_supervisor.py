@@ -1,4 +1,4 @@
-"""The supervisor and its watchdog, tried with programs that are small shell scripts."""
+"""Tests of the supervisor and its watchdog, with small shell scripts as programs."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""`deployer up`: what it says when it cannot start, and what it makes when it can."""
+"""Tests of `deployer up`: errors at its start, and the environment that it creates."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from dotenv import dotenv_values
 from ops_kit import WEB, WORKER, Process, answer, deployer, environment, gone
 
-from deployer.cli import main, sandboxed
+from deployer.cli import main, sandbox_variables
 from deployer.local.embedded_redis import prepare
 from deployer.local.supervisor import Supervisor
 from sandbox.installation import command_of, descendants, free_port, wait_for
@@ -83,7 +83,7 @@ def test_a_port_in_use(refusal: Refusal, taken: int, name: str) -> None:
     )
 
 
-def test_one_port_for_two(refusal: Refusal) -> None:
+def test_two_programs_with_one_port_are_refused(refusal: Refusal) -> None:
     port = str(free_port())
     settings = {"DEPLOYER_SANDBOX_GITHUB_PORT": port, "DEPLOYER_SANDBOX_AWS_PORT": port}
     assert refusal("--sandbox", **settings) == (
@@ -101,8 +101,8 @@ def test_an_address_that_is_not_of_this_machine(refusal: Refusal, host: str) -> 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "80.5"])
 def test_a_malformed_port(text: str) -> None:
-    with pytest.raises(sandboxed.ConfigError) as raised:
-        sandboxed.ports({"DEPLOYER_SANDBOX_AWS_PORT": text})
+    with pytest.raises(sandbox_variables.ConfigError) as raised:
+        sandbox_variables.read_ports({"DEPLOYER_SANDBOX_AWS_PORT": text})
     assert str(raised.value) == (f"DEPLOYER_SANDBOX_AWS_PORT is {text!r}; it must be a port from 1 to 65535")
 
 
@@ -123,11 +123,11 @@ def test_a_directory_that_cannot_be_made(refusal: Refusal, tmp_path: Path) -> No
     assert said == "deployer: DEPLOYER_DATA_DIR is file/data, which cannot be written (Not a directory)\n"
 
 
-def test_a_redis_that_is_set_and_away(refusal: Refusal) -> None:
+def test_a_configured_redis_that_does_not_answer_is_reported(refusal: Refusal) -> None:
     port = free_port()
     assert refusal("--sandbox", DEPLOYER_REDIS_URL=f"redis://:secret@127.0.0.1:{port}/0") == (
         "deployer: Redis does not answer (ConnectionError);"
-        f" see that Redis runs at 127.0.0.1:{port}, or correct DEPLOYER_REDIS_URL\n"
+        f" start Redis at 127.0.0.1:{port}, or correct DEPLOYER_REDIS_URL\n"
     )
 
 
@@ -217,15 +217,17 @@ def test_the_sandbox_takes_no_other_system_from_a_file() -> None:
         "DEPLOYER_REDIS_URL": "redis://real:6379",
         "DEPLOYER_WEB_PORT": "1234",
     }
-    made = sandboxed.settings({}, dotenv)
+    made = sandbox_variables.make_variables({}, dotenv)
     assert made["DEPLOYER_GITHUB_TOKEN"] == "sandbox"
     assert made["DEPLOYER_GITHUB_API_URL"] == "http://127.0.0.1:8081/api/v3"
     assert made["DEPLOYER_REDIS_URL"] == ""
     assert made["DEPLOYER_WEB_PORT"] == "1234"
 
 
-def test_the_sandbox_obeys_what_people_set_in_their_shell() -> None:
-    made = sandboxed.settings({"DEPLOYER_REDIS_URL": "redis://mine:1", "DEPLOYER_API_TOKEN": "mine"}, {})
+def test_the_sandbox_uses_variables_from_the_shell() -> None:
+    made = sandbox_variables.make_variables(
+        {"DEPLOYER_REDIS_URL": "redis://mine:1", "DEPLOYER_API_TOKEN": "mine"}, {}
+    )
     assert (made["DEPLOYER_REDIS_URL"], made["DEPLOYER_API_TOKEN"]) == ("redis://mine:1", "mine")
 
 
@@ -234,7 +236,7 @@ Started = Callable[..., dict[str, str]]
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
-    """Prepares the sandbox and starts nothing; returns what its file then tells another terminal."""
+    """Prepare the sandbox without starting it, and return the variables in its file for another terminal."""
 
     def run(**settings: str) -> dict[str, str]:
         monkeypatch.chdir(tmp_path)
@@ -250,9 +252,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
     return run
 
 
-def test_what_the_sandbox_wrote_for_another_terminal_is_no_wish_at_its_next_start(
-    started: Started, tmp_path: Path
-) -> None:
+def test_variables_from_the_env_file_do_not_count_as_set_by_people(started: Started, tmp_path: Path) -> None:
     told = started()
     assert started(**told) == told
     (tmp_path / ".env").write_text("DEPLOYER_WEB_PORT=1234\n")
@@ -305,13 +305,13 @@ for name in ("s3", "cloudformation", "codepipeline", "ssm"):
 
 
 @pytest.mark.parametrize("where", ["shell", "file"])
-def test_no_setting_of_a_real_account_leads_out_of_the_sandbox(tmp_path: Path, where: str) -> None:
+def test_settings_of_a_real_account_are_not_used_in_the_sandbox(tmp_path: Path, where: str) -> None:
     shell = REAL_ACCOUNT if where == "shell" else {}
     dotenv = REAL_ACCOUNT if where == "file" else {}
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in dotenv.items()))
     apply = (
-        "import os; from dotenv import dotenv_values; from deployer.cli import sandboxed;"
-        "sandboxed.apply(sandboxed.settings(os.environ, dotenv_values('.env')))\n"
+        "import os; from dotenv import dotenv_values; from deployer.cli import sandbox_variables;"
+        "sandbox_variables.set_variables(sandbox_variables.make_variables(os.environ, dotenv_values('.env')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", apply + SHOW_ENDPOINTS],

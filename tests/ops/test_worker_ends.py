@@ -1,4 +1,4 @@
-"""A worker that is of no use ends with a status other than 0, so that whoever runs it notices."""
+"""Tests that a worker that cannot work ends with a status other than 0."""
 
 from pathlib import Path
 

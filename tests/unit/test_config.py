@@ -33,7 +33,7 @@ def test_defaults_need_no_setting() -> None:
         ("DEPLOYER_PUBLIC_URL", "https:deployer.example", "is not a http:// or https:// URL"),
         ("DEPLOYER_REDIS_URL", "redis://h:6379/many", "names a database that is not a number"),
         ("DEPLOYER_PUBLIC_URL", "deployer.example", "is not a http:// or https:// URL"),
-        ("DEPLOYER_REPOSITORIES", "acme/*, everything", "'everything', which is no owner/repo pattern"),
+        ("DEPLOYER_REPOSITORIES", "acme/*, everything", "'everything', which is not an owner/repo pattern"),
         ("DEPLOYER_LOG_LEVEL", "LOUD", "'LOUD'; it must be DEBUG, INFO, WARNING or ERROR"),
         ("DEPLOYER_WEB_PORT", "eighty", "'eighty'; it must be a whole number from 1 to 65535"),
         ("DEPLOYER_WEB_PORT", "65536", "from 1 to 65535"),

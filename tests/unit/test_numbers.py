@@ -133,8 +133,8 @@ layers = ["web | workers", "deployer.cli", "(deployer.a) : deployer.b", "deploye
     [
         ("web", True),
         ("web.api", True),
-        ("deployer.cli.act", True),
-        ("deployer.client", False),  # only has the same beginning
+        ("deployer.cli.wait", True),
+        ("deployer.client", False),  # only begins alike
         ("deployer.a", True),
         ("deployer.b.c", True),
         ("deployer.package", True),  # a package above a layer
@@ -160,7 +160,7 @@ def test_layers_in_a_package_have_full_names() -> None:
 
 
 def test_the_name_of_a_module() -> None:
-    assert layers.module_name(Path("deployer/cli/act.py")) == "deployer.cli.act"
+    assert layers.module_name(Path("deployer/cli/wait.py")) == "deployer.cli.wait"
     assert layers.module_name(Path("deployer/cli/__init__.py")) == "deployer.cli"
 
 

@@ -243,8 +243,8 @@ def validate(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
         def findings(self, *_: object) -> list[object]:
             return []
 
-    monkeypatch.setattr("deployer.cli.project.FolderProcess", Here)
-    monkeypatch.setattr("deployer.cli.project.CfnLint", lambda _: Silent())
+    monkeypatch.setattr("deployer.cli.commands.validate.FolderProcess", Here)
+    monkeypatch.setattr("deployer.cli.commands.validate.CfnLint", lambda _: Silent())
     for name in ("DEPLOYER_TARGETS", "DEPLOYER_UNFENCED"):
         monkeypatch.delenv(name, raising=False)
     return CliRunner()

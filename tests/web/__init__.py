@@ -1,1 +1,1 @@
-"""Tests of the web process, by Flask's client against lanes in a Redis in memory."""
+"""Tests of the web process, with Flask's test client and a Redis in memory."""

@@ -1,4 +1,4 @@
-"""Fills lanes with what a busy installation looks like; for looking at the pages, and for tests of all of them."""
+"""Fills Redis with the data of a busy installation, for tests of all pages and for people who look at them."""
 
 import time
 from dataclasses import asdict
@@ -139,7 +139,7 @@ def fill_odd(lanes: RedisLanes, repository: str = "acme/odd") -> dict[str, str]:
 
 
 def fill_production(lanes: RedisLanes, commit: str = "b" * 40) -> str:
-    """Have a production of which v1 runs and the tag v2 was refused at a commit; returns its id."""
+    """Store a production environment that runs v1 and has refused v2 at a commit; return its id."""
     repository = Repository.parse("acme/released")
     place = Environment(repository, Kind.PRODUCTION)
     dispatch = lanes.accept(repository, Work(place.key, ref="refs/tags/v1")).dispatch

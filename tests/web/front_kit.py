@@ -1,4 +1,4 @@
-"""The front with an application of a few lines, in a thread of this process, spoken to through raw sockets."""
+"""The HTTP front with a small application in a thread of this process; tests use raw sockets."""
 
 import asyncio
 import socket

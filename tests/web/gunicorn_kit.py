@@ -1,4 +1,4 @@
-"""The application as it is served: by gunicorn, in processes of its own."""
+"""The application under gunicorn, in separate processes."""
 
 import os
 import socket
@@ -52,7 +52,7 @@ def gunicorn(
     env: dict[str, str] | None = None,
     webhooks: bool = False,
 ) -> Iterator[Gunicorn]:
-    """Serve the application; the socket listens before the server starts, so nobody has to wait for it.
+    """Serve the application; the socket listens before the server starts, so tests need not wait.
 
     Args:
         redis_url: its Redis.

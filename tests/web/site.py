@@ -1,4 +1,4 @@
-"""A web application on lanes in memory, with what the tests do to it again and again."""
+"""A web application on a Redis in memory, with the requests that many tests need."""
 
 import hashlib
 import hmac
@@ -77,7 +77,7 @@ class Site:
     def deliver(
         self, payload: object, *, event: str = "push", delivery: str = "d-1", **options: Any
     ) -> TestResponse:
-        """Send a delivery as GitHub does; `headers` replaces some headers, None takes one away."""
+        """Send a delivery as GitHub does; `headers` replaces headers, and None removes one."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         headers: dict[str, str | None] = {
             "Content-Type": "application/json",
@@ -135,7 +135,7 @@ class Site:
 
     @contextmanager
     def redis_away(self) -> Iterator[None]:
-        """Let Redis answer nobody for a while."""
+        """Let Redis not answer for a while."""
         self.server.connected = False
         yield
         self.server.connected = True

@@ -1,4 +1,4 @@
-"""Who may open pages, metrics and the API, with each way to show it, and how wrong tokens are counted."""
+"""Tests of authentication for pages, metrics and the API, and of the limit on wrong tokens."""
 
 import base64
 import re
@@ -44,11 +44,11 @@ def closed(site: Site) -> list[str]:
     return found
 
 
-# --- nobody else
+# --- unauthenticated callers
 
 
 @pytest.mark.parametrize("env", [{}, NOBODY, NOBODY | PROXY, PROXY], ids=["token", "none", "proxy", "both"])
-def test_a_stranger_sees_nothing_but_that_it_is_alive(env: dict[str, str]) -> None:
+def test_an_unauthenticated_caller_sees_only_the_health_check(env: dict[str, str]) -> None:
     site = Site(env)
     paths = [*closed(site), "/nothing", "/api/v1/nothing", "/metrics/", "//"]
     assert len(paths) > 15
@@ -99,7 +99,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/lanes", "/readyz"])
-def test_what_is_no_token(site: Site, path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_wrong_or_malformed_credentials_are_refused(
+    site: Site, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     for wrong in WRONG:
         site.app.extensions["deployer-wrong-tokens"] = WrongTokens()
         answer = ask(site, path, Authorization=wrong)
@@ -108,7 +110,7 @@ def test_what_is_no_token(site: Site, path: str, caplog: pytest.LogCaptureFixtur
         assert TOKEN not in answer.text + caplog.text
 
 
-# --- those who may
+# --- authenticated callers
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,9 @@ def test_what_is_no_token(site: Site, path: str, caplog: pytest.LogCaptureFixtur
         (SANDBOX, {"Authorization": f"Bearer {TOKEN}"}, "192.0.2.7", "token"),
     ],
 )
-def test_who_may_open_everything(env: dict[str, str], headers: dict[str, str], peer: str, name: str) -> None:
+def test_a_token_or_a_trusted_proxy_opens_every_page(
+    env: dict[str, str], headers: dict[str, str], peer: str, name: str
+) -> None:
     site = Site(env)
     seen = []
     site.app.teardown_request(lambda _: seen.append(principal()))
@@ -152,15 +156,15 @@ def test_who_may_open_everything(env: dict[str, str], headers: dict[str, str], p
         ("eve,ada", "10.1.0.9"), ("a\u00fcb", "10.1.0.9"), ("<b>", "10.1.0.9"), ("a" * 101, "10.1.0.9"),
     ],
 )  # fmt: skip
-def test_whom_no_proxy_vouches_for(name: str, peer: str) -> None:
+def test_an_untrusted_or_malformed_user_header_is_refused(name: str, peer: str) -> None:
     assert ask(Site(PROXY), "/", peer=peer, X_User=name).status_code == 401
 
 
-def test_the_header_is_nothing_without_the_setting() -> None:
+def test_the_user_header_is_ignored_without_the_setting() -> None:
     assert ask(Site(), "/", peer="10.1.0.9", X_User="ada").status_code == 401
 
 
-# --- what another site's page has a browser ask for
+# --- requests from pages of other sites
 
 
 ASKED = [
@@ -185,7 +189,7 @@ ASKED = [
     ],
     ids=["basic", "proxy", "bearer"],
 )
-def test_a_change_that_another_site_asks_for(
+def test_a_cross_site_request_changes_nothing(
     way: dict[str, str], who: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -223,7 +227,7 @@ def test_wrong_tokens_are_limited_and_the_right_one_never_is(caplog: pytest.LogC
     assert f"deployer_wrong_tokens_total {FROM_ADDRESS + 7}.0" in metrics
 
 
-def test_a_window_ends() -> None:
+def test_the_count_of_wrong_tokens_restarts_after_a_window() -> None:
     now = [100.0]
     wrong = WrongTokens(lambda: now[0])
     waits = [wrong.count("192.0.2.7")[1] for _ in range(FROM_ADDRESS + 1)]
@@ -255,7 +259,7 @@ def test_many_addresses_cost_a_bounded_memory_and_share_a_limit() -> None:
         ("", "192.0.2.8", False),
     ],
 )
-def test_which_addresses_count_as_one(one: str, other: str, same: bool) -> None:
+def test_addresses_of_one_network_share_a_counter(one: str, other: str, same: bool) -> None:
     wrong = WrongTokens(lambda: 0.0)
     wrong.count(one)
     assert wrong.count(other)[0] == (2 if same else 1)
@@ -302,17 +306,17 @@ def test_webhooks_may_have_a_port_of_their_own(path: str, method: str, web: int,
         ),
         (PROXY | {"DEPLOYER_TRUSTED_PROXIES": "0.0.0.0/0"}, "'0.0.0.0/0'; it must be an address"),
         (PROXY | {"DEPLOYER_TRUSTED_PROXIES": "::/0"}, "'::/0'; it must be an address"),
-        (PROXY | {"DEPLOYER_TRUSTED_PROXY_HEADER": "X_User"}, "'X_User'; it must be a header's name"),
-        (PROXY | {"DEPLOYER_TRUSTED_PROXY_HEADER": "X-User: y"}, "it must be a header's name"),
-        (PROXY | {"DEPLOYER_TRUSTED_PROXY_HEADER": "Authorization"}, "it must be a header's name"),
-        ({"DEPLOYER_WEBHOOK_PORT": "8080"}, "DEPLOYER_WEBHOOK_PORT is the port of DEPLOYER_WEB_PORT"),
+        (PROXY | {"DEPLOYER_TRUSTED_PROXY_HEADER": "X_User"}, "'X_User'; it must be a header name"),
+        (PROXY | {"DEPLOYER_TRUSTED_PROXY_HEADER": "X-User: y"}, "it must be a header name"),
+        (PROXY | {"DEPLOYER_TRUSTED_PROXY_HEADER": "Authorization"}, "it must be a header name"),
+        ({"DEPLOYER_WEBHOOK_PORT": "8080"}, "DEPLOYER_WEBHOOK_PORT is the same port as DEPLOYER_WEB_PORT"),
         (
             {"DEPLOYER_WEBHOOK_PORT": "70000"},
             "DEPLOYER_WEBHOOK_PORT is '70000'; it must be a whole number from 0",
         ),
     ],
 )
-def test_what_stops_the_start(env: dict[str, str], says: str) -> None:
+def test_a_malformed_access_setting_stops_the_start(env: dict[str, str], says: str) -> None:
     with pytest.raises(ConfigError) as raised:
         load(env)
     assert says in str(raised.value)

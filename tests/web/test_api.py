@@ -1,4 +1,4 @@
-"""`/api/v1`: what it tells, what it queues, and what it refuses."""
+"""Tests of `/api/v1`: responses, queued work, refusals."""
 
 import re
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ def states(answer: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_no_call_is_answered_without_the_token(
+def test_every_call_needs_the_token(
     site: Site, method: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for wrong in (None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", "\u00fc"):
@@ -51,18 +51,18 @@ def test_no_call_is_answered_without_the_token(
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"Bearer  {TOKEN} "])
-def test_the_token_opens(site: Site, authorization: str) -> None:
+def test_the_token_gives_access(site: Site, authorization: str) -> None:
     answer = site.client.get("/api/v1/environments", headers={"Authorization": authorization})
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("token", ["", "None", TOKEN])
-def test_without_a_token_in_the_settings_the_api_is_off(token: str) -> None:
+def test_without_a_token_in_the_settings_the_api_is_disabled(token: str) -> None:
     answer = Site({"DEPLOYER_API_TOKEN": ""}).api("GET", "/environments", token=token)
     assert (answer.status_code, "DEPLOYER_API_TOKEN" in answer.json["error"]) == (401, True)
 
 
-# --- looking ------------------------------------------------------------------------------------------------------
+# --- reading -----------------------------------------------------------------------------------------------------
 
 
 def test_environments_are_listed_by_repository(site: Site, made: dict[str, str]) -> None:
@@ -118,7 +118,7 @@ def test_listings_are_filtered_by_repository(site: Site, listing: str, name: str
 
 
 @pytest.mark.parametrize("name", ["acme", "acme/", "/", "a/b/c", "acme/{x}", "%00/x", "%ff/x"])
-def test_a_filter_that_is_no_repository(site: Site, name: str) -> None:
+def test_a_malformed_repository_filter_is_refused(site: Site, name: str) -> None:
     for listing in ("environments", "activity", "dead-letters"):
         answer = site.api("GET", f"/{listing}?repository={name}")
         assert (answer.status_code, list(answer.json)) == (400, ["error"])
@@ -229,10 +229,10 @@ def test_an_environment_has_one_id_and_its_former_name_leads_to_it_as_well(site:
 def test_an_environment_before_its_first_task(site: Site) -> None:
     site.push("feature/x")
     answer = site.api("GET", f"/environments/{record().stack_name}")
-    assert (answer.status_code, "waits for its first task" in answer.json["error"]) == (404, True)
+    assert (answer.status_code, "the first task of" in answer.json["error"]) == (404, True)
 
 
-def test_what_became_of_a_delivery(site: Site, made: dict[str, str]) -> None:
+def test_a_delivery_has_its_outcome(site: Site, made: dict[str, str]) -> None:
     answer = site.api("GET", f"/deliveries/{made['delivery']}").json
     assert (answer["outcome"], answer["event"], answer["repository"]) == ("failed", "push", "acme/api")
     assert (answer["environment"], answer["environment_id"]) == (
@@ -265,7 +265,7 @@ def test_activity_is_limited(site: Site, limit: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("limit", ["0", "501", "-1", "1.5", "x", "", "\u0663", "9" * 5000])
-def test_a_limit_out_of_bounds(site: Site, limit: str) -> None:
+def test_a_limit_out_of_range_is_refused(site: Site, limit: str) -> None:
     answer = site.api("GET", f"/activity?limit={limit}")
     assert (answer.status_code, answer.json) == (400, {"error": "limit must be a number from 1 to 500"})
 
@@ -281,7 +281,7 @@ def test_activity_of_one_goal(site: Site, made: dict[str, str]) -> None:
 
 
 @pytest.mark.usefixtures("made")
-def test_lanes_tell_who_holds_them_and_what_waits(site: Site) -> None:
+def test_lanes_list_the_running_task_and_the_waiting_items(site: Site) -> None:
     by_name = {lane["repository"]: lane for lane in site.api("GET", "/lanes").json["lanes"]}
     lane = by_name["acme/api"]
     assert (lane["status"], lane["environment"]) == ("running", "development:refs/heads/hotfix/cache")
@@ -323,13 +323,13 @@ def test_a_dead_letter_is_listed_and_shown(site: Site, made: dict[str, str]) -> 
         "/deliveries/%C3%BC%0A",
     ],
 )
-def test_what_is_not_known_is_not_found(site: Site, path: str) -> None:
+def test_unknown_ids_are_not_found(site: Site, path: str) -> None:
     answer = site.api("GET", path)
     assert (answer.status_code, list(answer.json)) == (404, ["error"])
     assert answer.json["error"].isprintable()
 
 
-# --- asking for something -----------------------------------------------------------------------------------------
+# --- queueing work -----------------------------------------------------------------------------------------------
 
 
 def test_a_resync_is_queued(site: Site) -> None:
@@ -478,7 +478,7 @@ def test_a_redeploy_of_staging_keeps_its_ref(site: Site, made: dict[str, str]) -
         b'{"sha": "\\ud800"}',
     ],
 )
-def test_a_redeploy_of_no_commit(site: Site, made: dict[str, str], body: bytes) -> None:
+def test_a_redeploy_of_a_malformed_commit_is_refused(site: Site, made: dict[str, str], body: bytes) -> None:
     before = site.waiting
     answer = site.api("POST", f"/environments/{made['failed']}/redeploy", data=body)
     assert (answer.status_code, list(answer.json)) == (400, ["error"])
@@ -670,7 +670,7 @@ def test_nothing_is_queued_for_what_is_not_known(site: Site, method: str, path: 
     assert not site.queue.sent
 
 
-def test_the_end_of_what_was_asked_for_is_found_by_its_id(site: Site) -> None:
+def test_activity_of_a_request_id_has_its_outcome(site: Site) -> None:
     identity = site.put(record())
     goal = site.api("POST", f"/environments/{identity}/redeploy").json["id"]
     site.finish(Done("deployed", "went through every stage", record()))
@@ -709,14 +709,14 @@ def test_without_redis_every_call_says_so(site: Site, method: str, path: str) ->
         ("GET", "/dead-letters/x/replay", 405),
     ],
 )
-def test_calls_that_there_are_not(site: Site, method: str, path: str, code: int) -> None:
+def test_unknown_calls_are_not_found(site: Site, method: str, path: str, code: int) -> None:
     answer = site.api(method, path)
     assert (answer.status_code, list(answer.json)) == (code, ["error"])
     assert ("Allow" in answer.headers) == (code == 405)
 
 
 @pytest.mark.parametrize("path", ["/environments", "/nothing", "/openapi.json"])
-def test_no_answer_is_kept_or_guessed_at(site: Site, path: str) -> None:
+def test_responses_are_neither_cached_nor_sniffed(site: Site, path: str) -> None:
     answer = site.api("GET", path)
     assert (answer.headers["Cache-Control"], answer.headers["X-Content-Type-Options"]) == (
         "no-store",
@@ -724,7 +724,7 @@ def test_no_answer_is_kept_or_guessed_at(site: Site, path: str) -> None:
     )
 
 
-def test_a_fault_of_our_own_is_told_without_a_traceback(
+def test_an_unexpected_error_is_reported_without_a_traceback(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: object) -> None:
@@ -751,7 +751,7 @@ def test_the_log_holds_one_line_for_each_refusal(site: Site, caplog: pytest.LogC
 
 @pytest.fixture
 def production(site: Site) -> str:
-    """The id of a production of which a tag was refused."""
+    """The id of a production environment with a refused tag."""
     return fill_production(site.lanes, SHA)
 
 
@@ -781,7 +781,10 @@ def test_an_approval_of_another_commit_names_it(site: Site, production: str) -> 
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"tag": "v2"}, 400),  # whatever it was refused at lately: nobody may have looked at that
+        (
+            {"tag": "v2"},
+            400,
+        ),  # without a commit: the commit of the latest refusal may be one that nobody has reviewed
         ({"tag": "v2", "commit": ""}, 400),
         ({"tag": "two..dots"}, 400),
         ({"tag": 1}, 400),
@@ -805,7 +808,7 @@ def test_an_approval_without_a_commit_is_told_where_to_look(site: Site, producti
 
 
 @pytest.mark.parametrize("name", ["x" * 500, "ada (by bob)" * 9, "\x1b[2J" * 40, "é" * 99, "a " * 60])
-def test_who_called_is_never_pushed_out_of_the_record(site: Site, production: str, name: str) -> None:
+def test_a_long_approver_name_never_hides_the_caller(site: Site, production: str, name: str) -> None:
     body = {"tag": "v2", "commit": SHA, "by": name}
     assert site.api("POST", f"/environments/{production}/approve", json=body).status_code == 202
     (work,) = site.waiting

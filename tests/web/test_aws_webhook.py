@@ -1,4 +1,4 @@
-"""`POST /webhooks/aws`: events of pipelines and stacks, as EventBridge sends them."""
+"""Tests of `POST /webhooks/aws` with events as EventBridge sends them."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def without(payload: dict[str, Any], *path: str) -> dict[str, Any]:
         (stack(), "queued"),
         ({**stage(), "account": "999999999999"}, "ignored"),
         ({**stage(), "region": "eu-west-1"}, "ignored"),
-        # the stack's own ARN says where it is, whatever stands around it
+        # the account and region in the stack's ARN count, not those of the event
         (stack(arn=ARN.format(STACK).replace("123456789012", "999999999999")), "ignored"),
         (stack(arn=ARN.format(STACK).replace("us-east-1", "eu-west-1")), "ignored"),
         (without(stage(), "account"), "queued"),
@@ -84,7 +84,7 @@ def test_an_event_counts_for_the_account_and_region_of_the_stack(
 
 
 @pytest.mark.parametrize(("name", "value"), [("account", 1), ("region", None)])
-def test_where_an_event_happened_is_text(site: Site, name: str, value: Any) -> None:
+def test_account_and_region_of_an_event_must_be_text(site: Site, name: str, value: Any) -> None:
     answer = site.aws({**stage(), name: value})
     assert (answer.status_code, name in answer.json["error"]) == (400, True)
 
@@ -146,7 +146,7 @@ def test_an_event_counts_once(known: Site) -> None:
         (event("aws.s3", "Object Created", {}), "aws.s3 Object Created is not an event"),
     ],
 )
-def test_any_other_event_is_ignored_and_says_why(known: Site, payload: dict[str, Any], reason: str) -> None:
+def test_any_other_event_is_ignored_with_a_reason(known: Site, payload: dict[str, Any], reason: str) -> None:
     answer = known.aws(payload)
     assert (answer.status_code, answer.json["outcome"]) == (202, "ignored")
     assert reason in answer.json["reason"]
@@ -155,7 +155,9 @@ def test_any_other_event_is_ignored_and_says_why(known: Site, payload: dict[str,
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", AWS_KEY + "x", AWS_KEY.upper(), "\u00fc"])
-def test_a_key_missing_or_wrong(known: Site, key: str | None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_or_wrong_key_is_refused(
+    known: Site, key: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = known.aws(stage(), key=key)
     assert answer.status_code == 401
     assert "X-Deployer-Event-Key" in answer.json["error"]
@@ -197,7 +199,7 @@ def test_without_a_key_in_the_settings_nothing_is_accepted() -> None:
         (stack("S" * 1025), "field status is longer than 1,024 characters"),
     ],
 )
-def test_a_malformed_event(
+def test_a_malformed_event_is_refused(
     known: Site, payload: object, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = known.aws(payload)
@@ -207,7 +209,7 @@ def test_a_malformed_event(
     assert "Traceback" not in caplog.text
 
 
-def test_another_content_type(known: Site) -> None:
+def test_another_content_type_is_refused(known: Site) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert known.aws(stage(), **headers).status_code == 415
     assert not known.waiting
@@ -221,7 +223,7 @@ def test_without_redis_nothing_is_marked_as_seen(known: Site) -> None:
     assert known.aws(stage()).json["outcome"] == "queued"
 
 
-def test_the_key_of_aws_opens_no_other_door(site: Site) -> None:
+def test_the_event_key_of_aws_opens_no_other_endpoint(site: Site) -> None:
     headers = {"X-Deployer-Event-Key": AWS_KEY, "X-Hub-Signature-256": None}
     assert site.deliver({}, headers=headers).status_code == 401
     assert site.api("GET", "/environments", token=AWS_KEY).status_code == 401

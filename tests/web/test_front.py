@@ -1,4 +1,4 @@
-"""The front reads requests strictly, answers them in order, and keeps its limits of size and number."""
+"""Tests of the HTTP front: strict parsing, responses in order, limits of size and number."""
 
 import json
 import re
@@ -138,7 +138,7 @@ def test_a_request_reaches_the_application(
     assert environ["SERVER_PORT"] == str(front.port)
 
 
-def test_a_header_with_an_underscore_is_not_its_twin(front: Served) -> None:
+def test_a_header_with_an_underscore_is_not_the_one_with_a_hyphen(front: Served) -> None:
     front.exchange(b"GET /a HTTP/1.1\r\nHost: x\r\nX_User: eve\r\nX-Name: b\r\nProxy: c\r\n\r\n", end=True)
     environ = front.seen[0][4]
     assert environ["HTTP_X_NAME"] == "b"
@@ -282,7 +282,7 @@ PARTS = st.sampled_from(
 
 @given(st.lists(PARTS | st.binary(max_size=30), max_size=12), st.booleans())
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_comes_has_answers_and_an_end(
+def test_any_bytes_get_responses_and_an_end(
     front: Served, caplog: pytest.LogCaptureFixture, parts: list[bytes], at_once: bool
 ) -> None:
     """Nothing stops the event loop, no answer is cut off, and all memory is given back (`serving` looks)."""
@@ -412,7 +412,7 @@ def test_too_many_requests_for_the_application_are_refused() -> None:
         assert [status(one(connection)) for connection in waiting] == [200] * 3
 
 
-def test_whoever_watches_is_answered_while_all_threads_wait() -> None:
+def test_health_checks_are_answered_while_all_threads_wait() -> None:
     with serving(Limits(queued=3, threads=2)) as served:
         served.held.clear()
         waiting = [served.connect() for _ in range(3)]
@@ -428,7 +428,7 @@ def test_whoever_watches_is_answered_while_all_threads_wait() -> None:
         assert [status(one(connection)) for connection in waiting] == [200] * 3
 
 
-# --- time: totals, whatever is sent meanwhile
+# --- limits of total time
 
 
 def drip(connection: socket.socket, part: bytes) -> bytes:
@@ -467,7 +467,7 @@ def test_a_slow_request_ends_however_often_a_byte_comes(begun: bytes, code: int)
         assert served.seen == []
 
 
-def test_silence_and_idleness_end_too() -> None:
+def test_silent_and_idle_connections_end() -> None:
     with serving(Limits(head_seconds=0.2, idle_seconds=0.2)) as served:
         assert served.exchange() == b""
         answer = served.exchange(GET)
@@ -490,7 +490,7 @@ def test_an_application_may_take_longer_than_any_sender() -> None:
             assert status(one(connection)) == 200
 
 
-def test_the_end_waits_for_what_has_begun() -> None:
+def test_a_stopping_process_answers_requests_that_have_begun() -> None:
     with serving() as served:
         served.held.clear()
         begun, idle, answered = served.connect(), served.connect(), served.connect()
@@ -512,7 +512,7 @@ def test_the_end_waits_for_what_has_begun() -> None:
         idle.close()
 
 
-def test_the_end_does_not_wait_for_ever() -> None:
+def test_a_stopping_process_does_not_wait_forever() -> None:
     with serving(drain_seconds=0.2) as served, served.connect() as connection:
         connection.sendall(POST + b"Content-Length: 3\r\n\r\na")
         wait_for("it is read", lambda: bool(served.front.limiter.unfinished))

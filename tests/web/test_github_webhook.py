@@ -1,4 +1,4 @@
-"""`POST /webhooks/github`: what is accepted, what is refused, and what is then in the lane."""
+"""Tests of `POST /webhooks/github`: accepted and refused deliveries, and the resulting queue."""
 
 import hashlib
 import hmac
@@ -32,7 +32,7 @@ def form(body: bytes) -> bytes:
 
 
 def refused(site: Site, answer: Any, code: int, caplog: pytest.LogCaptureFixture) -> str:
-    """Insist that an answer is a refusal in one line, that nothing was kept, and that the log gives nothing away."""
+    """Check that a response is a one-line error, that nothing was stored, and that the log contains no secret."""
     assert answer.status_code == code
     assert list(answer.json) == ["error"]
     reason = str(answer.json["error"])
@@ -111,7 +111,7 @@ def test_a_delivery_counts_once(site: Site) -> None:
     assert len(site.waiting) == len(site.queue.sent) == 1
 
 
-def test_a_duplicate_tells_what_became_of_the_first(site: Site) -> None:
+def test_a_duplicate_has_the_outcome_of_the_first_delivery(site: Site) -> None:
     site.push()
     site.finish(Done("deployed", "went through every stage"))
     assert "deployed" in site.push().json["reason"]
@@ -145,7 +145,7 @@ def test_a_newer_push_to_the_same_branch_supersedes(site: Site) -> None:
         ("push", push_payload(ref="refs/notes/commits"), "neither a branch nor a tag"),
     ],
 )
-def test_what_calls_for_nothing_is_ignored_and_says_why(
+def test_an_irrelevant_event_is_ignored_with_a_reason(
     site: Site, event: str, payload: dict[str, Any], reason: str
 ) -> None:
     answer = site.deliver(payload, event=event)
@@ -205,7 +205,7 @@ def test_a_ping_needs_no_redis(site: Site) -> None:
         },
     ],
 )
-def test_a_signature_missing_or_wrong(
+def test_a_missing_or_wrong_signature_is_refused(
     site: Site, headers: dict[str, str | None], caplog: pytest.LogCaptureFixture
 ) -> None:
     for event in ("push", "ping", "star"):
@@ -238,7 +238,7 @@ def test_a_form_signed_over_its_json_is_refused(site: Site, caplog: pytest.LogCa
         (PUSH.decode().encode("utf-16"), "not UTF-8"),
     ],
 )
-def test_a_body_that_is_no_object(
+def test_a_body_that_is_not_an_object_is_refused(
     site: Site, body: bytes, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for event in ("push", "ping", "star"):
@@ -277,7 +277,7 @@ def test_a_body_that_is_no_object(
         (push_payload(after=SHA.upper()), "not a full commit id"),
     ],
 )
-def test_a_push_with_a_field_missing_or_malformed(
+def test_a_push_with_a_missing_or_malformed_field_is_refused(
     site: Site, payload: object, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert reason in refused(site, site.deliver(payload), 400, caplog)
@@ -295,7 +295,7 @@ def test_a_push_with_a_field_missing_or_malformed(
         ({"X-GitHub-Delivery": "d-1,d-2"}, "X-GitHub-Delivery"),
     ],
 )
-def test_a_header_missing_or_malformed(
+def test_a_missing_or_malformed_header_is_refused(
     site: Site, headers: dict[str, str | None], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert name in refused(site, site.deliver(PUSH, headers=headers), 400, caplog)
@@ -314,7 +314,7 @@ def test_a_header_missing_or_malformed(
         (b"&".join(b"a=%d" % number for number in range(100)), "cannot be read"),
     ],
 )
-def test_a_form_that_holds_no_object(
+def test_a_form_without_an_object_is_refused(
     site: Site, body: bytes, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -324,18 +324,20 @@ def test_a_form_that_holds_no_object(
 @pytest.mark.parametrize(
     "content_type", [None, "", "text/plain", "multipart/form-data; boundary=x", "text/json"]
 )
-def test_another_content_type(site: Site, content_type: str | None, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_content_type_is_refused(
+    site: Site, content_type: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = site.deliver(PUSH, headers={"Content-Type": content_type})
     assert "application/json" in refused(site, answer, 415, caplog)
 
 
-def test_another_method(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_method_is_refused(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     answer = site.client.get("/webhooks/github")
     refused(site, answer, 405, caplog)
     assert "POST" in answer.headers["Allow"]
 
 
-# --- Redis is away --------------------------------------------------------------------------------------------------
+# --- Redis does not answer --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`."""
+"""Tests of `/healthz`, `/readyz` and `/metrics`."""
 
 import socket
 import threading
@@ -50,7 +50,7 @@ def metrics(site: Site) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_it_is_alive_with_and_without_redis(site: Site) -> None:
+def test_healthz_answers_with_and_without_redis(site: Site) -> None:
     assert (site.client.get("/healthz").status_code, site.client.get("/healthz").json) == (
         200,
         {"status": "alive"},
@@ -59,7 +59,7 @@ def test_it_is_alive_with_and_without_redis(site: Site) -> None:
         assert site.client.get("/healthz").status_code == 200
 
 
-def test_it_is_ready_while_redis_answers(site: Site) -> None:
+def test_readyz_is_200_while_redis_answers(site: Site) -> None:
     answer = site.client.get("/readyz")
     assert (answer.status_code, answer.json) == (
         200,
@@ -70,7 +70,7 @@ def test_it_is_ready_while_redis_answers(site: Site) -> None:
     assert site.client.get("/readyz").status_code == 200
 
 
-def test_what_is_not_redis_is_told() -> None:
+def test_readyz_names_a_server_that_is_not_redis() -> None:
     def greet(listening: socket.socket) -> None:
         with suppress(OSError):
             while True:
@@ -92,7 +92,7 @@ def test_what_is_not_redis_is_told() -> None:
     assert (answer.status_code, answer.json["parts"]) == (503, {"redis": told})
 
 
-def test_it_says_soon_that_it_is_not_ready(away: Site) -> None:
+def test_readyz_is_503_within_a_second(away: Site) -> None:
     for _ in range(2):
         start = time.monotonic()
         answer = away.client.get("/readyz")
@@ -101,7 +101,7 @@ def test_it_says_soon_that_it_is_not_ready(away: Site) -> None:
         assert "Redis does not answer" in answer.json["parts"]["redis"]
 
 
-def test_metrics_tell_of_deliveries_and_their_outcomes(site: Site) -> None:
+def test_metrics_count_deliveries_and_outcomes(site: Site) -> None:
     fill(site.lanes)
     before = metrics(site)
     site.push("new", delivery="d-new")
@@ -139,7 +139,7 @@ def test_metrics_count_calls_by_purpose(site: Site) -> None:
     assert found["deployer_calls_total", "deployment", "github"] == 0
 
 
-def test_metrics_tell_what_there_is(site: Site) -> None:
+def test_metrics_count_queues_letters_and_environments(site: Site) -> None:
     fill(site.lanes)
     found = metrics(site)
     for name, value in (
@@ -163,7 +163,7 @@ def test_metrics_tell_what_there_is(site: Site) -> None:
     assert 0 <= found["deployer_lane_oldest_wait_seconds", "acme/api"] < 60
 
 
-def test_metrics_tell_how_full_the_regions_are_without_knowing_the_targets(site: Site) -> None:
+def test_metrics_have_the_capacity_of_regions_without_targets(site: Site) -> None:
     """The web process reads neither accounts nor external ids, so it need not be given them."""
     assert ("deployer_stacks", "222222222222", "eu-west-1") not in metrics(site)
     shared = SharedRedis(site.redis)
@@ -184,7 +184,7 @@ def test_metrics_tell_how_full_the_regions_are_without_knowing_the_targets(site:
     assert 0 < counted <= time.time()
 
 
-def test_dead_letters_are_warned_of_until_someone_decides(site: Site) -> None:
+def test_dead_letters_cause_a_warning_until_they_are_gone(site: Site) -> None:
     site.push()
     assert metrics(site)["deployer_dead_letter_oldest_seconds",] == 0
     (work,) = site.waiting
@@ -208,9 +208,7 @@ def test_dead_letters_are_warned_of_until_someone_decides(site: Site) -> None:
     assert found["deployer_dead_letter_oldest_seconds",] == 0
 
 
-def test_what_cannot_be_warned_of_in_time_keeps_no_delivery_away(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_warning_leaves_readyz_at_200(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow() -> list[DeadLetter]:
         raise UnavailableError("Redis took longer than a request may wait")
 
@@ -235,6 +233,6 @@ def test_the_metrics_of_two_applications_are_apart(site: Site) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
-def test_they_are_for_looking_only(site: Site, path: str) -> None:
+def test_monitoring_endpoints_are_read_only(site: Site, path: str) -> None:
     assert site.client.post(path).status_code == 405
     assert site.client.head(path).status_code == 200

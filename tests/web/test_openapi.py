@@ -1,4 +1,4 @@
-"""The API's description: valid, complete, and what the application really answers."""
+"""Tests of the API's description: it is valid and complete, and matches the application's responses."""
 
 from typing import Any
 
@@ -95,13 +95,13 @@ CASES = [
 ]
 
 
-def test_it_is_valid_and_served(site: Site) -> None:
+def test_the_description_is_valid_and_served(site: Site) -> None:
     answer = site.api("GET", "/openapi.json")
     assert (answer.status_code, answer.json) == (200, DESCRIPTION)
     validate(answer.json)
 
 
-def test_it_describes_every_call_and_no_other(site: Site) -> None:
+def test_the_description_has_exactly_the_calls_of_the_application(site: Site) -> None:
     there = {
         (method, rule.rule.replace("<", "{").replace(">", "}"))
         for rule in site.app.url_map.iter_rules()
@@ -167,7 +167,7 @@ def test_a_conflict_is_as_described(site: Site) -> None:
     check(answer.json, schema_of(OPERATIONS["delete_environment"][2], 409))
 
 
-def test_every_query_described_is_heeded(site: Site) -> None:
+def test_every_described_query_parameter_has_an_effect(site: Site) -> None:
     fill(site.lanes)
     values = {"repository": "acme/nothing", "deleted": "1", "limit": "1", "goal": "never"}
     values |= {"kind": "Other", "task": "delete"}

@@ -1,4 +1,4 @@
-"""The dashboard's pages: what people read there, and that nobody's names or reasons become markup."""
+"""Tests of the dashboard's pages: their texts, and that names or reasons never become markup."""
 
 import json
 import re
@@ -102,7 +102,7 @@ def test_an_empty_overview_says_what_to_do(site: Site) -> None:
     assert "Dead letters" not in page.words
 
 
-def test_the_overview_shows_all_there_is(site: Site) -> None:
+def test_the_overview_shows_environments_queues_letters_and_activity(site: Site) -> None:
     made = fill(site.lanes)
     page = look(site)
     links = page.all("a", "href")
@@ -110,9 +110,9 @@ def test_the_overview_shows_all_there_is(site: Site) -> None:
         assert f"/environments/{made[name]}" in links
     for words in (
         "7 environments",
-        "2 under way",
+        "2 in progress",
         "1 failed",
-        "1 dead letter Counted at",
+        "1 dead letter As of",
         "make test",
         made["letter"],
         "1 dead letter awaits a decision, for 0 s",
@@ -161,7 +161,7 @@ def test_many_repositories_are_shown_by_pages(site: Site) -> None:
     assert "/?state=failed" in first.all("a", "href")
     assert "52 environments" in failed.words
     assert shown(failed) == {names[-1]}
-    assert "Only what is" not in look(site, "/?state=x").words
+    assert "Only environments that" not in look(site, "/?state=x").words
 
 
 def test_of_many_lanes_the_first_are_shown(site: Site) -> None:
@@ -200,20 +200,20 @@ def test_only_the_newest_dead_letters_are_shown(site: Site) -> None:
 # --- what is not as usual ---
 
 
-def test_the_overview_says_when_its_numbers_were_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_overview_shows_the_time_of_its_numbers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("web.pages.time.time", lambda: 1_800_000_000.0)
     assert '<time datetime="2027-01-15T08:00:00.000Z">08:00 UTC</time>' in site.client.get("/").text
-    assert "Counted at 08:00 UTC" in look(site).words
+    assert "As of 08:00 UTC" in look(site).words
 
 
-def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
+def test_the_overview_marks_unusual_states(site: Site) -> None:
     fill_odd(site.lanes)
     page = look(site)
     for words in (
         "5 repositories are not in the normal state: acme/was-archived archived, acme/was-deleted deleted,",
         "acme/was-removed removed and 2 more",
         "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push",
-        "1 drifted: someone else changed",
+        "1 drifted: changed outside deployer",
         "acme/was-renamed renamed",
         "deployed drift",
         "deployed orphan",
@@ -224,12 +224,12 @@ def test_the_overview_marks_what_is_not_as_usual(site: Site) -> None:
         assert words in page.words
     assert any("is archived: nothing new runs" in title for title in page.all("span", "title"))
     drifted = look(site, "/?state=drifted")
-    assert "Only what has drifted." in drifted.words
+    assert "Only environments that have drifted." in drifted.words
     tables = drifted.text.partition("Recent activity")[0]
     assert ("feature/ü#1" in tables, "idle-for-long" in tables) == (True, False)
 
 
-def test_an_environment_tells_what_is_not_as_usual(site: Site) -> None:
+def test_an_environment_shows_unusual_states(site: Site) -> None:
     made = fill_odd(site.lanes)
     for name, words in (
         ("drifted", "that deployer did not order; undo it: deployer redeploy acme/odd 'feature/ü#1'"),
@@ -241,20 +241,20 @@ def test_an_environment_tells_what_is_not_as_usual(site: Site) -> None:
         ("kept", r"kept for 14 d, expires in 14 didle since .* kept until [-0-9: ]+ UTC"),
         ("asleep", r"asleep until [-0-9: ]+ 00:00 UTC \(Mon 00:00-Mon 00:00 UTC\)"),
         ("held", "Heldpinned to [0-9a-f]{12} although held-back is at c{12}; the next push ends the pin"),
-        ("halfway", "Receipt of the teardown under way 3 removed so far, 1 retained"),
+        ("halfway", "Teardown report under way 3 removed so far, 1 retained"),
         ("orphan", r"Orphanits branch is gone since [-0-9: ]+ UTC; it is deleted in 40 min"),
     ):
         page = Page(site.client.get(f"/environments/{made[name]}"))
         assert re.search(words, page.words), page.words
 
 
-def test_production_tells_what_was_admitted_and_what_was_refused(site: Site) -> None:
+def test_production_shows_admitted_and_refused_tags(site: Site) -> None:
     page = site.client.get(f"/environments/{fill_production(site.lanes)}").text
     assert "v1 at aaaaaaaaaaaa: it is on main at aaaaaaaaaaaa" in page
     assert "v2 is not on main" in page
 
 
-def test_the_environment_of_a_repository_that_is_not_as_usual_says_so(site: Site) -> None:
+def test_an_environment_shows_the_unusual_state_of_its_repository(site: Site) -> None:
     fill_odd(site.lanes)
     (identity,) = {
         each for each in look(site).all("a", "href") if each.startswith("/environments/was-replaced-")
@@ -262,7 +262,7 @@ def test_the_environment_of_a_repository_that_is_not_as_usual_says_so(site: Site
     assert "another repository has the name acme/was-replaced now" in look(site, identity).words
 
 
-def test_repositories_are_shown_those_that_are_not_as_usual_first(site: Site) -> None:
+def test_repositories_with_an_unusual_state_come_first(site: Site) -> None:
     assert "No repository yet" in look(site, "/repositories").words
     fill(site.lanes)
     fill_odd(site.lanes)
@@ -278,7 +278,7 @@ def test_repositories_are_shown_those_that_are_not_as_usual_first(site: Site) ->
         "3 deliveries were missed: 2 redelivered, 1 superseded by a newer push, 2 h ago",
         "missed deliveries are left to the resync: GitHub answers 404",
         "it is deleted in 40 min",
-        "acme/storefront as usual",
+        "acme/storefront normal",
         "Deliveries of the GitHub App: missed deliveries are left to the resync: GitHub answers 403",
     ):
         assert words in page.words
@@ -287,13 +287,13 @@ def test_repositories_are_shown_those_that_are_not_as_usual_first(site: Site) ->
     assert names[-2:] == ["acme/api", "acme/storefront"]
 
 
-def test_of_many_repositories_there_are_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_repositories_are_listed_by_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("web.pages._SHOWN_REPOSITORIES", 2)
     for number in range(3):
         site.push("x", delivery=f"d-{number}", repository=f"acme/r{number}")
     know_repository(site.lanes, RepositoryRecord("acme/r2", state="archived", reason=WILD))
     first, last = look(site, "/repositories"), look(site, "/repositories?page=2")
-    assert "Page 1 of 2, 3 repositories, 1 of them not as usual." in first.words
+    assert "Page 1 of 2, 3 repositories, 1 of them with an unusual state." in first.words
     assert " ".join(WILD.split()) in first.words
     assert ("acme/r0" in first.words, "acme/r1" in first.words) == (True, False)
     assert ("acme/r1" in last.words, "acme/r2" in last.words) == (True, False)
@@ -334,11 +334,11 @@ def test_a_failure_leads_to_the_console_and_to_the_line(site: Site) -> None:
     assert "javascript:x" not in bare.all("a", "href")
 
 
-def test_a_deleted_environment_shows_its_receipt(site: Site) -> None:
+def test_a_deleted_environment_shows_its_teardown_report(site: Site) -> None:
     made = fill(site.lanes)
     page = look(site, f"/environments/{made['deleted']}")
     for words in (
-        "Receipt of the teardown partly",
+        "Teardown report partly",
         "3 removed, 1 retained",
         "stack shared-network it does not bear deployer's tags for this environment",
         "stack api-old-experiment-app 12 arn:aws:cloudformation",
@@ -354,12 +354,12 @@ def test_a_deleted_environment_shows_its_receipt(site: Site) -> None:
     assert "No stage" not in look(site, f"/environments/{asleep}").words
 
 
-def test_an_environment_that_is_being_deleted_shows_how_far_it_is(site: Site) -> None:
+def test_an_environment_shows_the_progress_of_its_deletion(site: Site) -> None:
     removed = {"what": "stack app", "id": "arn:app", "resources": 2}
     receipt = {"began_at": 1, "at": 0, "removed": [removed], "retained": [], "unlisted": {"removed": 50}}
     identity = site.put(record(state="deleting", receipt=receipt))
     page = look(site, f"/environments/{identity}").words
-    assert "Receipt of the teardown under way" in page
+    assert "Teardown report under way" in page
     assert "51 removed so far." in page
     assert "50 more are not listed." in page
 
@@ -402,21 +402,21 @@ def test_a_commit_leads_to_github_where_its_address_is_known(api_url: str, link:
 @pytest.mark.parametrize(
     "state", ["pending", "provisioning", "updating", "running", "deleting", "deployed", "deleted"]
 )
-def test_a_page_looks_again_by_itself_while_something_is_under_way(site: Site, state: str) -> None:
+def test_a_page_reloads_while_work_is_in_progress(site: Site, state: str) -> None:
     identity = site.put(record(state=state))
     assert look(site, f"/environments/{identity}").refreshes == (state not in {"deployed", "deleted"})
 
 
-def test_an_environment_tells_its_place_in_the_lane(site: Site) -> None:
+def test_an_environment_shows_its_position_in_the_queue(site: Site) -> None:
     first, second = record("first"), record("second")
     site.push("first", delivery="d-1")
-    assert "sync is on its way to a worker" in look(site, f"/environments/{first.stack_name}").words
+    assert "sync was sent to the workers" in look(site, f"/environments/{first.stack_name}").words
     site.push("second", delivery="d-2")
     site.push("third", delivery="d-3")
     work = site.lanes.begin(Repository.parse("acme/api"), site.queue.sent[-1].token)
     assert work is not None
-    assert "sync runs now" in look(site, f"/environments/{first.stack_name}").words
-    assert "waits for its turn, 1 of 2 in the lane" in look(site, f"/environments/{second.stack_name}").words
+    assert "sync is running" in look(site, f"/environments/{first.stack_name}").words
+    assert "queued, 1 of 2 in the queue" in look(site, f"/environments/{second.stack_name}").words
     site.lanes.finish(Repository.parse("acme/api"), site.queue.sent[-1].token, Snooze(work, 100, first))
     assert re.search(
         r"waiting; checks again in (1 min|99 s), or when an AWS event",
@@ -453,7 +453,7 @@ def _dead(site: Site, kind: str, reason: str, delivery: str = "d-1") -> DeadLett
     return letter
 
 
-def test_a_dead_letter_tells_why_it_died_and_what_to_do(site: Site) -> None:
+def test_a_dead_letter_shows_its_reason_and_remedies(site: Site) -> None:
     letter = _dead(site, "TransientError", "creating stack x: AWS cannot be reached")
     overview = look(site)
     path = f"/dead-letters/{letter.id}"
@@ -463,7 +463,7 @@ def test_a_dead_letter_tells_why_it_died_and_what_to_do(site: Site) -> None:
     for words in (
         "provision was given up after 2 attempts in",
         ": creating stack x: AWS cannot be reached",
-        "deployer.provision, because of a push",
+        "deployer.provision (push)",
         "Deliveriesd-1",
         "sync creating stack x: Throttling",
         "creating stack x: AWS cannot be reached What to do",
@@ -480,7 +480,7 @@ def test_a_dead_letter_tells_why_it_died_and_what_to_do(site: Site) -> None:
     assert "Traceback:" not in page.words
 
 
-def test_pages_tell_no_more_of_an_unexpected_error_than_its_kind(site: Site) -> None:
+def test_pages_show_only_the_class_of_an_unexpected_error(site: Site) -> None:
     letter = _dead(site, "KeyError", "KeyError: 'token=hush'")
     page = look(site, f"/dead-letters/{letter.id}")
     assert "provision ended in an unexpected error at attempt 2: KeyError" in page.words
@@ -499,15 +499,15 @@ def test_a_dead_letter_of_an_older_version_is_shown(site: Site) -> None:
     site.redis.hset("deployer:{acme/api}:dead", "acme~api-1", json.dumps(older))
     page = look(site, "/dead-letters/acme~api-1")
     assert "whole repository dead-lettered" in page.words
-    assert "Attempts 3; nothing more is recorded of them." in page.words
+    assert "Attempts 3; no details were recorded." in page.words
     assert "--all" not in page.words
     assert work.failed_attempts == []
 
 
-def test_a_dead_letter_that_is_settled_has_no_page(site: Site) -> None:
+def test_a_replayed_or_discarded_dead_letter_has_no_page(site: Site) -> None:
     letter = _dead(site, "TransientError", "why")
     site.lanes.discard(letter.id)
-    assert "it was replayed" in look(site, f"/dead-letters/{letter.id}", 404).words
+    assert "it may have been replayed" in look(site, f"/dead-letters/{letter.id}", 404).words
 
 
 # --- names and reasons of other people ----------------------------------------------------------------------------
@@ -527,7 +527,7 @@ def test_an_odd_name_is_shown_as_it_is(site: Site, branch: str) -> None:
     assert f"/environments/{found.stack_name}" in look(site).all("a", "href")
 
 
-def test_what_cannot_be_seen_is_shown_and_no_name_turns_what_is_around_it(site: Site) -> None:
+def test_invisible_characters_are_shown_and_right_to_left_names_are_isolated(site: Site) -> None:
     branch = "\u202eniam\u2028\x85\x9b\u200b"
     stages = [{"name": branch, "status": "failed", "reason": branch, "url": ""}]
     failure = {"resource": branch, "reason": branch}
@@ -597,7 +597,7 @@ def test_an_unknown_environment_is_a_page_too(site: Site, name: str) -> None:
         "/static/unknown.css",
     ],
 )
-def test_what_is_not_there_is_not_found(site: Site, path: str) -> None:
+def test_unknown_paths_are_not_found(site: Site, path: str) -> None:
     look(site, path, 404)
 
 
@@ -615,7 +615,7 @@ def test_without_redis_the_page_says_so_and_tries_again(site: Site) -> None:
         answer = site.client.get("/")
         page = look(site, "/", 503)
     assert answer.headers["Retry-After"]
-    assert "Not available just now" in page.words
+    assert "Temporarily unavailable" in page.words
     assert page.refreshes
 
 
@@ -623,7 +623,7 @@ def test_the_overview_warns_while_a_worker_runs_unfenced(site: Site) -> None:
     assert "DEPLOYER_UNFENCED" not in site.client.get("/").text
     site.lanes.beat(UNFENCED, 60)
     page = Page(site.client.get("/"))
-    assert "Workers run with DEPLOYER_UNFENCED=yes: whoever may push a branch can use rights" in page.words
+    assert "Workers run with DEPLOYER_UNFENCED=yes: everybody who can push a branch can use AWS" in page.words
 
 
 def test_pages_hold_no_secret(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""GitHub's published payloads, through the door into the lane."""
+"""Tests with GitHub's published payloads, from the webhook to the queue."""
 
 import json
 from typing import Any

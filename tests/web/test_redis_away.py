@@ -1,4 +1,4 @@
-"""A Redis that has gone, hangs, loads, is full or read-only: 503 within a second everywhere, and nothing marked."""
+"""Tests of a Redis that is down, hangs, loads, is full or read-only: 503 within a second, and nothing is recorded."""
 
 import threading
 import time
@@ -132,7 +132,7 @@ def refused(answer: TestResponse) -> None:
 
 
 @pytest.mark.parametrize("way", ["gone", "hanging", "loading", "full", "read_only"])
-def test_everything_says_so_within_a_second_and_nothing_is_marked(place: Place, way: str) -> None:
+def test_without_redis_every_call_is_503_within_a_second_and_records_nothing(place: Place, way: str) -> None:
     site = place.site
     event = STAGE_EVENT | {"id": f"e-{way}"}
     event["detail"] = {**STAGE_EVENT["detail"], "pipeline": place.stack}  # type: ignore[dict-item]
@@ -165,7 +165,7 @@ def test_everything_says_so_within_a_second_and_nothing_is_marked(place: Place, 
     assert [work.deliveries for work in site.waiting if work.ref == f"refs/heads/{way}"] == [f"d-{way}"]
 
 
-def test_what_a_redis_that_hung_carries_out_late_is_queued_and_marked_at_once(place: Place) -> None:
+def test_a_delivery_that_a_hung_redis_executes_late_is_queued_and_recorded_together(place: Place) -> None:
     site = place.site
     caught = threading.Event()
 
@@ -202,7 +202,7 @@ def test_a_redis_that_may_evict_keys_is_ready_with_a_warning(place: Place) -> No
     assert place.site.client.get("/readyz").json["warnings"] == []
 
 
-def test_what_precedes_the_script_is_no_mark(place: Place) -> None:
+def test_an_outage_before_the_script_records_nothing(place: Place) -> None:
     site = place.site
 
     def die_before_the_script(*arguments: object, **options: object) -> object:
@@ -267,14 +267,14 @@ def test_slow_answers_are_awaited(place: Place) -> None:
         assert pushed(site, "slow") == [202] * 16
 
 
-def test_answers_slower_than_a_hang_is_known_by_are_awaited_once_that_is_known(place: Place) -> None:
+def test_a_redis_known_to_be_slow_is_given_more_time(place: Place) -> None:
     with slow_site(place, 0.15, Budget(0.1, patience=3)) as site:
         refused(site.push("first", delivery="d-slower-first"))
         wait_for("it is known how slow", lambda: site.push("slower", delivery="d-slower").status_code == 202)
         assert pushed(site, "slower", 4) == [202] * 4
 
 
-def test_no_request_waits_longer_than_its_patience(place: Place) -> None:
+def test_no_request_waits_longer_than_its_budget(place: Place) -> None:
     budget = Budget(REDIS_SECONDS, patience=0.5)
     with slow_site(place, 0.2, budget) as site:
         refused(soon(lambda: site.push("late", delivery="d-impatient")))

@@ -1,4 +1,4 @@
-"""A push that is skipped, from its signed delivery to what people and programs read of it."""
+"""Tests of a skipped push, from its signed delivery to pages and API."""
 
 from typing import Any
 

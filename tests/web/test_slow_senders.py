@@ -1,4 +1,4 @@
-"""Slow and large senders against the server as it runs, and its reload."""
+"""Tests of the real server with slow and large senders, and during a reload."""
 
 import http.client
 import itertools

@@ -1,4 +1,4 @@
-"""Whatever is sent with a right signature or key, the receiver never fails, and never believes half of it."""
+"""Property tests: for any input with a valid signature or key, the receiver never fails and accepts all or nothing."""
 
 import json
 from typing import Any
@@ -107,6 +107,6 @@ def test_an_unsigned_body_is_never_read(body: bytes) -> None:
 
 @CALM
 @given(st.text(st.characters()))
-def test_any_json_text_survives_its_way(text: str) -> None:
+def test_any_json_text_is_stored_unchanged(text: str) -> None:
     answer = SITE.deliver(json.dumps({"zen": text}).encode(), event="ping")
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Bodies that are large, endless, cut off or many at once: in the application, and under gunicorn as it is served."""
+"""Tests of large, endless, truncated and concurrent bodies, in the application and under gunicorn."""
 
 import http.client
 import json
@@ -57,7 +57,7 @@ class Broken(RawIOBase):
 def post(
     site: Site, stream: Stream, *, path: str = "/webhooks/github", length: int | None = None
 ) -> TestResponse:
-    """Send a stream, in chunks unless its length is told."""
+    """Send a stream, in chunks unless its length is given."""
     told = {"CONTENT_LENGTH": str(length)} if length is not None else {"HTTP_TRANSFER_ENCODING": "chunked"}
     environ = {
         "wsgi.input": stream,
@@ -101,7 +101,7 @@ def test_a_large_body_is_refused_unread_and_unkept(site: Site, path: str, told: 
 
 
 @pytest.mark.parametrize("path", ["/webhooks/github", "/webhooks/aws"])
-def test_a_body_shorter_than_told_is_refused(site: Site, path: str) -> None:
+def test_a_body_shorter_than_its_content_length_is_refused(site: Site, path: str) -> None:
     answer = post(site, Stream(10), path=path, length=20)
     assert (answer.status_code, list(answer.json)) == (400, ["error"])
     assert site.untouched
@@ -158,7 +158,7 @@ def test_a_body_from_another_server_is_accepted(site: Site) -> None:
     assert (answer.status_code, site.outcome()) == (202, "queued")
 
 
-def test_a_full_disk_is_said_and_nothing_is_marked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_recorded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -169,7 +169,7 @@ def test_a_full_disk_is_said_and_nothing_is_marked(site: Site, monkeypatch: pyte
     assert site.untouched
 
 
-def test_other_doors_take_small_bodies_only(site: Site) -> None:
+def test_other_endpoints_accept_only_small_bodies(site: Site) -> None:
     answer = site.api("POST", "/resync", data=b" " * MB)
     assert (answer.status_code, list(answer.json)) == (413, ["error"])
     assert site.untouched
@@ -233,7 +233,7 @@ def test_gunicorn_counts_a_delivery_once_that_comes_many_times_at_once(port: int
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_gunicorn_refuses_26_mb_so_that_the_sender_hears_it(
+def test_the_sender_of_26_mb_receives_the_refusal_of_gunicorn(
     port: int, lanes: RedisLanes, chunked: bool
 ) -> None:
     body = b" " * (26 * MB)

@@ -41,7 +41,7 @@ class HttpServerWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         server = HttpServer(
             self.wsgi,
             Limits().with_descriptors(_raise_descriptor_limit()).shared_by(self.cfg.workers),
-            on_refusal=metrics.refused,
+            on_refusal=metrics.count_refused,
             multiprocess=self.cfg.workers > 1,
             health_paths=(b"/healthz",),
         )

@@ -23,8 +23,8 @@ _SPEED = "DEPLOYER_SANDBOX_SPEED"
 _PORTS = {_WEB: 8080, _GITHUB: 8081, _AWS: 8082}
 
 
-def ports(env: Mapping[str, str]) -> dict[str, int]:
-    """The ports of the web, the simulated GitHub and the simulated AWS, by the variable that sets each.
+def read_ports(env: Mapping[str, str]) -> dict[str, int]:
+    """Return the ports of the web process, the simulated GitHub and the simulated AWS, by the variable of each.
 
     Raises:
         ConfigError: a value is not a port.
@@ -52,7 +52,7 @@ def _check_speed(text: str) -> None:
         raise ConfigError(f"{_SPEED} is {text[:40]!r}; it must be a number above 0")
 
 
-def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str]:
+def make_variables(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str]:
     """The variables that make processes use the sandbox.
 
     Args:
@@ -62,7 +62,7 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
     Raises:
         ConfigError: a port or the speed is malformed.
     """
-    numbers = ports({**dotenv, **env})
+    numbers = read_ports({**dotenv, **env})
     _check_speed(env.get(_SPEED, ""))
     data = data_dir(env)
     github, aws = f"http://{HOST}:{numbers[_GITHUB]}", f"http://{HOST}:{numbers[_AWS]}"
@@ -109,7 +109,7 @@ def settings(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str
     return {**made, "NO_PROXY": without_proxy, "no_proxy": without_proxy}
 
 
-def apply(made: Mapping[str, str]) -> None:
+def set_variables(made: Mapping[str, str]) -> None:
     """Set the sandbox's variables in this process, for itself and its children, and remove all other AWS variables."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]

@@ -1,4 +1,4 @@
-"""`deployer dead-letters`: work that could not be done for a reason of our own, until a person decides."""
+"""`deployer dead-letters`: list, show, replay, discard."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from deployer.cli import output
-from deployer.cli.common import F, RepositoryType, json_option, short, wired
+from deployer.cli.environment_names import environment_label
+from deployer.cli.installation import load_deployer
+from deployer.cli.parameters import F, RepositoryType, json_option
 from deployer.model.durations import span
 from deployer.model.environments import Repository
 from deployer.model.errors import DeployerError, NotFoundError
@@ -20,11 +22,11 @@ from deployer.views import record_json as shapes
 _FILTERS = (
     click.option("--task", default="", metavar="TASK", help="Only of this task, such as provision."),
     click.option("--repository", type=RepositoryType(), help="Only of this repository."),
-    click.option("--kind", default="", metavar="KIND", help="Only what died of this; see the list."),
+    click.option("--kind", default="", metavar="KIND", help="Only of this kind of error; see the list."),
 )
 
 
-def _filters(command: F) -> F:
+def _filter_options(command: F) -> F:
     for option in _FILTERS:
         command = option(command)
     return command
@@ -32,19 +34,19 @@ def _filters(command: F) -> F:
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """List, show, replay or discard work that could not be done."""
+    """List, show, replay or discard work that failed for good."""
 
 
 @dead_letters.command("list")
-@_filters
+@_filter_options
 @json_option
 def list_(*, kind: str, repository: Repository | None, task: str, json_: bool) -> None:
     """List all dead letters, oldest first."""
-    letters = chosen(wired().lanes, repository, kind, task)
+    letters = chosen(load_deployer().lanes, repository, kind, task)
     if json_:
-        output.as_json([shapes.dead_letter(letter) for letter in letters])
+        output.print_json([shapes.dead_letter(letter) for letter in letters])
     else:
-        _table(letters)
+        _print_letters(letters)
 
 
 @dead_letters.command()
@@ -52,27 +54,27 @@ def list_(*, kind: str, repository: Repository | None, task: str, json_: bool) -
 @json_option
 def show(letter: str, *, json_: bool) -> None:
     """Show one dead letter with its attempts, arguments and traceback."""
-    found = wired().lanes.dead_letter(letter)
+    found = load_deployer().lanes.dead_letter(letter)
     if found is None:
         raise NotFoundError(f"there is no dead letter {letter[:100]}; see: deployer dead-letters list")
     if json_:
-        output.as_json(shapes.dead_letter(found, whole=True))
+        output.print_json(shapes.dead_letter(found, whole=True))
         return
     work = found.arguments
-    output.heading(found.id)
-    click.echo(f"  {output.clean(sentence(found))}")
-    output.facts(
+    output.print_heading(found.id)
+    click.echo(f"  {output.clean_line(sentence(found))}")
+    output.print_facts(
         {
-            "environment": _environment(found),
+            "environment": _environment_column(found),
             "task": found.task,
             "kind": found.kind,
-            "died": f"{output.ago(found.at)}, {shapes.iso(found.at)}",
+            "died": f"{output.format_age(found.at)}, {shapes.iso(found.at)}",
             "attempts": str(work.attempts),
             "reason": found.reason,
         }
     )
     if attempts := work.failed_attempts:
-        output.heading("Attempts")
+        output.print_heading("Attempts")
         rows = [
             [
                 shapes.iso(each.began_at),
@@ -82,18 +84,18 @@ def show(letter: str, *, json_: bool) -> None:
             ]
             for each in attempts
         ]
-        output.table(["Began", "Took", "Task", "Ended in"], rows, empty="")
-    output.heading("Arguments")
-    output.facts({name: value for name, value in asdict(work).items() if value and name != "tries"})
+        output.print_table(["Began", "Took", "Task", "Error"], rows, empty="")
+    output.print_heading("Arguments")
+    output.print_facts({name: value for name, value in asdict(work).items() if value and name != "tries"})
     if found.traceback:
-        output.heading("Traceback")
+        output.print_heading("Traceback")
         click.echo(output.clean_lines(found.traceback))
 
 
 @dead_letters.command()
 @click.argument("letters", metavar="[ID]...", nargs=-1)
-@click.option("--all", "all_", is_flag=True, help="All of them, or all that the filters choose.")
-@_filters
+@click.option("--all", "all_", is_flag=True, help="All of them, or all that match the filters.")
+@_filter_options
 @click.option("--dry-run", is_flag=True, help="Show which would be replayed; queue nothing.")
 @json_option
 def replay(
@@ -106,23 +108,23 @@ def replay(
     dry_run: bool,
     json_: bool,
 ) -> None:
-    """Queue dead letters' work once more and take them off the list."""
-    _insist_on_either(letters, kind, repository, task, all_=all_)
-    deployer = wired()
-    found = _meant(deployer.lanes, letters, repository, kind, task)
+    """Queue the work of dead letters again and remove them from the list."""
+    _require_ids_or_all(letters, kind, repository, task, all_=all_)
+    deployer = load_deployer()
+    found = _select_letters(deployer.lanes, letters, repository, kind, task)
     if dry_run:
-        _dry_run(letters, found, json_=json_)
+        _print_selection(letters, found, json_=json_)
         return
     ids = list(letters) or in_order(found)
-    _settle(ids, lambda letter: deployer.intake.replay(letter).goal, "replayed", "queued", json_=json_)
+    _act_on_each(ids, lambda letter: deployer.intake.replay(letter).goal, "replayed", "queued", json_=json_)
 
 
 @dead_letters.command()
 @click.argument("letters", metavar="[ID]...", nargs=-1)
-@click.option("--all", "all_", is_flag=True, help="All of them, or all that the filters choose.")
-@_filters
+@click.option("--all", "all_", is_flag=True, help="All of them, or all that match the filters.")
+@_filter_options
 @click.option("--dry-run", is_flag=True, help="Show which would be discarded; discard nothing.")
-@click.option("--yes", is_flag=True, help="Discard all without asking back.")
+@click.option("--yes", is_flag=True, help="Confirm that --all discards them.")
 @json_option
 def discard(
     letters: tuple[str, ...],
@@ -135,59 +137,61 @@ def discard(
     yes: bool,
     json_: bool,
 ) -> None:
-    """Take dead letters off the list for good."""
-    _insist_on_either(letters, kind, repository, task, all_=all_)
-    lanes = wired().lanes
-    found = _meant(lanes, letters, repository, kind, task)
+    """Remove dead letters from the list; their work is not done."""
+    _require_ids_or_all(letters, kind, repository, task, all_=all_)
+    lanes = load_deployer().lanes
+    found = _select_letters(lanes, letters, repository, kind, task)
     if dry_run:
-        _dry_run(letters, found, json_=json_)
+        _print_selection(letters, found, json_=json_)
         return
     if all_ and found and not yes:
         count = f"{len(found)} dead letter{'' if len(found) == 1 else 's'}"
-        raise click.UsageError(f"this discards {count} for good; look with --dry-run, then add --yes")
+        raise click.UsageError(f"this discards {count} for good; check them with --dry-run, then add --yes")
 
-    def act(letter: str) -> str:
+    def discard_letter(letter: str) -> str:
         lanes.discard(letter)
         return ""
 
     ids = list(letters) or [letter.id for letter in found]
-    _settle(ids, act, "discarded", "discarded", json_=json_)
+    _act_on_each(ids, discard_letter, "discarded", "discarded", json_=json_)
 
 
-def _insist_on_either(
+def _require_ids_or_all(
     ids: tuple[str, ...], kind: str, repository: Repository | None, task: str, *, all_: bool
 ) -> None:
     if bool(ids) == all_:
         raise click.UsageError("give either ids or --all")
     if ids and (kind or repository or task):
-        raise click.UsageError("--kind, --repository and --task choose among --all, not among ids")
+        raise click.UsageError("--kind, --repository and --task need --all instead of ids")
 
 
-def _meant(
+def _select_letters(
     lanes: Lanes, ids: tuple[str, ...], repository: Repository | None, kind: str, task: str
 ) -> list[DeadLetter]:
-    """The dead letters that are there of those that people mean."""
+    """Return the dead letters with these ids that exist, or else those that match the filters."""
     if ids:
         return [letter for each in ids if (letter := lanes.dead_letter(each))]
     return chosen(lanes, repository, kind, task)
 
 
-def _dry_run(ids: tuple[str, ...], found: list[DeadLetter], *, json_: bool) -> None:
+def _print_selection(ids: tuple[str, ...], found: list[DeadLetter], *, json_: bool) -> None:
     if json_:
-        output.as_json([shapes.dead_letter(letter) for letter in found])
+        output.print_json([shapes.dead_letter(letter) for letter in found])
     else:
-        _table(found)
+        _print_letters(found)
     there = {letter.id for letter in found}
     for each in ids:
         if each not in there:
             raise NotFoundError(f"there is no dead letter {each[:100]}; see: deployer dead-letters list")
 
 
-def _settle(ids: list[str], act: Callable[[str], str], done: str, outcome: str, *, json_: bool) -> None:
-    """Do it with each, tell what became of each, and fail if one failed."""
-    settled = settle(ids, act)
+def _act_on_each(
+    ids: list[str], discard_letter: Callable[[str], str], done: str, outcome: str, *, json_: bool
+) -> None:
+    """Apply the action to each dead letter, print the results, and raise an error if one failed."""
+    settled = settle(ids, discard_letter)
     failed = [each for each in settled if each.error]
-    told: list[dict[str, Any]] = [
+    results: list[dict[str, Any]] = [
         {
             "id": each.letter,
             "task": each.task or None,
@@ -197,27 +201,27 @@ def _settle(ids: list[str], act: Callable[[str], str], done: str, outcome: str, 
         for each in settled
     ]
     if json_:
-        output.as_json(told)
+        output.print_json(results)
     elif not settled:
         click.echo("no dead letters")
     else:
         for each in settled:
             if not each.error:
                 words = f"queued as {each.task}" if each.task else outcome
-                click.echo(output.clean(f"{each.letter} {words}"))
+                click.echo(output.clean_line(f"{each.letter} {words}"))
     if len(settled) > 1:
         for each in failed:
-            output.note(f"{each.letter}: {each.error}")
+            output.print_note(f"{each.letter}: {each.error}")
     if failed:
         one = failed[0].error
         raise DeployerError(one if len(settled) == 1 else f"{len(failed)} of {len(settled)} were not {done}")
 
 
-def _table(letters: list[DeadLetter]) -> None:
+def _print_letters(letters: list[DeadLetter]) -> None:
     rows = [
         [
             letter.id,
-            _environment(letter),
+            _environment_column(letter),
             letter.task.removeprefix("deployer."),
             span(derived_values.age(letter.at)),
             letter.arguments.attempts,
@@ -227,9 +231,9 @@ def _table(letters: list[DeadLetter]) -> None:
         for letter in letters
     ]
     headings = ["Id", "Environment", "Task", "Age", "Attempts", "Kind", "Reason"]
-    output.table(headings, rows, empty="no dead letters")
+    output.print_table(headings, rows, empty="no dead letters")
 
 
-def _environment(letter: DeadLetter) -> str:
+def _environment_column(letter: DeadLetter) -> str:
     repository = Repository.parse(letter.repository)
-    return f"{repository} {short(repository, letter.arguments.environment)}"
+    return f"{repository} {environment_label(repository, letter.arguments.environment)}"

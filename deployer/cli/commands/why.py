@@ -1,4 +1,4 @@
-"""Commands that only look: `why` and `lanes`; `status` and `orphans` have modules of their own."""
+"""`deployer why`: print everything about one environment."""
 
 import shlex
 from collections.abc import Mapping
@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deployer.cli import output
-from deployer.cli.common import (
-    RefType,
-    RepositoryType,
-    in_lane_only,
-    json_option,
-    short,
-    wired,
-)
+from deployer.cli.environment_names import environment_label, find_queued_only
+from deployer.cli.installation import load_deployer
+from deployer.cli.parameters import RefType, RepositoryType, json_option
 from deployer.model.durations import span
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, DeployerError, NotFoundError
@@ -31,8 +26,9 @@ if TYPE_CHECKING:
     from deployer.settings.values import Config
     from deployer.wiring import Deployer
 
+
 _ACTIVITY_SHOWN = 8
-_ACTIVITY_KEPT = 500
+_HISTORY_LENGTH = 500
 
 
 @click.command()
@@ -40,22 +36,21 @@ _ACTIVITY_KEPT = 500
 @click.argument("ref", metavar="REF", type=RefType())
 @json_option
 def why(repository: Repository, ref: str, *, json_: bool) -> None:
-    """Tell all that is known of one environment.
+    """Show everything about one environment.
 
-    REF is a branch, a full ref (refs/tags/v1), staging or production. Of a branch or tag that was never deployed it
-    tells why.
+    REF is a branch, a full ref (refs/tags/v1), staging or production. If it was never deployed, the reason is shown.
     """
-    deployer = wired()
+    deployer = load_deployer()
     repository = deployer.intake.known(repository)
     lane = next(iter(deployer.lanes.lanes(repository)), None)
     letters = deployer.lanes.dead_letters(repository)
-    history = deployer.lanes.activity(repository, _ACTIVITY_KEPT)
-    record = _record(deployer, repository, ref, lane, letters, history)
+    history = deployer.lanes.activity(repository, _HISTORY_LENGTH)
+    record = _find_record(deployer, repository, ref, lane, letters, history)
     key = record.environment
     activity = [line for line in history if line.environment == key]
     letters = [letter for letter in letters if letter.arguments.environment == key]
     if json_:
-        output.as_json(
+        output.print_json(
             {
                 **shapes.environment(record, deployer.config.public_url, deployer.config.ttl),
                 "lane": shapes.lane(lane) if lane else None,
@@ -64,24 +59,28 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
             }
         )
         return
-    _tell_record(record, deployer.config, deployer.lanes.orphaned([repository]), activity)
+    _print_record(record, deployer.config, deployer.lanes.orphaned([repository]), activity)
     for known in deployer.lanes.repository_records([repository]):
         if known.reason:
-            output.note(known.reason)
+            output.print_note(known.reason)
     if record.receipt:
-        _tell_receipt(record.receipt)
-    if (named := Ref.from_people(ref)).is_tag and named.name != record.ref:
-        output.note(
-            f"{named.short} is not what production was last brought to; that is {record.ref or 'unknown'}"
-        )
-        if line := next((line for line in activity if line.ref == named.name), None):
-            reason = line.reason.removeprefix(f"{named.short}: ")
-            output.note(f"{named.short} was {line.outcome} {output.ago(line.at)}: {reason}")
-    _tell_lane(lane, repository, key)
-    _tell_past(activity[:_ACTIVITY_SHOWN], letters)
+        _print_teardown_report(record.receipt)
+    _print_tag_notes(Ref.from_people(ref), record, activity)
+    _print_queue(lane, repository, key)
+    _print_history(activity[:_ACTIVITY_SHOWN], letters)
 
 
-def _record(
+def _print_tag_notes(named: Ref, record: EnvironmentRecord, activity: list[Activity]) -> None:
+    """Print what happened to a tag that is not the one that production has."""
+    if not named.is_tag or named.name == record.ref:
+        return
+    output.print_note(f"production does not have {named.short}, but {record.ref or 'an unknown tag'}")
+    if line := next((line for line in activity if line.ref == named.name), None):
+        reason = line.reason.removeprefix(f"{named.short}: ")
+        output.print_note(f"{named.short} was {line.outcome} {output.format_age(line.at)}: {reason}")
+
+
+def _find_record(
     deployer: "Deployer",
     repository: Repository,
     text: str,
@@ -89,15 +88,15 @@ def _record(
     letters: list[DeadLetter],
     history: list[Activity],
 ) -> EnvironmentRecord:
-    """What is known of an environment, even if only that it waits, that its first task died, or that it was skipped.
+    """Return an environment's record, or one made from its queue item, dead letter or history.
 
     Raises:
-        NotFoundError: nothing is recorded of it, and why that is so.
+        NotFoundError: none of these exists; the text says why.
     """
     try:
         return record_of(deployer.lanes, repository, text)
     except NotFoundError:
-        waiting = in_lane_only([lane] if lane else [], [])
+        waiting = find_queued_only([lane] if lane else [], [])
         dead = [
             EnvironmentRecord(
                 repository.full_name,
@@ -117,12 +116,12 @@ def _record(
                 line.ref and line.ref == ref.name
             ) or line.environment == f"{Kind.DEVELOPMENT}:{ref.name}"
             if line.environment == text or (named and text not in {Kind.STAGING, Kind.PRODUCTION}):
-                return _of_line(repository, line)
-        raise _unrecorded(deployer, repository, text) from None
+                return _record_of_activity(repository, line)
+        raise _explain_missing(deployer, repository, text) from None
 
 
-def _of_line(repository: Repository, line: Activity) -> EnvironmentRecord:
-    """What one line of the activity tells of an environment that has no record."""
+def _record_of_activity(repository: Repository, line: Activity) -> EnvironmentRecord:
+    """Make a record from a line of the history."""
     return EnvironmentRecord(
         repository.full_name,
         line.environment,
@@ -135,9 +134,9 @@ def _of_line(repository: Repository, line: Activity) -> EnvironmentRecord:
     )
 
 
-def _unrecorded(deployer: "Deployer", repository: Repository, text: str) -> NotFoundError:
-    """Why nothing is recorded of an environment, as far as the settings and GitHub can tell, and what to do."""
-    plain = NotFoundError(f"nothing is known of {text} in {repository}; see: deployer status {repository}")
+def _explain_missing(deployer: "Deployer", repository: Repository, text: str) -> NotFoundError:
+    """Return an error that explains, from the settings and GitHub, why an environment has no record."""
+    plain = NotFoundError(f"{repository} has no environment {text}; see: deployer status {repository}")
     if not deployer.config.allows(repository):
         return NotFoundError(
             f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES, so its pushes are ignored"
@@ -150,27 +149,27 @@ def _unrecorded(deployer: "Deployer", repository: Repository, text: str) -> NotF
     ref = Ref.from_people(text)
     try:
         head = deployer.host.head(repository, ref)
-    except ConfigError:  # this process has no token
+    except ConfigError:  # this process has no token for GitHub
         return plain
     except DeployerError as error:
-        return NotFoundError(f"nothing is known of {text} in {repository}; GitHub was asked: {error}")
+        return NotFoundError(f"{repository} has no environment {text}; reading it from GitHub: {error}")
     kind, typed = ("tag", ref.name) if ref.is_tag else ("branch", ref.short)
     redeploy = f"deployer redeploy {repository} {shlex.quote(typed)}"
     if head is None:
         hint = "" if ref.is_tag else f"; a tag is named refs/tags/{ref.short}"
-        return NotFoundError(f"nothing is known of {text} in {repository}, which has no such {kind}{hint}")
+        return NotFoundError(f"{repository} has no environment {text}, and no such {kind}{hint}")
     if reason := skip_reason(ref, head.message):
         reason = reason.removeprefix(f"{ref.short}: ")
-        return NotFoundError(f"{ref.short} is skipped: {reason}; to deploy it all the same: {redeploy}")
+        return NotFoundError(f"{ref.short} is skipped: {reason}; to deploy it anyway: {redeploy}")
     if ref.is_tag:
         return NotFoundError(f"{ref.short} was never deployed; to deploy it: {redeploy}")
     return NotFoundError(
-        f"nothing is recorded of {ref.short}, which is at {head.sha[:12]}; compare it with AWS: "
+        f"{ref.short} is at {head.sha[:12]}, but has no environment; to compare GitHub with AWS: "
         f"deployer resync {repository}"
     )
 
 
-def _tell_record(
+def _print_record(
     record: EnvironmentRecord,
     config: "Config",
     orphaned: Mapping[str, Mapping[str, float]],
@@ -178,11 +177,11 @@ def _tell_record(
 ) -> None:
     since = orphaned.get(record.repository.lower(), {}).get(record.environment, 0)
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
-    output.heading(f"{record.repository} {environment.name} ({environment.kind})")
-    when = output.ago(derived_values.changed_at(record))
+    output.print_heading(f"{record.repository} {environment.name} ({environment.kind})")
+    when = output.format_age(derived_values.changed_at(record))
     skipped = derived_values.not_deployed(record, activity)
     ahead, dates = sentences.age_words(record, config.ttl), sentences.age_sentence(record, config.ttl)
-    output.facts(
+    output.print_facts(
         {
             "state": f"{record.state or 'unknown'}{f', {when}' if when else ''}",
             "outcome": record.outcome,
@@ -203,8 +202,8 @@ def _tell_record(
         }
     )
     if failure := record.failure:
-        output.heading("What failed")
-        output.facts(
+        output.print_heading("What failed")
+        output.print_facts(
             {
                 "resource": f"{failure.get('resource', '')} {failure.get('type', '')}".strip(),
                 "reason": failure.get("reason", ""),
@@ -213,8 +212,8 @@ def _tell_record(
             }
         )
     if record.stages:
-        output.heading("Stages")
-        output.facts(
+        output.print_heading("Stages")
+        output.print_facts(
             {
                 stage["name"]: "\n".join(
                     filter(
@@ -227,89 +226,60 @@ def _tell_record(
         )
 
 
-def _tell_receipt(receipt: Mapping[str, Any]) -> None:
-    when = output.ago(receipt.get("at", 0)) or derived_values.UNDER_WAY
-    output.heading(f"Receipt of the teardown, {when}: {sentences.receipt_words(receipt)}")
+def _print_teardown_report(receipt: Mapping[str, Any]) -> None:
+    when = output.format_age(receipt.get("at", 0)) or derived_values.UNDER_WAY
+    output.print_heading(f"Teardown report, {when}: {sentences.receipt_words(receipt)}")
     for each in receipt.get("removed") or ():
         count = each.get("resources")
         words = f", with {count} resource{'' if count == 1 else 's'}" if count else ""
-        output.facts({"removed ": f"{each.get('what', '')}{words}\n{each.get('id', '')}"})
+        output.print_facts({"removed ": f"{each.get('what', '')}{words}\n{each.get('id', '')}"})
     for each in receipt.get("retained") or ():
-        output.facts({"retained": f"{each.get('what', '')}: {each.get('why', '')}\n{each.get('id', '')}"})
+        output.print_facts(
+            {"retained": f"{each.get('what', '')}: {each.get('why', '')}\n{each.get('id', '')}"}
+        )
     for name in ("removed", "retained"):
         if words := sentences.unlisted_words(receipt, name):
-            output.facts({f"{name:8}": words})
+            output.print_facts({f"{name:8}": words})
 
 
-def _tell_lane(lane: Lane | None, repository: Repository, key: str) -> None:
-    output.heading("In its lane")
-    told = []
-    if lane and lane.environment == key and lane.status != "idle":
-        doing = "runs now" if lane.status == "running" else "was sent to the workers, none has taken it yet"
-        told.append(f"{lane.task} {doing}")
-    for work in lane.waiting if lane else ():
+def _print_queue(lane: Lane | None, repository: Repository, key: str) -> None:
+    output.print_heading("In the queue")
+    lines = _describe_queue(lane, repository, key) if lane else []
+    for line in lines or ["no work"]:
+        output.print_facts({"-": line})
+
+
+def _describe_queue(lane: Lane, repository: Repository, key: str) -> list[str]:
+    lines = []
+    if lane.environment == key and lane.status != "idle":
+        state = "is running" if lane.status == "running" else "was sent, and no worker has taken it yet"
+        lines.append(f"{lane.task} {state}")
+    for work in lane.waiting:
         if work.environment == key:
-            told.append(f"{work.task} waits since {output.ago(work.accepted_at)}, because of a {work.cause}")
-            if lane and lane.status != "idle" and lane.environment != key:
-                told.append(f"behind {short(repository, lane.key)}, which has {lane.task}")
+            lines.append(
+                f"{work.task} queued for {span(derived_values.age(work.accepted_at))} ({work.cause})"
+            )
+            if lane.status != "idle" and lane.environment != key:
+                lines.append(f"behind {environment_label(repository, lane.key)}, which has {lane.task}")
             if work.last_error:
-                told.append(f"attempt {work.attempts} ended in: {work.last_error}")
-    if lane:
-        for item in lane.asleep(key):
-            _, ref = split_key(item)
-            tag = f"{Ref.parse(ref).short}: " if ref else ""
-            told.append(f"{tag}{sentences.snoozed_words(lane, item)}")
-    for line in told or ["nothing waits"]:
-        output.facts({"-": line})
+                lines.append(f"attempt {work.attempts} failed: {work.last_error}")
+    for item in lane.asleep(key):
+        _, ref = split_key(item)
+        tag = f"{Ref.parse(ref).short}: " if ref else ""
+        lines.append(f"{tag}{sentences.snoozed_words(lane, item)}")
+    return lines
 
 
-def _tell_past(activity: list[Activity], letters: list[DeadLetter]) -> None:
+def _print_history(activity: list[Activity], letters: list[DeadLetter]) -> None:
     if activity:
-        output.heading("Last activity")
+        output.print_heading("History")
         for line in activity:
             commit = f" {line.commit[:8]}" if line.commit else ""
             tag = f" {Ref.parse(line.ref).short}" if line.ref.startswith("refs/tags/") else ""
-            output.facts({output.ago(line.at).rjust(10): f"{line.outcome}{tag}{commit}: {line.reason}"})
+            output.print_facts(
+                {output.format_age(line.at).rjust(10): f"{line.outcome}{tag}{commit}: {line.reason}"}
+            )
     if letters:
-        output.heading("Dead letters (deployer dead-letters show ID)")
+        output.print_heading("Dead letters (deployer dead-letters show ID)")
         for letter in letters:
-            output.facts({letter.id: f"{output.ago(letter.at)}: {sentence(letter)}"})
-
-
-@click.command()
-@json_option
-def lanes(*, json_: bool) -> None:
-    """Show the lanes that hold or await something."""
-    found = wired().lanes.lanes()
-    if json_:
-        output.as_json([shapes.lane(lane) for lane in found])
-        return
-    rows = [
-        [
-            lane.repository,
-            lane.status,
-            _short(lane, lane.key) if lane.environment else "",
-            lane.task.removeprefix("deployer."),
-            _waiting(lane),
-            ", ".join(f"{_short(lane, key)} {span(left)}" for key, left in lane.snoozed.items()),
-        ]
-        for lane in found
-    ]
-    headings = ["Repository", "Lane", "Environment", "Task", "Waiting", "Snoozed"]
-    output.table(headings, rows, empty="every lane is empty")
-    for reason in dict.fromkeys(reason for lane in found for reason in lane.resting.values()):
-        output.note(reason)
-    for problem in (line for lane in found for line in sentences.lane_problems(lane)):
-        output.note(problem)
-
-
-def _waiting(lane: Lane) -> str:
-    # what was sent stands in the queue until a worker takes it: it is told once
-    keys = [work.key for work in lane.waiting]
-    if lane.status == "sent":
-        keys = [key for key in keys if key != lane.key]
-    return ", ".join(_short(lane, key) for key in keys)
-
-
-def _short(lane: Lane, key: str) -> str:
-    return short(Repository.parse(lane.repository), key)
+            output.print_facts({letter.id: f"{output.format_age(letter.at)}: {sentence(letter)}"})

@@ -1,4 +1,4 @@
-"""`deployer status`: every environment in a line, once or until people have seen enough."""
+"""`deployer status`: print one line per environment."""
 
 import shutil
 import sys
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from deployer.cli import output
-from deployer.cli.common import RepositoryType, in_lane_only, json_option, short, wired
-from deployer.cli.fitting import Shrink
+from deployer.cli.environment_names import environment_label, find_queued_only
+from deployer.cli.installation import load_deployer
+from deployer.cli.parameters import RepositoryType, json_option
+from deployer.cli.table_width import Shrink
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import EnvironmentRecord
@@ -26,13 +28,13 @@ if TYPE_CHECKING:
 _REASONS_SHOWN = 5
 _WATCH_SECONDS = 2.0
 _MARGIN = 4  # lines of a watched screen that are neither rows of the table nor notes
-# `why` and --json tell all of what gives way here
-_FITTING = {
+# `why` and --json print everything that is cut here
+_SHRINKING = {
     "Repository": Shrink(10, middle=True),
     "Environment": Shrink(14, middle=True),
     "State": Shrink(10),
     "Stages": Shrink(12),
-    "Outcome": Shrink(leave_out=1),  # most often it says the same as the state
+    "Outcome": Shrink(leave_out=1),  # it mostly repeats the state
     "Age": Shrink(10, leave_out=2),
     "Commit": Shrink(leave_out=3),
 }
@@ -48,44 +50,44 @@ _FITTING = {
     type=click.Choice([*derived_values.MOVING_STATES, *derived_values.RESTING_STATES]),
     help="Show only environments in this state; may be repeated.",
 )
-@click.option("--watch", is_flag=True, help="Show it again whenever something changes, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show it again every 2 seconds, until Ctrl-C.")
 @json_option
 def status(
     repository: Repository | None, *, all_: bool, states: Sequence[str], watch: bool, json_: bool
 ) -> None:
-    """Show every environment and how it is.
+    """Show every environment with its state.
 
-    At a terminal long names are cut to its width; in a pipe nothing is cut.
+    At a terminal, long names are cut to its width; in a pipe, nothing is cut.
     """
     if watch and json_:
-        raise click.UsageError("--watch is for people; with --json ask again as often as needed")
+        raise click.UsageError("--watch prints no JSON; run status --json again instead")
     if watch and not sys.stdout.isatty():
-        raise click.UsageError("--watch needs a terminal; in a pipe ask again as often as needed")
-    deployer = wired()
+        raise click.UsageError("--watch needs a terminal; in a pipe run status again instead")
+    deployer = load_deployer()
     if watch:
-        _watch(deployer, repository, states, all_=all_)
+        _watch_status(deployer, repository, states, all_=all_)
         return
-    found = _Found.look(deployer, repository, states, all_=all_)
+    found = _Snapshot.read_snapshot(deployer, repository, states, all_=all_)
     if json_:
         config = deployer.config
-        output.as_json(
+        output.print_json(
             [shapes.environment(record, config.public_url, config.ttl) for record in found.records]
         )
-        found.tell_notes()
+        found.print_notes()
     else:
-        found.show()
+        found.print_table()
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What `status` shows, read whole before anything is printed.
+class _Snapshot:
+    """Everything that `status` prints, read completely before anything is printed.
 
     Attributes:
-        repository: the only one that was asked for, if any.
-        states: those that were asked for.
-        records: the environments, by name.
-        orphaned: keys of those without a ref, by repository.
-        notes: what people should know besides, a line each.
+        repository: the repository that was asked for; None for all.
+        states: the states that were asked for.
+        records: the environments, sorted by name.
+        orphaned: the keys of environments whose branch is gone, by repository.
+        notes: further remarks, one line each.
         ttl: the installation's time to live.
     """
 
@@ -97,19 +99,19 @@ class _Found:
     ttl: str
 
     @classmethod
-    def look(
+    def read_snapshot(
         cls, deployer: "Deployer", repository: Repository | None, states: Sequence[str], *, all_: bool
-    ) -> "_Found":
-        """Read it.
+    ) -> "_Snapshot":
+        """Read everything from Redis.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis does not answer.
         """
         lanes = deployer.lanes
         if repository:
             repository = deployer.intake.known(repository)
         records = lanes.environments(repository)
-        records += in_lane_only(lanes.lanes(repository), records)
+        records += find_queued_only(lanes.lanes(repository), records)
         shown = [
             record
             for record in records
@@ -120,48 +122,50 @@ class _Found:
             states,
             sorted(shown, key=lambda record: (record.repository.lower(), record.environment)),
             lanes.orphaned([repository] if repository else lanes.repositories()),
-            _notes(deployer, repository, records),
+            _collect_notes(deployer, repository, records),
             deployer.config.ttl,
         )
 
-    def show(self, most: int | None = None) -> None:
-        """Print it, and no more rows than told."""
+    def print_table(self, most: int | None = None) -> None:
+        """Print the table with at most `most` rows, then the notes."""
         shown = self.records[:most]
-        rows = [self._row(record) for record in shown]
+        rows = [self._table_row(record) for record in shown]
         headings = ["Repository", "Environment", "State", "Commit", "Stages", "Outcome", "When"]
         ages = [sentences.age_words(record, self.ttl) for record in shown]
-        if any(ages):  # most installations let nothing age
+        if any(ages):  # in most installations no environment expires
             headings, rows = [*headings, "Age"], [[*row, age] for row, age in zip(rows, ages, strict=True)]
-        if self.repository:  # it is known already, and room is scarce
+        if self.repository:  # people named it, and space is scarce
             headings, rows = headings[1:], [row[1:] for row in rows]
         whose = f" of {self.repository}" if self.repository else ""
         in_state = f" in state {' or '.join(self.states)}" if self.states else ""
-        output.table(headings, rows, empty=f"no environments{whose}{in_state}", fitting=_FITTING)
+        output.print_table(headings, rows, empty=f"no environments{whose}{in_state}", shrinking=_SHRINKING)
         if len(self.records) > len(shown):
-            output.note(f"and {len(self.records) - len(shown)} more; --state or a repository shows fewer")
-        self.tell_notes()
+            output.print_note(
+                f"and {len(self.records) - len(shown)} more; --state or a repository shows fewer"
+            )
+        self.print_notes()
 
-    def tell_notes(self) -> None:
-        """Print what people should know besides."""
+    def print_notes(self) -> None:
+        """Print the further remarks."""
         for each in self.notes:
-            output.note(each)
+            output.print_note(each)
 
-    def _row(self, record: EnvironmentRecord) -> list[str]:
+    def _table_row(self, record: EnvironmentRecord) -> list[str]:
         orphan = record.environment in self.orphaned.get(record.repository.lower(), ())
         found = (("drift", record.drift), ("held", sentences.held_words(record)), ("orphan", orphan))
         marks = [mark for mark, there in found if there]
         return [
             record.repository,
-            short(Repository.parse(record.repository), record.environment),
+            environment_label(Repository.parse(record.repository), record.environment),
             f"{record.state} ({', '.join(marks)})" if marks else record.state,
             record.commit[:8],
-            output.compact(record.stages),
+            output.summarize_stages(record.stages),
             record.outcome,
-            output.ago(derived_values.changed_at(record)),
+            output.format_age(derived_values.changed_at(record)),
         ]
 
 
-def _notes(
+def _collect_notes(
     deployer: "Deployer", repository: Repository | None, records: Sequence[EnvironmentRecord]
 ) -> list[str]:
     whole = [
@@ -175,14 +179,14 @@ def _notes(
     return [
         *warnings_of(deployer.lanes.dead_letters(repository)),
         *reasons,
-        *_tags(deployer, repository, records),
+        *_never_deployed_notes(deployer, repository, records),
     ]
 
 
-def _tags(
+def _never_deployed_notes(
     deployer: "Deployer", repository: Repository | None, records: Sequence[EnvironmentRecord]
 ) -> list[str]:
-    """Tags that were never deployed, which only a person decides about."""
+    """Return remarks about tags that were never deployed, because only a person can deploy them."""
     listed = [repository] if repository else deployer.lanes.repositories()
     found = derived_values.never_deployed(deployer.lanes, listed, records)
     if len(found) > _REASONS_SHOWN:
@@ -192,20 +196,22 @@ def _tags(
     return [never_deployed_words(each, found[each.key]) for each in listed if each.key in found]
 
 
-def _watch(deployer: "Deployer", repository: Repository | None, states: Sequence[str], *, all_: bool) -> None:
-    """Show it anew, with as many rows as the terminal has, until people interrupt; Redis may go away meanwhile."""
+def _watch_status(
+    deployer: "Deployer", repository: Repository | None, states: Sequence[str], *, all_: bool
+) -> None:
+    """Print the status again and again until Ctrl-C, with as many rows as the terminal has."""
     try:
         while True:
             try:
-                found, away = _Found.look(deployer, repository, states, all_=all_), ""
+                found, problem = _Snapshot.read_snapshot(deployer, repository, states, all_=all_), ""
             except UnavailableError as error:
-                found, away = None, f"{error}; trying again"
+                found, problem = None, f"{error}; trying again"
             click.echo("\x1b[H\x1b[J", nl=False)
             click.echo(f"{time.strftime('%H:%M:%S')}, every {_WATCH_SECONDS:g} s until Ctrl-C")
             if found:
-                found.show(max(1, shutil.get_terminal_size().lines - _MARGIN - len(found.notes)))
+                found.print_table(max(1, shutil.get_terminal_size().lines - _MARGIN - len(found.notes)))
             else:
-                output.note(away)
+                output.print_note(problem)
             time.sleep(_WATCH_SECONDS)
-    except KeyboardInterrupt:  # the usual end of it
+    except KeyboardInterrupt:  # the normal end
         click.echo()

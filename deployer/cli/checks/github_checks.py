@@ -1,0 +1,96 @@
+"""Checks deployer's access to GitHub."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from deployer.cli.checks.groups import FAIL, OK, PROBE_SECONDS, WARN, Check, CheckFunction, run_guarded
+from deployer.model.environments import Repository
+from deployer.model.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from deployer.wiring import Deployer
+
+
+_MOST_REPOSITORIES = 10  # that are checked on GitHub
+REACH_GITHUB = "check the network between deployer and GitHub, and DEPLOYER_GITHUB_API_URL"
+_GRANT_ACCESS = "give the token or the App access to it, with contents: read and commit statuses: write"
+_PROTECT = "protect it on GitHub (branch protection or a ruleset): docs/security.md"
+
+
+class RedisAnswer:
+    """Whether Redis answers, for the groups that can check more with its data."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._answers = False
+
+    def ask_redis(self, ping: Callable[[], object]) -> None:
+        """Ping Redis and wake the groups that wait for the answer."""
+        try:
+            ping()
+            self._answers = True
+        finally:
+            self._asked.set()
+
+    def __bool__(self) -> bool:
+        self._asked.wait(PROBE_SECONDS)
+        return self._answers
+
+
+def check_access(deployer: "Deployer", redis_answers: RedisAnswer) -> Iterator[Check]:
+    known = {each.key: each for each in deployer.config.named_repositories()}
+    if redis_answers:
+        with suppress(UnavailableError):  # the checks of Redis report it
+            known |= {
+                each.key: each for each in deployer.lanes.repositories() if deployer.config.allows(each)
+            }
+            for record in deployer.lanes.repository_records():
+                if record.state:  # the check of the repositories reports it
+                    known.pop(record.repository.lower(), None)
+    chosen = sorted(known.values(), key=lambda each: each.key)[:_MOST_REPOSITORIES]
+    if not chosen:
+        told = "no repository to check"
+        yield Check("GitHub", WARN, told, "name one in DEPLOYER_REPOSITORIES, or push to one")
+        return
+    good = 0
+    for each in chosen:
+        permissions = partial(_check_permissions, deployer, each)
+        found = run_guarded(CheckFunction(f"GitHub {each}", permissions, _GRANT_ACCESS))
+        good += not found
+        yield from found
+        if not found:
+            protection = partial(_check_protection, deployer, each)
+            yield from run_guarded(CheckFunction(f"GitHub {each}", protection, _GRANT_ACCESS))
+    if good:
+        yield Check(
+            "GitHub", OK, f"{good} of {len(chosen)} repositories can be read and accept commit statuses"
+        )
+
+
+def _check_protection(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
+    """Warn if everybody with push access can change which commit production deploys."""
+    found, name = deployer.host.read_protection(repository), f"GitHub {repository}"
+    if found.branch_protected is False:
+        told = f"default branch {found.branch} is not protected: everybody who can push decides what production runs"
+        yield Check(name, WARN, told, _PROTECT, told)
+    if found.tags_protected is False:
+        told = f"no active ruleset protects its tags: everybody who can push can deploy any commit of {found.branch}"
+        yield Check(name, WARN, told, "add a ruleset for tags on GitHub: docs/security.md", told)
+    if found.unread:
+        told = f"cannot read whether its default branch and tags are protected ({found.unread})"
+        yield Check(
+            name,
+            WARN,
+            told,
+            "give the token or the App metadata: read and contents: read, or check the protection on GitHub",
+            told,
+        )
+
+
+def _check_permissions(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
+    if lacking := deployer.host.missing_permissions(repository):
+        told = f"deployer lacks {' and '.join(lacking)}"
+        yield Check(f"GitHub {repository}", FAIL, told, _GRANT_ACCESS, told)

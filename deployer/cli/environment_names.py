@@ -1,0 +1,69 @@
+"""Maps the names that people type to environments."""
+
+from typing import TYPE_CHECKING
+
+from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.errors import NotFoundError, PayloadError
+from deployer.model.records import RESYNC_KEY, EnvironmentRecord, split_key
+from deployer.model.refs import Ref
+from deployer.queue.store import Lane
+from deployer.queue.submit import record_of
+
+if TYPE_CHECKING:
+    from deployer.wiring import Deployer
+
+
+def environment_label(repository: Repository, key: str) -> str:
+    """Return the name that people type for an environment: the branch, `staging` or `production`.
+
+    For the queue item of a tag, the name of the tag is added.
+    """
+    if key == RESYNC_KEY:
+        return "(whole repository)"
+    name, ref = split_key(key)
+    try:
+        environment = Environment.from_key(repository, name)
+        return f"{environment.name} {Ref.parse(ref).short}" if ref else environment.name
+    except PayloadError:
+        return key
+
+
+def queued_environments(lane: Lane) -> list[str]:
+    """Return the keys of the environments that have work in a queue."""
+    snoozed = (split_key(key)[0] for key in lane.snoozed)
+    keys = [lane.environment, *(work.environment for work in lane.waiting), *snoozed]
+    return [key for key in dict.fromkeys(keys) if key and key != RESYNC_KEY]
+
+
+def find_queued_only(lanes: list[Lane], known: list[EnvironmentRecord]) -> list[EnvironmentRecord]:
+    """Return records for environments that have only a queue item and no stored record yet."""
+    seen = {(record.repository.lower(), record.environment) for record in known}
+    found = []
+    for lane in lanes:
+        repository = Repository.parse(lane.repository)
+        for key in queued_environments(lane):
+            if (repository.key, key) not in seen:
+                name = Environment.from_key(repository, key).stack_name
+                found.append(EnvironmentRecord(lane.repository, key, name, state="queued"))
+    return found
+
+
+def find_recorded(deployer: "Deployer", repository: Repository, text: str) -> Environment:
+    return Environment.from_key(repository, record_of(deployer.lanes, repository, text).environment)
+
+
+def resolve_unrecorded(deployer: "Deployer", repository: Repository, text: str) -> Environment:
+    """Return the environment of a name that has no stored record, after asking GitHub for the default branch.
+
+    Raises:
+        NotFoundError: production has no known tag.
+        TransientError, PermanentError: GitHub does not answer, or refuses.
+    """
+    if text == Kind.STAGING:
+        return Environment(repository, Kind.STAGING)
+    if text == Kind.PRODUCTION:
+        raise NotFoundError(f"no tag is known for production of {repository}; give one as refs/tags/...")
+    ref = Ref.from_people(text)
+    if ref.is_tag:
+        return Environment(repository, Kind.PRODUCTION)
+    return Environment.of_ref(repository, ref, deployer.host.default_branch(repository))
