@@ -101,7 +101,7 @@ def wired(redis_seconds: float = 0) -> "Deployer":
         ConfigError: a setting is malformed.
     """
     # not at the top: it brings boto3, requests and Celery along, which `--help` must not wait for
-    from deployer.redis_store.connection import Budget  # noqa: PLC0415
+    from deployer.redis_store.circuit_breaker import Budget  # noqa: PLC0415
     from deployer.wiring import build  # noqa: PLC0415
 
     deployer = build(budget=Budget(redis_seconds) if redis_seconds else None)

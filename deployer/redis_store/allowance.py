@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from deployer.model.environments import Repository
-from deployer.redis_store.connection import unavailable
+from deployer.redis_store.errors import unavailable
 
 # KEYS[1], what is to be added, an offset to the clock (only tests have one), the most that can be owed -> what is owed;
 # all in ms

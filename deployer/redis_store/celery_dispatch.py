@@ -10,7 +10,8 @@ from kombu.exceptions import OperationalError
 
 from deployer.model.redis_url import RedisUrl, parse_redis_url
 from deployer.queue.store import Dispatch
-from deployer.redis_store.connection import sentinel_options, unavailable
+from deployer.redis_store.connection import sentinel_options
+from deployer.redis_store.errors import unavailable
 
 _log = logging.getLogger(__name__)
 

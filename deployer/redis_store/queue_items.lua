@@ -6,6 +6,10 @@
 
 local P = KEYS[1]
 local C = redis.call
+local op = ARGV[1]
+local clock = C('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + tonumber(ARGV[2])
+local repository = string.match(P, '{(.*)}')
 local queue, later = P .. ':queue', P .. ':later'
 local items, snoozed, state = P .. ':items', P .. ':snoozed', P .. ':state'
 local environments, dead_letters, refused = P .. ':environments', P .. ':dead', P .. ':refused'

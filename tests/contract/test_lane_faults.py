@@ -23,9 +23,12 @@ from deployer.model.errors import (
 from deployer.model.records import Cause, DeadLetter, EnvironmentRecord, RepositoryRecord, Seen, Task, Work
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
-from deployer.redis_store import values as redis_values
-from deployer.redis_store.connection import claimed, connect, unavailable
-from deployer.redis_store.queue import RedisLanes, lane_script
+from deployer.redis_store.connection import connect
+from deployer.redis_store.coordination import claimed
+from deployer.redis_store.errors import unavailable
+from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue_script import lane_script
+from deployer.redis_store.records import values as redis_values
 from tests.records import know_repository
 
 HELLO, OTHER = Repository.parse("acme/hello"), Repository.parse("acme/other")
@@ -412,8 +415,8 @@ def test_an_operation_whose_answer_was_lost_is_answered_the_same(client: Any, st
             client.flushall()
             with pytest.MonkeyPatch.context() as patch:
                 drawn = map(UUID, (f"{number:032x}" for number in itertools.count(1 << 64, 1 << 64)))
-                patch.setattr("deployer.redis_store.queue.uuid.uuid4", drawn.__next__)
-                patch.setattr("deployer.redis_store.queue.time", SimpleNamespace(time=lambda: 5.0))
+                patch.setattr("deployer.redis_store.dead_letters.uuid.uuid4", drawn.__next__)
+                patch.setattr("deployer.redis_store.dead_letters.time", SimpleNamespace(time=lambda: 5.0))
                 lanes = RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
                 patch.setattr(lanes, "_server_now", lambda: 1_800_000_000_000)
                 lanes._script = client.register_script(

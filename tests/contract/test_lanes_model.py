@@ -47,7 +47,8 @@ from deployer.queue.dead_letters import letter_id
 from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
 from deployer.queue.store import Dispatch
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes, lane_script
+from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue_script import lane_script
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"
@@ -214,7 +215,7 @@ class LaneMachine(RuleBasedStateMachine):
             return multiple()
         drawn = UUID(int=self.number() << 80)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("deployer.redis_store.queue.uuid.uuid4", lambda: drawn)
+            patch.setattr("deployer.redis_store.dead_letters.uuid.uuid4", lambda: drawn)
             accepted = self.lanes.replay(letter)
         goal, handed = self.model.replay(self.now, letter, f"replay-{drawn.hex[:12]}")
         assert accepted.goal == goal

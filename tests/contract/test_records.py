@@ -12,7 +12,8 @@ from deployer.model.errors import PermanentError, UnavailableError
 from deployer.model.events import Push
 from deployer.model.records import Cause, DeliveryRecord, Outcome, RepositoryRecord, Seen, Work
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.redis_store.connection import connect, refuses_one, unavailable
+from deployer.redis_store.connection import connect
+from deployer.redis_store.errors import refuses_one, unavailable
 from deployer.redis_store.queue import RedisLanes
 from tests.records import know_repository
 from tests.unit.world import HELLO, World, environment, sha

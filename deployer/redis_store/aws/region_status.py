@@ -24,8 +24,8 @@ import msgspec
 
 from deployer.environment.ports import Room
 from deployer.redis_store.aws.shared_redis import SharedRedis, key_prefix
-from deployer.redis_store.connection import claimed
-from deployer.redis_store.values import readable, skip
+from deployer.redis_store.coordination import claimed
+from deployer.redis_store.records.values import readable, skip
 
 _MIN_WAITING = 2  # up to this many environments call AWS themselves, whatever a listing costs
 _WAITING_SECONDS = 60.0  # an environment that has not asked for this long does not wait any more

@@ -42,9 +42,11 @@ def _poison() -> None:
 def _break(what: str) -> None:
     from deployer.deployment.desired_production import Production
     from deployer.deployment.ref_tracking import Moves
-    from deployer.redis_store import queue as redis_lanes
+    from deployer.redis_store.queue import RedisLanes
+    from deployer.redis_store.records.deliveries import POINTER
+    from deployer.redis_store.records.repository_index import repository_prefix
 
-    lanes = redis_lanes.RedisLanes
+    lanes = RedisLanes
     if what in _LUA:
         made = lanes.__init__
 
@@ -76,10 +78,10 @@ def _break(what: str) -> None:
 
         def seen_first(self, repository, work, delivery="", event=""):  # type: ignore[no-untyped-def]
             if delivery and not delivery.startswith("again") and hash(delivery) % 5 == 0:
-                key = f"{redis_lanes._prefix(repository.full_name)}:delivery:{delivery}"
+                key = f"{repository_prefix(repository.full_name)}:delivery:{delivery}"
                 if not self._redis.exists(key):
                     self._redis.hset(key, mapping={"delivery": delivery, "outcome": "queued"})
-                    self._redis.set(redis_lanes._POINTER + delivery, repository.full_name)
+                    self._redis.set(POINTER + delivery, repository.full_name)
                     from deployer.model.errors import UnavailableError
 
                     raise UnavailableError("the process died between its marker and its queue")

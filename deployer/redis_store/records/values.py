@@ -11,7 +11,7 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, PayloadError
 from deployer.model.records import RESYNC_KEY, EnvironmentRecord, RepositoryRecord
 from deployer.model.refs import Ref
-from deployer.redis_store.connection import refuses_all
+from deployer.redis_store.errors import refuses_all
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -1,34 +1,22 @@
-"""Changes of stored records that several processes make, and the removal of what describes nothing any more.
+"""The index of stack names."""
 
-docs/lanes.md lists every key, who writes it and what bounds it.
-"""
-
-import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
 import redis
 
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.errors import StoredValueError
-from deployer.model.records import DeadLetter, EnvironmentRecord, split_key
-from deployer.redis_store.connection import refuses_all
+from deployer.model.errors import PayloadError, StoredValueError
+from deployer.model.records import DeadLetter, split_key
+from deployer.redis_store.errors import refuses_all, unavailable
+from deployer.redis_store.records.environments import EnvironmentRecords
+from deployer.redis_store.records.repository_index import repository_prefix
+from deployer.redis_store.records.values import skip
 
-INDEX = "deployer:lanes"  # repository's key -> when to look at its lane again (ms)
-SPELLED = "deployer:spelled"  # repository's key -> its name as it was last told: people type it in any case
+_BATCH = 1000  # records whose names are written at a time
 NAMES = "deployer:names"  # stack name -> repository and environment key
-TOTALS = "deployer:{-/-}:counters"  # of what belongs to no repository that is listed
-UNSERVED = (
-    "deployer:unserved"  # repository that the settings leave out -> when it was last told of (epoch seconds)
-)
-_MOST_UNSERVED = 20
-_DAY = 86400
-_UNSERVED_SECONDS = 30 * _DAY
-_ACTIVITY_SECONDS = _DAY  # of a repository that is forgotten: whoever waits for a result still finds it
 _CHUNK = 500
-_COUNT = re.compile(r"-?[0-9]{1,18}")  # a number that `HINCRBY` takes; a counter may be damaged
-
 # KEYS[1], then pairs of a name and to what it leads: dropped unless it leads to something else by now
 _DROP_NAMES = """
 for i = 1, #ARGV, 2 do
@@ -37,45 +25,35 @@ end
 """
 
 
-def prefix(repository: str) -> str:
-    """The beginning of all keys of a repository, which puts them into one slot of a cluster."""
-    return f"deployer:{{{repository.lower()}}}"
+class StackNames(EnvironmentRecords):
+    """Implements these parts of `Lanes`."""
 
+    def find(self, stack_name: str) -> Environment | None:
+        """See `Lanes.find`."""
+        with unavailable():
+            text = self._redis.hget(NAMES, stack_name)
+        if not text:
+            return None
+        repository, _, key = text.partition("\n")
+        try:
+            return Environment.from_key(Repository.parse(repository), key)
+        except PayloadError as error:
+            skip(f"{stack_name} of {NAMES}", error)
+            return None
 
-def change(client: Any, key: str, edit: Callable[[str | None], str | None]) -> None:
-    """Replace the text stored at a key, unless another process replaces it meanwhile: then edit what that one stored.
-
-    Args:
-        client: a connection with `decode_responses`.
-        key: of the text.
-        edit: gets the text, None where there is none, and returns its replacement or None for no change. It is called
-            again after each change by another process, and what it raises ends this function.
-
-    Raises:
-        redis.RedisError: Redis is away.
-    """
-
-    def replace(pipe: Any) -> None:
-        text = edit(pipe.get(key))
-        pipe.multi()
-        if text is not None:
-            pipe.set(key, text)
-
-    client.transaction(replace, key)
-
-
-def note_unserved(pipe: Any, repository: str, now: float) -> None:
-    """Note that a delivery came of a repository that the settings leave out; the newest few are kept for some weeks.
-
-    Args:
-        pipe: the commands are added to it.
-        repository: `owner/name`.
-        now: epoch seconds by Redis's clock.
-    """
-    pipe.zadd(UNSERVED, {repository.lower(): now})
-    pipe.zremrangebyrank(UNSERVED, 0, -_MOST_UNSERVED - 1)
-    pipe.expire(UNSERVED, _UNSERVED_SECONDS)
-    pipe.hincrby(TOTALS, "delivery:unserved", 1)
+    def index_names(self) -> None:
+        """See `Lanes.index_names`."""
+        records = self.environments()
+        for start in range(0, len(records), _BATCH):
+            with unavailable():
+                pipe = self._redis.pipeline(transaction=False)
+                for record in records[start : start + _BATCH]:
+                    with suppress(PayloadError):  # such a record has no page
+                        repository = Repository.parse(record.repository)
+                        index_names(pipe, Environment.from_key(repository, record.environment))
+                pipe.execute()
+        with unavailable():
+            drop_names(self._redis)
 
 
 def index_names(pipe: Any, environment: Environment) -> None:
@@ -121,7 +99,7 @@ def _are_known(client: Any, values: Iterable[str]) -> list[bool]:
     pipe = client.pipeline(transaction=False)
     for value in values:
         repository, _, environment = value.partition("\n")
-        start = prefix(repository)
+        start = repository_prefix(repository)
         pairs.append((start, environment))
         pipe.hexists(f"{start}:environments", environment)
         # candidates for production have keys of their own
@@ -176,48 +154,3 @@ def _check_refusal(error: Exception) -> None:
     """
     if not isinstance(error, redis.ResponseError) or refuses_all(error):
         raise error
-
-
-def drop_kept(client: Any, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
-    """Drop the wishes to keep environments that have no record any more: one may have come while they were deleted."""
-    start = prefix(repository.full_name)
-    keys = [record.environment for record in records]
-    found = client.hmget(f"{start}:environments", keys)
-    if gone := [key for key, text in zip(keys, found, strict=True) if text is None]:
-        client.hdel(f"{start}:kept", *gone)
-
-
-def drop_repository(client: Any, repository: Repository) -> bool:
-    """Drop all that is stored of a repository, if it has no environment, no work and no dead letter.
-
-    What its counters have counted is added to the totals, which never decrease. Deliveries expire by themselves.
-
-    Returns:
-        Whether it was dropped.
-
-    Raises:
-        redis.RedisError: Redis is away.
-    """
-    start = prefix(repository.full_name)
-    holds = [f"{start}:{name}" for name in ("environments", "items", "dead")]
-    state, counters = f"{start}:state", f"{start}:counters"
-    rest = [
-        f"{start}:{name}" for name in ("repository", "seen", "kept", "queue", "later", "snoozed", "refused")
-    ]
-
-    def drop(pipe: Any) -> bool:
-        if pipe.exists(*holds) or pipe.hget(state, "status") not in {None, "idle"}:
-            return False
-        counts = pipe.hgetall(counters)
-        pipe.multi()
-        for name, number in counts.items():
-            if _COUNT.fullmatch(number):
-                pipe.hincrby(TOTALS, name, number)
-        pipe.delete(state, counters, *rest)
-        pipe.expire(f"{start}:activity", _ACTIVITY_SECONDS)
-        pipe.zrem(INDEX, repository.key)
-        pipe.hdel(SPELLED, repository.key)
-        return True
-
-    dropped: bool = client.transaction(drop, *holds, state, counters, value_from_callable=True)
-    return dropped

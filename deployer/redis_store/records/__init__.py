@@ -1,0 +1,1 @@
+"""What is stored of repositories, one kind of record in a module."""
