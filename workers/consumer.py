@@ -21,7 +21,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from deployer.model.environments import Repository
 from deployer.model.errors import PayloadError, UnavailableError
 from deployer.model.fence import UNFENCED
-from deployer.queue.refused_items import refuse_item
+from deployer.queue.runner import refuse_item
 from deployer.redis_store.connection import connect
 from workers.celery import deployer
 

@@ -16,7 +16,7 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, PayloadError, TransientError
 from deployer.model.records import Cause, Task
 from deployer.queue.lease import Timer
-from deployer.queue.submit import record_of
+from deployer.queue.lookup import record_of
 from deployer.wiring import Deployer
 
 _log = logging.getLogger("deployer.tasks")

@@ -28,7 +28,8 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, DeployerError, NotFoundError, PermanentError, TransientError
 from deployer.model.records import RESYNC_KEY, RESYNCED, Cause
 from deployer.model.refs import Ref
-from deployer.queue.submit import delete_command, record_of
+from deployer.queue.lookup import record_of
+from deployer.queue.submit import delete_command
 from deployer.views import record_json as shapes
 
 if TYPE_CHECKING:

@@ -8,8 +8,10 @@ import logging
 import re
 from dataclasses import dataclass
 
-from deployer.model.environments import Environment
+from deployer.model.environments import Environment, Repository
+from deployer.model.records import RESYNC_KEY, Cause, Outcome, Work
 from deployer.model.visible import visible
+from deployer.queue.step_results import Done, Retry, Verdict
 
 NAME = "deployer.progress"
 _log = logging.getLogger(NAME)
@@ -19,6 +21,8 @@ _LINE = re.compile(
     r"\d{4}-\d\d-\d\d (?P<time>\d\d:\d\d:\d\d)\S* (?P<level>[A-Z]+) +(?P<process>\S+) (?P<logger>[^:\s]+): (?P<text>.*)"
 )
 _SHOWN = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
+_ORDERED_BY_PEOPLE = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
+_RESULTS = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}
 _REASON = 200  # characters of a result's reason; the dashboard has all
 
 
@@ -54,6 +58,29 @@ def ended(environment: object, outcome: str, reason: str, url: str = "") -> None
 def tried_again(environment: object, error: str, seconds: float) -> None:
     """An attempt failed for a reason that may pass."""
     _log.info("%s: %s; tries again in %.0f s", environment, error, seconds)
+
+
+def tell_people(repository: Repository, work: Work, verdict: Verdict, public_url: str) -> None:
+    """Log how a task ended; a dead letter has a log line of its own already.
+
+    That nothing was to be done is of interest only to whoever asked for something.
+
+    Args:
+        repository: whose queue held the work.
+        work: as it was handed out.
+        verdict: how it ended.
+        public_url: where people reach the dashboard; empty where that is not known.
+    """
+    if work.environment == RESYNC_KEY:
+        if isinstance(verdict, Done) and verdict.outcome == Outcome.FAILED:
+            ended(repository, verdict.outcome, verdict.reason)
+        return
+    environment = Environment.from_key(repository, work.environment)
+    if isinstance(verdict, Retry):
+        tried_again(environment, verdict.error, verdict.seconds)
+    elif isinstance(verdict, Done) and (verdict.outcome in _RESULTS or work.cause in _ORDERED_BY_PEOPLE):
+        url = f"{public_url}/environments/{environment.stack_name}" if public_url else ""
+        ended(environment, verdict.outcome, verdict.reason, url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from deployer.model.durations import backoff
 from deployer.model.environments import Repository
@@ -35,14 +34,12 @@ from deployer.model.records import (
     Task,
     Work,
 )
-from deployer.queue.call_budget import MOST_CALLS, Allowance, allowance_wait, call_counters
-from deployer.queue.call_counter import Tally, counting
+from deployer.queue.call_counter import MOST_CALLS, Tally, allowance_wait, call_counters, counting
 from deployer.queue.dead_letters import kind_of, make_letter
 from deployer.queue.lease import LAST_CALL, NoTimer, TaskLease, Timer
-from deployer.queue.refused_items import refuse_item
-from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, Verdict, describe
-from deployer.queue.store import Dispatch, Lanes, Queue
-from deployer.queue.task_log import tell_people
+from deployer.queue.progress_log import tell_people
+from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, StepHandler, Verdict, describe
+from deployer.queue.store import Allowance, Dispatch, Lanes, Queue
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
@@ -73,41 +70,6 @@ class RunnerOptions:
     retry_seconds: float
     poll_seconds: float
     public_url: str = ""
-
-
-class StepHandler(Protocol):
-    """Carries out the step that a queue item names, and reports where the item became a dead letter."""
-
-    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
-        """Carry out one step.
-
-        Args:
-            repository: the queue's.
-            work: the item.
-            guard: called before anything is changed outside; raises `LaneLostError` where the lease is lost.
-
-        Raises:
-            LaneLostError: from the guard.
-            DeployerError: the step failed.
-        """
-
-    def report_death(
-        self, repository: Repository, work: Work, letter: str, reason: str
-    ) -> EnvironmentRecord | None:
-        """Report on its commit that work became a dead letter.
-
-        Args:
-            repository: the queue's.
-            work: the item.
-            letter: the dead letter's id.
-            reason: why, in words fit for everybody.
-
-        Returns:
-            The environment's record from now on.
-
-        Raises:
-            DeployerError: GitHub or Redis is away.
-        """
 
 
 class Runner:
@@ -348,6 +310,43 @@ def _given_up(task: Task, repository: Repository, error: UnavailableError) -> st
     """What Flower shows of a task that Redis left: not an error of the task, and nothing is lost with it."""
     _log.warning("%s of %s: %s; the scheduler will hand it out again", task, repository, error)
     return f"given up: {error}"
+
+
+def refuse_item(lanes: Lanes, queue: Queue, repository: Repository, token: int, why: str) -> str:
+    """Return a queue item that this version does not understand: a newer worker may; see `Lanes.refuse`.
+
+    Args:
+        lanes: the queues.
+        queue: carries the next dispatch to a worker.
+        repository: the queue's.
+        token: under which the item was handed out.
+        why: what was not understood.
+
+    Returns:
+        What became of it, in a line.
+    """
+    try:
+        refused = lanes.refuse(repository, token, why)
+    except LaneLostError:
+        return "stale: the lane was handed out again"
+    except UnavailableError as error:
+        _log.warning("refusing a queue item of %s: %s; it is handed out again", repository, error)
+        return f"given up: {error}"
+    if refused.dispatch:
+        queue.send(refused.dispatch)
+    if refused.dead:
+        _log.error(
+            "a queue item of %s is a dead letter, since no worker understood it: %s; update them, then replay it",
+            repository, why,
+        )  # fmt: skip
+        return f"dead-lettered: {why}"
+    _log.warning(
+        "a queue item of %s is refused: %s; another worker gets it in %.0f s",
+        repository,
+        why,
+        refused.seconds,
+    )
+    return f"refused: {why}"
 
 
 def decided_anew(work: Work) -> Work:

@@ -1,7 +1,10 @@
 """How a step ends, for the queue that handed out its work."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from deployer.model.environments import Repository
 from deployer.model.records import DeadLetter, EnvironmentRecord, Work
 
 
@@ -65,6 +68,41 @@ class Dead:
 
 
 Verdict = Done | Again | Snooze | Retry | Dead
+
+
+class StepHandler(Protocol):
+    """Carries out the step that a queue item names, and reports where the item became a dead letter."""
+
+    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
+        """Carry out one step.
+
+        Args:
+            repository: the queue's.
+            work: the item.
+            guard: called before anything is changed outside; raises `LaneLostError` where the lease is lost.
+
+        Raises:
+            LaneLostError: from the guard.
+            DeployerError: the step failed.
+        """
+
+    def report_death(
+        self, repository: Repository, work: Work, letter: str, reason: str
+    ) -> EnvironmentRecord | None:
+        """Report on its commit that work became a dead letter.
+
+        Args:
+            repository: the queue's.
+            work: the item.
+            letter: the dead letter's id.
+            reason: why, in words fit for everybody.
+
+        Returns:
+            The environment's record from now on.
+
+        Raises:
+            DeployerError: GitHub or Redis is away.
+        """
 
 
 def describe(verdict: Verdict) -> str:

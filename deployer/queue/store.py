@@ -3,22 +3,18 @@
 An adapter raises `UnavailableError` where Redis is away.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from deployer.model.environments import Environment, Repository
+from deployer.model.environments import Repository
 from deployer.model.records import (
-    Activity,
     DeadLetter,
-    DeliveryRecord,
-    EnvironmentRecord,
-    RepositoryRecord,
-    Seen,
     Work,
     split_key,
 )
+from deployer.queue.record_store import RecordStore
 from deployer.queue.step_results import Verdict
 
 
@@ -103,7 +99,7 @@ class Refused:
     dispatch: Dispatch | None
 
 
-class Lanes(Protocol):
+class Lanes(RecordStore, Protocol):
     """The repositories' sequences of work, and the ledger that is written in the same breath."""
 
     def accept(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
@@ -111,35 +107,6 @@ class Lanes(Protocol):
 
         Work whose cause is an event or a resync joins what waits for that environment; any other replaces it,
         and the deliveries replaced end as `superseded`.
-        """
-
-    def ignore(
-        self,
-        record: DeliveryRecord,
-        *,
-        served: bool = True,
-        ref: str = "",
-        commit: str = "",
-        first: EnvironmentRecord | None = None,
-    ) -> None:
-        """Record a delivery that calls for nothing; as `ignored` unless the record has another outcome.
-
-        Args:
-            record: what is kept of the delivery. If it names an environment, people find it in the activity too.
-            served: whether the settings let deployer serve its repository. One of another repository is counted apart.
-            ref: the ref that was pushed.
-            commit: the commit that it points to.
-            first: becomes the environment's record where none but skipped pushes are known and no work waits for it.
-
-        Raises:
-            UnavailableError: Redis is away.
-        """
-
-    def unserved(self) -> dict[str, float]:
-        """The repositories that the settings leave out and that a delivery told of lately, the latest first.
-
-        Returns:
-            Of each, in lower case, when the last delivery came (epoch seconds); only the newest few.
         """
 
     def begin(self, repository: Repository, token: int) -> Work | None:
@@ -210,33 +177,6 @@ class Lanes(Protocol):
     def lanes(self, repository: Repository | None = None) -> list[Lane]:
         """The lane of one repository, or every one, that holds or awaits something."""
 
-    def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
-        """The environments known of one repository or of all."""
-
-    def environment(self, environment: Environment) -> EnvironmentRecord | None:
-        """What is known of an environment."""
-
-    def keep_environment(self, environment: Environment, until: float) -> None:
-        """Note that a person wants an environment kept, from now on and at least until then (epoch seconds).
-
-        The note goes when the environment is deleted.
-        """
-
-    def index_names(self) -> None:
-        """Let `find` find every recorded environment by its present name: an earlier release gave it another one.
-
-        Names of environments that have neither a record nor work are dropped.
-        """
-
-    def find(self, stack_name: str) -> Environment | None:
-        """The environment whose stack and pipeline may have this name; the record says which name is in use."""
-
-    def delivery(self, delivery: str) -> DeliveryRecord | None:
-        """What became of a delivery."""
-
-    def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
-        """The latest outcomes, newest first."""
-
     def dead_letters(self, repository: Repository | None = None) -> list[DeadLetter]:
         """All dead letters, oldest first."""
 
@@ -257,86 +197,6 @@ class Lanes(Protocol):
             NotFoundError: there is no such dead letter.
         """
 
-    def repositories(self) -> list[Repository]:
-        """Every repository that ever had work or an environment."""
-
-    def forget_if_empty(self, repository: Repository) -> None:
-        """Drop all that is known of a repository that has no environment, no work and no dead letter."""
-
-    def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
-        """Drop what is known of environments of which nothing is left.
-
-        Not of those that have changed since their record was read, or have work.
-        """
-
-    def repository(self, repository: Repository) -> RepositoryRecord | None:
-        """What is known of a repository as a whole.
-
-        Raises:
-            StoredValueError: its record cannot be read; the error names the key and the remedy.
-        """
-
-    def repository_records(self, repositories: Sequence[Repository] | None = None) -> list[RepositoryRecord]:
-        """What is known of repositories as a whole, without records that cannot be read: the log names those.
-
-        Args:
-            repositories: which; by default all, by name.
-        """
-
-    def change_repository(
-        self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
-    ) -> RepositoryRecord:
-        """Change what is known of a repository as a whole, and keep what other processes have changed meanwhile.
-
-        Resyncs, looks for missed deliveries and people change it at the same time.
-
-        Args:
-            repository: which.
-            edit: gets what is known now and returns what is to be known. It is called again where another process
-                comes in between, and what it raises is raised here.
-
-        Returns:
-            What is known afterwards.
-
-        Raises:
-            StoredValueError: its record cannot be read; the error names the key and the remedy.
-        """
-
-    def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
-        """Add to the counters."""
-
-    def emptied(self) -> bool:
-        """Whether all that was kept was lost since the last `keep`; so it is with a new Redis, too."""
-
-    def keep(self) -> None:
-        """Note that what was lost is found again."""
-
-    def seen(self, repository: Repository) -> Seen:
-        """What the resyncs of a repository have seen."""
-
-    def orphaned(self, repositories: Sequence[Repository]) -> dict[str, dict[str, float]]:
-        """Since when environments have been seen without a ref (epoch seconds), by repository's key and their own.
-
-        Only repositories that have any are among it.
-        """
-
-    def never_deployed(self, repositories: Sequence[Repository]) -> dict[str, str]:
-        """The tag that was never deployed, of repositories that have one, by repository's key: see `Seen`.
-
-        Raises:
-            UnavailableError: Redis is away.
-        """
-
-    def see(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
-        """Keep what a resync has seen.
-
-        Args:
-            repository: whose resync.
-            seen: what to keep.
-            instead_of: what was kept when the resync began. If it is something else by now, that stays, and the next
-                resync looks again. None keeps `seen` in any case.
-        """
-
     def turn(self, line: str, every: float, at_once: int) -> float:
         """Take the next of the turns that all who stand in a line share: in how many seconds it comes.
 
@@ -344,17 +204,6 @@ class Lanes(Protocol):
             line: its name.
             every: seconds from one turn to the next.
             at_once: how many come at once after a quiet time.
-        """
-
-    def resync_turns(self) -> dict[str, int]:
-        """Which period's resync of each repository was asked for last, by its key."""
-
-    def note_resync_turns(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
-        """Keep which period's resync was asked for, by the repository's key, and drop those of other repositories.
-
-        Args:
-            turns: the periods.
-            repositories: the keys of all repositories that are resynced.
         """
 
     def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
@@ -367,9 +216,6 @@ class Lanes(Protocol):
         Raises:
             UnavailableError: Redis is away.
         """
-
-    def counters(self) -> dict[str, int]:
-        """Totals since Redis began: outcomes, deliveries and calls by kind, as `name:label`."""
 
     def beats(self) -> dict[str, float]:
         """When a `worker`, a `scheduler`, an `event` of AWS, an `unfenced` worker or a `failing-job` was last heard of.
@@ -406,4 +252,25 @@ class Queue(Protocol):
 
         Raises:
             UnavailableError: Redis is away.
+        """
+
+
+class Allowance(Protocol):
+    """How many calls to GitHub each repository may make: a share of the hour's quota that all of them have together."""
+
+    def wait(self, repository: Repository, *, reserved: bool = False) -> float:
+        """In how many seconds the repository may make its next call; 0 for now.
+
+        Args:
+            repository: which.
+            reserved: whether it may use what is kept for production and for what people ask for.
+        """
+
+    def spend(self, repository: Repository, calls: int, quota: int) -> None:
+        """Count calls that were made for a repository.
+
+        Args:
+            repository: which.
+            calls: how many.
+            quota: how many all repositories may make in an hour; 0 where GitHub names no limit, and nothing is counted.
         """
