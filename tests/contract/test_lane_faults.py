@@ -420,7 +420,7 @@ def test_an_operation_whose_answer_was_lost_is_answered_the_same(client: Any, st
                 lanes = RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
                 patch.setattr(lanes, "_server_now", lambda: 1_800_000_000_000)
                 lanes._script = client.register_script(
-                    lane_script().replace("C('TIME')", "{ 1800000000, 0 }")
+                    lane_script().replace("call('TIME')", "{ 1800000000, 0 }")
                 )
                 token = filled(lanes, status)
                 lanes.clock_offset_ms += 40_000 if name == "sweep" else 0

@@ -97,7 +97,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.lanes = RedisLanes(self.client, lease_seconds=LEASE, grace_seconds=GRACE, max_attempts=ATTEMPTS)
         source = lane_script()
         for old, new in (
-            ("C('TIME')", f"{{ {START}, 0 }}"),
+            ("call('TIME')", f"{{ {START}, 0 }}"),
             ("LONGEST_PAUSE = 8,", f"LONGEST_PAUSE = {REFUSALS},"),
             self.change,
         ):
@@ -548,29 +548,29 @@ def test_any_interleaving_on_a_server(redis_url: str) -> None:
 # what takes it longer has a test of its own in test_lanes.py
 BREAKAGES = {
     "begin looks at no token": (
-        "if held('token') ~= token or status() ~= 'sent'",
-        "if status() ~= 'sent'",
+        "if state_field('token') ~= token or queue_status() ~= 'sent'",
+        "if queue_status() ~= 'sent'",
     ),
     "extend looks at no token": (
-        "if held('token') ~= token or status() ~= 'running' then return answer(0)",
-        "if status() ~= 'running' then return answer(0)",
+        "if state_field('token') ~= token or queue_status() ~= 'running' then return reply(0)",
+        "if queue_status() ~= 'running' then return reply(0)",
     ),
     "expire looks at no token": (
-        "if running and held('token') == token then",
+        "if running and state_field('token') == token then",
         "if running then",
     ),
     "how an attempt ended is forgotten": ("why ~= '' and why or", ""),
     "how an attempt ended is learnt too late": ("  try.error = why\n", ""),
     "finish looks at no token": (
-        "if held('token') ~= token or status() ~= 'running' then return answer('lost')",
-        "if status() ~= 'running' then return answer('lost')",
+        "if state_field('token') ~= token or queue_status() ~= 'running' then return reply('lost')",
+        "if queue_status() ~= 'running' then return reply('lost')",
     ),
-    "a token begins twice": ("or status() ~= 'sent' then", "then"),
-    "what runs still waits": ("  C('HDEL', items, key)\n  work.attempts", "  work.attempts"),
-    "a lost worker costs no attempt": ("count('lane:expired')", "work.attempts = work.attempts - 1"),
+    "a token begins twice": ("or queue_status() ~= 'sent' then", "then"),
+    "what runs still waits": ("  call('HDEL', items, key)\n  work.attempts", "  work.attempts"),
+    "a lost worker costs no attempt": ("add_to_counter('lane:expired')", "work.attempts = work.attempts - 1"),
     "lost workers without end": ("work.attempts > tonumber(max_attempts)", "false"),
-    "superseded without an outcome": ("close(work, 'superseded', reason, ttl)", ""),
-    "woken and still asleep": ("    C('ZREM', snoozed, key)\n    local", "    local"),
+    "superseded without an outcome": ("end_deliveries(work, 'superseded', reason, ttl)", ""),
+    "woken and still asleep": ("    call('ZREM', snoozed, key)\n    local", "    local"),
     "a replay keeps old attempts": (
         "work.attempts, work.tries, work.polls, work.goal = 0, '', 0,",
         "work.polls, work.goal = 0,",
@@ -591,24 +591,27 @@ BREAKAGES = {
         "elseif was == 'running' then",
         "elseif was ~= 'new' then",
     ),
-    "calls are told by nobody": ("for name, by in pairs(cjson.decode(counts)) do count(name, by) end", ""),
+    "calls are told by nobody": (
+        "for name, by in pairs(cjson.decode(counts)) do add_to_counter(name, by) end",
+        "",
+    ),
     "a resync lets nothing pass": ("return work.cause == 'resync' and later or queue", "return queue"),
     "a push waits as a resync does": (
-        "if place_of(work) == queue and C('LREM', later",
-        "if false and C('LREM', later",
+        "if list_of(work) == queue and call('LREM', later",
+        "if false and call('LREM', later",
     ),
     "a push waits for what is low": (
-        "if is_low() and place_of(work) == queue and not resting(work) then return hasten() end",
+        "if is_low_priority() and list_of(work) == queue and not is_resting(work) then return raise_priority() end",
         "",
     ),
     "a resync that joins takes a new turn": ("if kind == 'retry' or kind == 'rest'", "if kind == 'retry'"),
-    "who joins before the turn waits for it": ("older.turned = older.turned or wants_no_turn(newer)", ""),
-    "what has work is forgotten": ("env ~= runs and C('HEXISTS', items, env) == 0", "env ~= runs"),
-    "an attempt is not noted": ("note_try(work, work, why ~= '' and why or LOST_ERROR)", ""),
-    "to tell of a death is an attempt": ("not UNTRIED[dead.kind]", "true"),
+    "who joins before the turn waits for it": ("older.turned = older.turned or needs_no_turn(newer)", ""),
+    "what has work is forgotten": ("env ~= runs and call('HEXISTS', items, env) == 0", "env ~= runs"),
+    "an attempt is not noted": ("add_failed_attempt(work, work, why ~= '' and why or WORKER_LOST_ERROR)", ""),
+    "to tell of a death is an attempt": ("not REPORT_ONLY[dead_letter.kind]", "true"),
     "a queued delivery expires": (
-        "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
-        "    C('HDEL', key, 'finished_at')\n    count",
+        "    call('HDEL', key, 'finished_at')\n    call('PERSIST', key)\n    add_to_counter",
+        "    call('HDEL', key, 'finished_at')\n    add_to_counter",
     ),
 }
 

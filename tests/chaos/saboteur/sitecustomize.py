@@ -12,16 +12,18 @@ _COMMAND = " ".join(sys.orig_argv)
 _MINE = ("--app=workers worker", "workers.scheduler", "gunicorn")
 _LUA = {
     # the token is not looked at: a worker that was given up goes on as if nothing had been
-    "fencing": [("held('token') ~= token or status() ~= 'running'", "status() ~= 'running'")],
+    "fencing": [
+        ("state_field('token') ~= token or queue_status() ~= 'running'", "queue_status() ~= 'running'")
+    ],
     # what a worker takes is forgotten at once, and nobody else is given it
     "early-ack": [
         ("'current', text, 'until', now + lease", "'current', text, 'until', now + 1e12"),
-        ("C('HSET', state, 'until', now + lease)", "C('HSET', state, 'until', now + 1e12)"),
+        ("call('HSET', state, 'until', now + lease)", "call('HSET', state, 'until', now + 1e12)"),
     ],
     # of two pushes delivered out of order the one that came last is taken for the newer one
     "no-supersede": [
         ("newer.pushed_at < (older.pushed_at or 0)", "false"),
-        ("decided_at(work) > decided_at(there)", "true"),
+        ("decision_time(work) > decision_time(there)", "true"),
     ],
 }
 
