@@ -18,7 +18,7 @@ from deployer.local.process_memory import hide_memory
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, DeployerError, UnavailableError, one_line
 from deployer.model.records import FAILING_JOB
-from deployer.redis_store.errors import refuses_one
+from deployer.redis_store.errors import refuses_one_command
 from deployer.wiring import Deployer, build, check_aws, check_redis, setup_logging, warn_at_start
 
 _log = logging.getLogger("deployer.scheduler")
@@ -94,7 +94,7 @@ class Scheduler:
         try:
             job()
         except Exception as error:  # one record that cannot be read must not stop the other jobs
-            if isinstance(error, UnavailableError) and not refuses_one(error):
+            if isinstance(error, UnavailableError) and not refuses_one_command(error):
                 raise
             reason = f"{type(error).__name__}: {error}"
             trace = error if self._failed.get(name) != reason else None

@@ -17,7 +17,7 @@ from deployer.redis_store.errors import unavailable
 _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0  # a slow fsync is no reason to fail a task
 _SENTINEL_SECONDS = 1.0
-_HASTY_SENTINEL_SECONDS = 0.35  # half of what a web request waits for an answer
+_HASTY_SENTINEL_SECONDS = 0.35  # half of the time that a web request waits for an answer
 
 
 def connect(url: str, budget: Budget | None = None) -> redis.Redis:
@@ -25,10 +25,10 @@ def connect(url: str, budget: Budget | None = None) -> redis.Redis:
 
     Args:
         url: an address of Redis; `deployer.model.redis_url` has its forms.
-        budget: of each request; without one every command may take its own time.
+        budget: limits the waits of each request; without one every command waits by itself.
 
     Raises:
-        ConfigError: the URL is malformed; the text does not repeat it, since it may hold a password.
+        ConfigError: the URL is malformed; the error does not repeat it, because it may contain a password.
     """
     address = parse_redis_url(url)
     options: dict[str, Any] = {
@@ -37,11 +37,11 @@ def connect(url: str, budget: Budget | None = None) -> redis.Redis:
         "password": address.password,
         "socket_connect_timeout": _CONNECT_SECONDS,
         "socket_timeout": _ANSWER_SECONDS,
-        # one quick repeat hides a connection that was closed while idle; longer waits are the caller's to decide, and
-        # what had no answer in time may have been carried out
+        # One quick repeat hides a connection that was closed while idle. The caller decides about longer waits, because
+        # a command without an answer may have been carried out.
         "retry": RedisRetry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         "decode_responses": True,
-        # a value that is no UTF-8 fails where it is read as JSON or a name, and no answer that holds others as well
+        # A value that is not UTF-8 fails where it is read, and not the whole answer that contains it.
         "encoding_errors": "backslashreplace",
     }
     if address.tls is not None:
@@ -66,7 +66,7 @@ def sentinel_options(address: RedisUrl, *, in_haste: bool) -> dict[str, Any]:
 
     Args:
         address: has their user and password.
-        in_haste: for a web request; a Sentinel that hangs must leave it time to ask another one.
+        in_haste: whether a web request waits; it must have time for another Sentinel if one hangs.
     """
     seconds = _HASTY_SENTINEL_SECONDS if in_haste else _SENTINEL_SECONDS
     return {
@@ -76,15 +76,15 @@ def sentinel_options(address: RedisUrl, *, in_haste: bool) -> dict[str, Any]:
         "socket_timeout": seconds,
         "retry": RedisRetry(
             NoBackoff(), 0
-        ),  # redis-py's own waits for seconds before another Sentinel is asked
+        ),  # redis-py's default waits for seconds before it asks another Sentinel
     }
 
 
 def check_certificates(address: RedisUrl) -> None:
-    """Insist that the files which the URL names for TLS can be used; redis-py would take Redis for away.
+    """Check the files that the URL names for TLS, because redis-py would only report that Redis is unavailable.
 
     Raises:
-        ConfigError: one cannot be read, or is not what it should be; one line that names its option.
+        ConfigError: a file cannot be read, or has another content than expected; names the option.
     """
     given = address.tls or {}
     context = ssl.create_default_context()
@@ -96,7 +96,7 @@ def check_certificates(address: RedisUrl) -> None:
             context.load_verify_locations(file)
         option = "ssl_certfile"
         if file := given.get(option):
-            # without a password OpenSSL would ask for one at the terminal
+            # without a password OpenSSL asks for one at the terminal
             context.load_cert_chain(file, given.get("ssl_keyfile"), given.get("ssl_password", ""))
     except OSError as error:  # ssl.SSLError is one
         readable = not isinstance(error, FileNotFoundError | PermissionError)
@@ -105,10 +105,10 @@ def check_certificates(address: RedisUrl) -> None:
 
 
 def read_server(client: redis.Redis) -> dict[str, str]:
-    """What the server says of its memory, persistence and cluster mode, by the names of `INFO`.
+    """Read the server's memory, persistence and cluster mode, by the names of `INFO`.
 
     Raises:
-        UnavailableError: Redis is away, or does not allow `INFO`.
+        UnavailableError: Redis is unavailable, or does not allow `INFO`.
     """
     pipe = client.pipeline(transaction=False)
     for section in ("memory", "persistence", "cluster"):  # several at once need Redis 7

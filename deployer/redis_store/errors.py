@@ -1,4 +1,4 @@
-"""The errors of redis-py as the errors of deployer."""
+"""Translates errors of redis-py into errors of deployer."""
 
 import ssl
 from collections.abc import Iterator
@@ -24,24 +24,24 @@ _CLUSTER = (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError)  
 
 
 class SpentError(redis.TimeoutError):
-    """A command that was not sent: the request has waited enough, or Redis hangs, which a thread of its own watches."""
+    """A command that was not sent, because the request has waited long enough or Redis hangs."""
 
 
-def refuses_all(error: redis.ResponseError) -> bool:
-    """Whether Redis refuses more than this one command: it is full, read-only, starting or in someone else's script."""
+def refuses_all_commands(error: redis.ResponseError) -> bool:
+    """Whether Redis refuses other commands too: it is full, read-only, starting, or busy with another script."""
     answer = str(error).rpartition("of pipeline caused error: ")[2]  # redis-py names the command first
-    lasting = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
-    return isinstance(error, lasting) or answer.startswith(_REFUSALS)
+    permanent = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
+    return isinstance(error, permanent) or answer.startswith(_REFUSALS)
 
 
-def refuses_one(error: UnavailableError) -> bool:
-    """Whether Redis answers and has refused nothing but this command, such as one for a key of another type."""
-    return isinstance(error.__cause__, redis.ResponseError) and not refuses_all(error.__cause__)
+def refuses_one_command(error: UnavailableError) -> bool:
+    """Whether Redis refused only this command, such as one for a key of another type."""
+    return isinstance(error.__cause__, redis.ResponseError) and not refuses_all_commands(error.__cause__)
 
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Turn what redis-py raises when the server is away into `UnavailableError`."""
+    """Raise `UnavailableError` instead of the errors of redis-py for a server that is unavailable."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, OSError) as error:
@@ -56,5 +56,5 @@ def unavailable() -> Iterator[None]:
     except _CLUSTER as error:
         raise UnavailableError("Redis runs in cluster mode, which is not supported") from error
     except redis.ResponseError as error:
-        # out of memory, a broken disk, a script killed: nothing was recorded, and Redis may recover
+        # out of memory, a broken disk, a killed script: nothing was stored, and Redis may recover
         raise UnavailableError(f"Redis refused a command: {' '.join(str(error).split())[:200]}") from error

@@ -27,7 +27,7 @@ from deployer.redis_store.connection import connect
 from deployer.redis_store.coordination import claimed
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.queue import RedisLanes
-from deployer.redis_store.queue_script import lane_script
+from deployer.redis_store.queue_script import queue_script_text
 from deployer.redis_store.records import values as redis_values
 from tests.records import know_repository
 
@@ -131,7 +131,7 @@ def _token(lanes: RedisLanes) -> int:
 def swept(lanes: RedisLanes) -> None:
     """A sweep of this queue alone, which raises what a sweep of all only logs."""
     with unavailable():
-        lanes._sweep(HELLO)
+        lanes._sweep_queue(HELLO)
 
 
 def operations(lanes: RedisLanes, token: int) -> dict[str, Callable[[], object]]:
@@ -418,9 +418,9 @@ def test_an_operation_whose_answer_was_lost_is_answered_the_same(client: Any, st
                 patch.setattr("deployer.redis_store.dead_letters.uuid.uuid4", drawn.__next__)
                 patch.setattr("deployer.redis_store.dead_letters.time", SimpleNamespace(time=lambda: 5.0))
                 lanes = RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
-                patch.setattr(lanes, "_server_now", lambda: 1_800_000_000_000)
+                patch.setattr(lanes, "_now_ms", lambda: 1_800_000_000_000)
                 lanes._script = client.register_script(
-                    lane_script().replace("call('TIME')", "{ 1800000000, 0 }")
+                    queue_script_text().replace("call('TIME')", "{ 1800000000, 0 }")
                 )
                 token = filled(lanes, status)
                 lanes.clock_offset_ms += 40_000 if name == "sweep" else 0

@@ -577,14 +577,14 @@ def test_the_last_push_that_was_replaced_is_remembered(lanes: RedisLanes) -> Non
 
 
 def test_a_push_just_when_its_repository_is_forgotten_is_handed_out_again(lanes: RedisLanes) -> None:
-    run = lanes._run
+    run = lanes._run_operation
 
     def forgotten_meanwhile(*arguments: Any) -> Any:
-        lanes._run = run  # type: ignore[method-assign]
+        lanes._run_operation = run  # type: ignore[method-assign]
         lanes.forget_if_empty(HELLO)  # after the push has written its repository's name, and before its work
         return run(*arguments)
 
-    lanes._run = forgotten_meanwhile  # type: ignore[method-assign]
+    lanes._run_operation = forgotten_meanwhile  # type: ignore[method-assign]
     push(lanes, "d1")
     lanes.forget_if_empty(HELLO)
     assert lanes.repositories() == [HELLO]

@@ -48,7 +48,7 @@ from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
 from deployer.queue.store import Dispatch
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisLanes
-from deployer.redis_store.queue_script import lane_script
+from deployer.redis_store.queue_script import queue_script_text
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"
@@ -95,7 +95,7 @@ class LaneMachine(RuleBasedStateMachine):
     def begin_empty(self) -> None:
         self.client.flushall()
         self.lanes = RedisLanes(self.client, lease_seconds=LEASE, grace_seconds=GRACE, max_attempts=ATTEMPTS)
-        source = lane_script()
+        source = queue_script_text()
         for old, new in (
             ("call('TIME')", f"{{ {START}, 0 }}"),
             ("LONGEST_PAUSE = 8,", f"LONGEST_PAUSE = {REFUSALS},"),

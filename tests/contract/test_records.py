@@ -13,7 +13,7 @@ from deployer.model.events import Push
 from deployer.model.records import Cause, DeliveryRecord, Outcome, RepositoryRecord, Seen, Work
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.redis_store.connection import connect
-from deployer.redis_store.errors import refuses_one, unavailable
+from deployer.redis_store.errors import refuses_one_command, unavailable
 from deployer.redis_store.queue import RedisLanes
 from tests.records import know_repository
 from tests.unit.world import HELLO, World, environment, sha
@@ -178,10 +178,10 @@ def test_deliveries_of_repositories_that_are_not_served_are_counted_and_leave_no
 def test_what_redis_refuses_of_one_key_is_told_from_what_it_refuses_of_all(answer: str, one: bool) -> None:
     with pytest.raises(UnavailableError) as caught, unavailable():
         raise redis.ResponseError(answer)
-    assert refuses_one(caught.value) == one
+    assert refuses_one_command(caught.value) == one
 
 
 def test_a_redis_that_does_not_answer_refuses_not_only_one_key() -> None:
     with pytest.raises(UnavailableError) as caught:
         RedisLanes(connect("redis://127.0.0.1:1/0")).ping()
-    assert not refuses_one(caught.value)
+    assert not refuses_one_command(caught.value)

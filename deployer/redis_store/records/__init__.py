@@ -1,1 +1,1 @@
-"""What is stored of repositories, one kind of record in a module."""
+"""The records of repositories in Redis, one kind of record in each module."""

@@ -1,18 +1,18 @@
-"""Counters of outcomes, deliveries, calls."""
+"""The counters of each repository."""
 
 from collections.abc import Mapping
 
 from deployer.model.environments import Repository
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.records.repository_index import RepositoryIndex, repository_key, repository_prefix
-from deployer.redis_store.records.values import readable
+from deployer.redis_store.records.values import read_valid
 
-TOTALS = "deployer:{-/-}:counters"  # of what belongs to no repository that is listed
-_NOBODY = Repository("-", "-")  # of deliveries that name no repository
+TOTALS = "deployer:{-/-}:counters"  # of repositories that are not listed
+_NO_REPOSITORY = Repository("-", "-")  # for deliveries that name no repository
 
 
 class Counters(RepositoryIndex):
-    """Implements these parts of `Lanes`."""
+    """Implements the methods of `Lanes` for counters."""
 
     def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
         """See `Lanes.count`."""
@@ -25,18 +25,20 @@ class Counters(RepositoryIndex):
     def counters(self) -> dict[str, int]:
         """See `Lanes.counters`."""
         totals: dict[str, int] = {}
-        for each, counts in self._each("counters", "hgetall", [*self.repositories(), _NOBODY], {}):
-            for name, value in readable(
+        for each, counts in self._read_each(
+            "counters", "hgetall", [*self.repositories(), _NO_REPOSITORY], {}
+        ):
+            for name, value in read_valid(
                 (
                     (f"{name} of {repository_key(each, 'counters')}", f"{name}\n{value}")
                     for name, value in counts.items()
                 ),
-                _counter,
+                _parse_counter,
             ):
                 totals[name] = totals.get(name, 0) + value
         return totals
 
 
-def _counter(text: str) -> tuple[str, int]:
+def _parse_counter(text: str) -> tuple[str, int]:
     name, _, value = text.partition("\n")
     return name, int(value)

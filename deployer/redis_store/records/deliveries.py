@@ -1,4 +1,4 @@
-"""What became of deliveries."""
+"""The records of deliveries with the activity that lists their outcomes."""
 
 import json
 from contextlib import suppress
@@ -10,28 +10,27 @@ from deployer.model.records import Activity, DeliveryRecord, EnvironmentRecord, 
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.records.counters import TOTALS
 from deployer.redis_store.records.repository_index import (
-    INDEX,
-    SPELLED,
+    SPELLED_NAMES,
+    SWEEP_INDEX,
     RepositoryIndex,
     repository_key,
     repository_prefix,
 )
-from deployer.redis_store.records.stack_names import index_names
-from deployer.redis_store.records.values import number, readable
+from deployer.redis_store.records.stack_names import add_stack_names
+from deployer.redis_store.records.values import read_valid, to_number
 
-POINTER = "deployer:delivery-of:"  # delivery -> repository
+DELIVERY_POINTER = "deployer:delivery-of:"  # delivery -> repository
 _DAY = 86400
-_IGNORED_TTL = 3 * _DAY  # GitHub's own time for a redelivery
+_IGNORED_TTL = 3 * _DAY  # GitHub allows a redelivery for three days
 _ACTIVITY_LIMIT = 500  # lines of a repository, as in queue.lua
-UNSERVED = (
-    "deployer:unserved"  # repository that the settings leave out -> when it was last told of (epoch seconds)
-)
+# repository that the settings exclude -> time of its last delivery (epoch seconds)
+UNSERVED = "deployer:unserved"
 _MOST_UNSERVED = 20
 _UNSERVED_SECONDS = 30 * _DAY
 
 
 class DeliveryRecords(RepositoryIndex):
-    """Implements these parts of `Lanes`."""
+    """Implements the methods of `Lanes` for deliveries."""
 
     def ignore(
         self,
@@ -49,13 +48,13 @@ class DeliveryRecords(RepositoryIndex):
         environments = f"{prefix}:environments"
         outcome = record.outcome or str(Outcome.IGNORED)
 
-        def note(pipe: Any) -> None:
-            recorded = pipe.hexists(key, "outcome")
-            waits = pipe.hexists(f"{prefix}:items", record.environment)
-            known = pipe.hget(environments, record.environment) if first else None
+        def write_record(pipe: Any) -> None:
+            is_recorded = pipe.hexists(key, "outcome")
+            has_item = pipe.hexists(f"{prefix}:items", record.environment)
+            stored = pipe.hget(environments, record.environment) if first else None
             now = self.now()
             pipe.multi()
-            if recorded:  # a redelivery must not overwrite what became of the first
+            if is_recorded:  # a redelivery must not overwrite the outcome of the first delivery
                 return
             if record.environment:
                 line = Activity(
@@ -68,43 +67,43 @@ class DeliveryRecords(RepositoryIndex):
                     commit,
                     ref,
                 )
-                self._list_ignored(pipe, line)
-                if first and not waits and (shown := _skipped_record(known, first)):
+                self._add_activity(pipe, line)
+                if first and not has_item and (shown := _record_of_skipped_push(stored, first)):
                     shown = shown.but(changed_at=now, updated_at=now)
                     pipe.hset(environments, record.environment, shown.to_json())
-            pipe.set(POINTER + record.delivery, repository, ex=_IGNORED_TTL)
+            pipe.set(DELIVERY_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
             fields = json.loads(record.to_json()) | {"received_at": now, "finished_at": now}
             pipe.hset(key, mapping=fields | {"outcome": outcome})
             pipe.expire(key, _IGNORED_TTL)
-            # the repository may be none that is listed, of which nothing but the delivery's own record is kept
+            # counted in the totals, because a repository that is not listed has no counters
             pipe.hincrby(TOTALS, f"outcome:{outcome}", 1)
             if not served:
-                note_unserved(pipe, repository, now)
+                record_unserved_delivery(pipe, repository, now)
 
         with unavailable():
-            self._redis.transaction(note, key, *([f"{prefix}:items", environments] if first else []))
+            self._redis.transaction(write_record, key, *([f"{prefix}:items", environments] if first else []))
 
-    def _list_ignored(self, pipe: Any, line: Activity) -> None:
-        """Add a push that is no work to the activity of its repository, which may have had none so far."""
+    def _add_activity(self, pipe: Any, line: Activity) -> None:
+        """Add an ignored or skipped push to the activity of its repository, and the repository to the index."""
         repository = Repository.parse(line.repository)
         prefix = repository_prefix(line.repository)
-        pipe.zadd(INDEX, {repository.key: 0}, nx=True)
-        pipe.hset(SPELLED, repository.key, repository.full_name)
+        pipe.zadd(SWEEP_INDEX, {repository.key: 0}, nx=True)
+        pipe.hset(SPELLED_NAMES, repository.key, repository.full_name)
         with suppress(PayloadError):  # a ref that is neither a branch nor a tag has no environment
-            index_names(pipe, Environment.from_key(repository, line.environment))
+            add_stack_names(pipe, Environment.from_key(repository, line.environment))
         pipe.lpush(f"{prefix}:activity", line.to_json())
         pipe.ltrim(f"{prefix}:activity", 0, _ACTIVITY_LIMIT - 1)
 
     def delivery(self, delivery: str) -> DeliveryRecord | None:
         """See `Lanes.delivery`."""
         with unavailable():
-            repository = self._redis.get(POINTER + delivery)
+            repository = self._redis.get(DELIVERY_POINTER + delivery)
             if not repository:
                 return None
             found = self._redis.hgetall(f"{repository_prefix(repository)}:delivery:{delivery}")
         if not found:
             return None
-        times = {name: number(found.pop(name, None)) for name in ("received_at", "finished_at")}
+        times = {name: to_number(found.pop(name, None)) for name in ("received_at", "finished_at")}
         return DeliveryRecord.from_json(json.dumps(found | times))
 
     def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
@@ -112,8 +111,8 @@ class DeliveryRecords(RepositoryIndex):
         chosen = [repository] if repository else self.repositories()
         found = [
             line
-            for each, texts in self._each("activity", "lrange", chosen, [], 0, limit - 1)
-            for line in readable(
+            for each, texts in self._read_each("activity", "lrange", chosen, [], 0, limit - 1)
+            for line in read_valid(
                 ((repository_key(each, "activity"), text) for text in texts), Activity.from_json
             )
         ]
@@ -125,12 +124,12 @@ class DeliveryRecords(RepositoryIndex):
             return dict(self._redis.zrange(UNSERVED, 0, -1, desc=True, withscores=True))
 
 
-def _skipped_record(text: str | None, first: EnvironmentRecord) -> EnvironmentRecord | None:
-    """The record of an environment of which none but skipped pushes are known; None where more is known.
+def _record_of_skipped_push(text: str | None, first: EnvironmentRecord) -> EnvironmentRecord | None:
+    """The record of an environment that has only had skipped pushes; None if it has another record.
 
     Args:
-        text: the stored record; one that cannot be read is left as it is.
-        first: of the newest skipped push.
+        text: the stored record; one that cannot be read is not replaced.
+        first: the record for the newest skipped push.
     """
     if text is None:
         return first
@@ -141,8 +140,8 @@ def _skipped_record(text: str | None, first: EnvironmentRecord) -> EnvironmentRe
     return first.but(generation=known.generation) if known.only_skipped else None
 
 
-def note_unserved(pipe: Any, repository: str, now: float) -> None:
-    """Note that a delivery came of a repository that the settings leave out; the newest few are kept for some weeks.
+def record_unserved_delivery(pipe: Any, repository: str, now: float) -> None:
+    """Record a delivery of a repository that the settings exclude. The newest few repositories are kept for 30 days.
 
     Args:
         pipe: the commands are added to it.

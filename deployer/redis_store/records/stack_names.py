@@ -1,4 +1,4 @@
-"""The index of stack names."""
+"""The index of stack names, which finds the environment of a stack or pipeline."""
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -9,15 +9,15 @@ import redis
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PayloadError, StoredValueError
 from deployer.model.records import DeadLetter, split_key
-from deployer.redis_store.errors import refuses_all, unavailable
+from deployer.redis_store.errors import refuses_all_commands, unavailable
 from deployer.redis_store.records.environments import EnvironmentRecords
 from deployer.redis_store.records.repository_index import repository_prefix
-from deployer.redis_store.records.values import skip
+from deployer.redis_store.records.values import warn_unreadable
 
-_BATCH = 1000  # records whose names are written at a time
-NAMES = "deployer:names"  # stack name -> repository and environment key
+_BATCH = 1000  # records whose names are written in one pipeline
+STACK_NAMES = "deployer:names"  # stack name -> repository and key of the environment
 _CHUNK = 500
-# KEYS[1], then pairs of a name and to what it leads: dropped unless it leads to something else by now
+# KEYS[1], ARGV: pairs of a name and its value. A name whose value has changed meanwhile stays.
 _DROP_NAMES = """
 for i = 1, #ARGV, 2 do
   if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
@@ -26,19 +26,19 @@ end
 
 
 class StackNames(EnvironmentRecords):
-    """Implements these parts of `Lanes`."""
+    """Implements the methods of `Lanes` for stack names."""
 
     def find(self, stack_name: str) -> Environment | None:
         """See `Lanes.find`."""
         with unavailable():
-            text = self._redis.hget(NAMES, stack_name)
+            text = self._redis.hget(STACK_NAMES, stack_name)
         if not text:
             return None
         repository, _, key = text.partition("\n")
         try:
             return Environment.from_key(Repository.parse(repository), key)
         except PayloadError as error:
-            skip(f"{stack_name} of {NAMES}", error)
+            warn_unreadable(f"{stack_name} of {STACK_NAMES}", error)
             return None
 
     def index_names(self) -> None:
@@ -48,65 +48,67 @@ class StackNames(EnvironmentRecords):
             with unavailable():
                 pipe = self._redis.pipeline(transaction=False)
                 for record in records[start : start + _BATCH]:
-                    with suppress(PayloadError):  # such a record has no page
+                    with suppress(PayloadError):  # a record without a valid key has no page
                         repository = Repository.parse(record.repository)
-                        index_names(pipe, Environment.from_key(repository, record.environment))
+                        add_stack_names(pipe, Environment.from_key(repository, record.environment))
                 pipe.execute()
         with unavailable():
-            drop_names(self._redis)
+            drop_unused_names(self._redis)
 
 
-def index_names(pipe: Any, environment: Environment) -> None:
-    """Let links and AWS's events find an environment by its present and its former name.
+def add_stack_names(pipe: Any, environment: Environment) -> None:
+    """Let links and AWS's events find an environment by its present and its former stack name.
 
     Args:
         pipe: the commands are added to it.
-        environment: which.
+        environment: the environment.
     """
     value = f"{environment.repository.full_name}\n{environment.key}"
-    pipe.hset(NAMES, environment.stack_name, value)
+    pipe.hset(STACK_NAMES, environment.stack_name, value)
     # Another branch may have the same former name, and must not take it over.
-    pipe.hsetnx(NAMES, environment.former_stack_name, value)
+    pipe.hsetnx(STACK_NAMES, environment.former_stack_name, value)
 
 
-def drop_names(client: Any) -> None:
-    """Drop every name that leads to an environment without a record, without work and without a dead letter.
+def drop_unused_names(client: Any) -> None:
+    """Delete the names of environments that have no record, no queue item and no dead letter.
 
-    Work that comes meanwhile has written its names before, so what was dropped is looked at once more.
+    A new item writes its names before it enters the queue. So each deleted name is checked once more, and written again
+    if it is in use.
     """
-    last = 0
+    cursor = 0
     while True:
-        last, found = client.hscan(NAMES, last, count=_CHUNK)
+        cursor, found = client.hscan(STACK_NAMES, cursor, count=_CHUNK)
         unknown = [
-            name for name, known in zip(found, _are_known(client, found.values()), strict=True) if not known
+            name for name, known in zip(found, _in_use(client, found.values()), strict=True) if not known
         ]
         pairs = [text for name in unknown for text in (name, found[name])]
         if pairs:
-            client.eval(_DROP_NAMES, 1, NAMES, *pairs)
-        for name, known in zip(unknown, _are_known(client, [found[each] for each in unknown]), strict=True):
+            client.eval(_DROP_NAMES, 1, STACK_NAMES, *pairs)
+        for name, known in zip(unknown, _in_use(client, [found[each] for each in unknown]), strict=True):
             if known:
-                client.hsetnx(NAMES, name, found[name])
-        if not last:
+                client.hsetnx(STACK_NAMES, name, found[name])
+        if not cursor:
             return
 
 
-def _are_known(client: Any, values: Iterable[str]) -> list[bool]:
-    """Whether each environment, as the names lead to it, has a record, waits, runs or has a dead letter.
+def _in_use(client: Any, values: Iterable[str]) -> list[bool]:
+    """Whether the environment of each value of the index has a record, a queue item or a dead letter.
 
-    One counts as known where a key has another type, because nobody can say what that key held.
+    If a key of its repository has another type, the environment counts as in use, because nobody knows what the key
+    held.
     """
     pairs = []
     pipe = client.pipeline(transaction=False)
     for value in values:
         repository, _, environment = value.partition("\n")
-        start = repository_prefix(repository)
-        pairs.append((start, environment))
-        pipe.hexists(f"{start}:environments", environment)
+        prefix = repository_prefix(repository)
+        pairs.append((prefix, environment))
+        pipe.hexists(f"{prefix}:environments", environment)
         # candidates for production have keys of their own
-        pipe.hkeys(f"{start}:items") if environment == Kind.PRODUCTION else pipe.hexists(
-            f"{start}:items", environment
+        pipe.hkeys(f"{prefix}:items") if environment == Kind.PRODUCTION else pipe.hexists(
+            f"{prefix}:items", environment
         )
-        pipe.hget(f"{start}:state", "env")
+        pipe.hget(f"{prefix}:state", "env")
     found = pipe.execute(raise_on_error=False)
     for each in found:
         if isinstance(each, Exception):
@@ -118,39 +120,39 @@ def _are_known(client: Any, values: Iterable[str]) -> list[bool]:
         if recorded
         or isinstance(runs, Exception)
         or split_key(runs or "")[0] == pair[1]
-        or _waits(waits, pair[1])
+        or _has_waiting_item(waits, pair[1])
     }
-    # after the rest, because a task may end as a dead letter meanwhile
+    # read after the rest, because a running item may become a dead letter meanwhile
     known |= _with_dead_letters(client, {pair for pair in pairs if pair not in known})
     return [pair in known for pair in pairs]
 
 
-def _waits(found: Any, environment: str) -> bool:
-    """Whether an item of an environment waits, by Redis's answer: whether there is one, all keys, or an error."""
+def _has_waiting_item(found: Any, environment: str) -> bool:
+    """Whether an item of an environment waits. `found` is whether its key exists, all keys of items, or an error."""
     return any(split_key(key)[0] == environment for key in found) if isinstance(found, list) else bool(found)
 
 
 def _with_dead_letters(client: Any, pairs: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Which of these environments, each with the beginning of its repository's keys, have a dead letter."""
+    """Which of these environments have a dead letter; each is a pair of its repository's key prefix and its own key."""
     found: set[tuple[str, str]] = set()
-    for start in {start for start, _ in pairs}:  # one by one, because dead letters are long
+    for prefix in {prefix for prefix, _ in pairs}:  # one repository at a time, because dead letters are long
         try:
-            texts = client.hvals(f"{start}:dead")
+            texts = client.hvals(f"{prefix}:dead")
         except redis.ResponseError as error:
             _check_refusal(error)
-            found |= {pair for pair in pairs if pair[0] == start}
+            found |= {pair for pair in pairs if pair[0] == prefix}
             continue
         for text in texts:
             with suppress(StoredValueError):  # such a letter cannot be replayed
-                found.add((start, DeadLetter.from_json(text).arguments.environment))
+                found.add((prefix, DeadLetter.from_json(text).arguments.environment))
     return found
 
 
 def _check_refusal(error: Exception) -> None:
-    """Return if Redis has refused one command only, since its key has another type.
+    """Return if Redis has refused only one command, because its key has another type.
 
     Raises:
-        Exception: the error, which is about more than that.
+        Exception: the error, if it concerns more than that.
     """
-    if not isinstance(error, redis.ResponseError) or refuses_all(error):
+    if not isinstance(error, redis.ResponseError) or refuses_all_commands(error):
         raise error

@@ -45,7 +45,7 @@ def _break(what: str) -> None:
     from deployer.deployment.desired_production import Production
     from deployer.deployment.ref_tracking import Moves
     from deployer.redis_store.queue import RedisLanes
-    from deployer.redis_store.records.deliveries import POINTER
+    from deployer.redis_store.records.deliveries import DELIVERY_POINTER
     from deployer.redis_store.records.repository_index import repository_prefix
 
     lanes = RedisLanes
@@ -83,7 +83,7 @@ def _break(what: str) -> None:
                 key = f"{repository_prefix(repository.full_name)}:delivery:{delivery}"
                 if not self._redis.exists(key):
                     self._redis.hset(key, mapping={"delivery": delivery, "outcome": "queued"})
-                    self._redis.set(POINTER + delivery, repository.full_name)
+                    self._redis.set(DELIVERY_POINTER + delivery, repository.full_name)
                     from deployer.model.errors import UnavailableError
 
                     raise UnavailableError("the process died between its marker and its queue")
