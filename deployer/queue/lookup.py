@@ -10,15 +10,15 @@ from deployer.queue.store import Lanes
 
 
 def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRecord:
-    """What is known of the environment that people name.
+    """The record of the environment that a person names.
 
     Args:
-        lanes: the ledger.
-        repository: the repository.
+        lanes: has the records.
+        repository: its repository.
         text: a branch's short name, a full ref, or `staging` or `production`.
 
     Raises:
-        NotFoundError: nothing is known of it.
+        NotFoundError: there is no record of it.
         PayloadError: git allows no such ref.
     """
     ref = Ref.from_people(text)
@@ -28,7 +28,7 @@ def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRec
     for record in records:
         if record.environment == text:
             return record
-    if text in {Kind.STAGING, Kind.PRODUCTION}:  # a branch that is called so is meant by its full ref
+    if text in {Kind.STAGING, Kind.PRODUCTION}:  # a branch of this name must be given by its full ref
         raise unknown
     for record in records:
         branch = Environment.from_key(repository, record.environment).branch
@@ -43,15 +43,15 @@ def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRec
 def why_of_another_stack(
     event: CloudEvent, environment: Environment, record: EnvironmentRecord | None, account: str
 ) -> str:
-    """Why an event of AWS is of another stack than the environment's; empty where that cannot be told.
+    """Why an event of AWS is not about the environment's stack; empty if it is, or if that is not known.
 
-    Names are unique within an account and region only, and another branch may have the same former name.
+    Stack names are unique only within an account and region, and another branch may have the same former name.
 
     Args:
-        event: as its sender says.
-        environment: which has the name that the event tells, or had it.
-        record: what is known of the environment.
-        account: where the settings say that it lives; empty where they do not.
+        event: the event.
+        environment: the environment that has, or had, the stack name of the event.
+        record: the environment's record.
+        account: its account by the settings; empty if the settings name none.
     """
     if record is None:
         record = EnvironmentRecord(environment.repository.full_name, environment.key, "")

@@ -1,4 +1,4 @@
-"""The records of repositories and environments as a Protocol."""
+"""The Protocol of the records of repositories."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
@@ -14,78 +14,78 @@ from deployer.model.records import (
 
 
 class RecordStore(Protocol):
-    """What is stored of repositories."""
+    """The records of repositories, their environments and their deliveries."""
 
     def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
-        """The environments known of one repository or of all."""
+        """The records of the environments of one repository or of all."""
 
     def environment(self, environment: Environment) -> EnvironmentRecord | None:
-        """What is known of an environment."""
+        """The record of an environment."""
 
     def keep_environment(self, environment: Environment, until: float) -> None:
-        """Note that a person wants an environment kept, from now on and at least until then (epoch seconds).
+        """Store a person's request to keep an environment, from now and at least until a time (epoch seconds).
 
-        The note goes when the environment is deleted.
+        The request is deleted with the environment.
         """
 
     def index_names(self) -> None:
-        """Let `find` find every recorded environment by its present name: an earlier release gave it another one.
+        """Let `find` find every environment by its present stack name, because an earlier release used other names.
 
-        Names of environments that have neither a record nor work are dropped.
+        Names of environments that have neither a record nor a queue item nor a dead letter are deleted.
         """
 
     def find(self, stack_name: str) -> Environment | None:
-        """The environment whose stack and pipeline may have this name; the record says which name is in use."""
+        """The environment whose stack and pipeline may have this name; its record says which name is in use."""
 
     def delivery(self, delivery: str) -> DeliveryRecord | None:
-        """What became of a delivery."""
+        """The record of a delivery."""
 
     def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
         """The latest outcomes, newest first."""
 
     def repositories(self) -> list[Repository]:
-        """Every repository that ever had work or an environment."""
+        """Every repository that has data here."""
 
     def forget_if_empty(self, repository: Repository) -> None:
-        """Drop all that is known of a repository that has no environment, no work and no dead letter."""
+        """Delete the data of a repository that has no environment, no queue item and no dead letter."""
 
     def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
-        """Drop what is known of environments of which nothing is left.
+        """Delete the records of environments that do not exist any more.
 
-        Not of those that have changed since their record was read, or have work.
+        A record that has changed since it was read stays, and so does the record of an environment with a queue item.
         """
 
     def repository(self, repository: Repository) -> RepositoryRecord | None:
-        """What is known of a repository as a whole.
+        """The record of a repository.
 
         Raises:
-            StoredValueError: its record cannot be read; the error names the key and the remedy.
+            StoredValueError: the record cannot be read; the error names the key and the remedy.
         """
 
     def repository_records(self, repositories: Sequence[Repository] | None = None) -> list[RepositoryRecord]:
-        """What is known of repositories as a whole, without records that cannot be read: the log names those.
+        """The records of repositories. The log names those that cannot be read.
 
         Args:
-            repositories: which; by default all, by name.
+            repositories: which; by default all, sorted by name.
         """
 
     def change_repository(
         self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
     ) -> RepositoryRecord:
-        """Change what is known of a repository as a whole, and keep what other processes have changed meanwhile.
+        """Change the record of a repository without losing changes that other processes make at the same time.
 
-        Resyncs, looks for missed deliveries and people change it at the same time.
+        Resyncs, checks for missed deliveries and people change it.
 
         Args:
             repository: which.
-            edit: gets what is known now and returns what is to be known. It is called again where another process
-                comes in between, and what it raises is raised here.
+            edit: gets the stored record and returns the new one. It is called again if another process has changed the
+                record meanwhile. Its exceptions are not caught.
 
         Returns:
-            What is known afterwards.
+            The new record.
 
         Raises:
-            StoredValueError: its record cannot be read; the error names the key and the remedy.
+            StoredValueError: the record cannot be read; the error names the key and the remedy.
         """
 
     def ignore(
@@ -97,71 +97,71 @@ class RecordStore(Protocol):
         commit: str = "",
         first: EnvironmentRecord | None = None,
     ) -> None:
-        """Record a delivery that calls for nothing; as `ignored` unless the record has another outcome.
+        """Record a delivery that needs no work; as `ignored` unless the record has another outcome.
 
         Args:
-            record: what is kept of the delivery. If it names an environment, people find it in the activity too.
-            served: whether the settings let deployer serve its repository. One of another repository is counted apart.
+            record: the record. If it names an environment, the activity lists it.
+            served: whether the settings let deployer serve the repository; other deliveries are counted separately.
             ref: the ref that was pushed.
-            commit: the commit that it points to.
-            first: becomes the environment's record where none but skipped pushes are known and no work waits for it.
+            commit: the commit of the ref.
+            first: becomes the environment's record if that has only had skipped pushes and no item of it waits.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
 
     def unserved(self) -> dict[str, float]:
-        """The repositories that the settings leave out and that a delivery told of lately, the latest first.
+        """The repositories that send deliveries although the settings exclude them, the latest first.
 
         Returns:
-            Of each, in lower case, when the last delivery came (epoch seconds); only the newest few.
+            The time of the last delivery (epoch seconds) by the repository's name in lower case; only the newest few.
         """
 
     def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
         """Add to the counters."""
 
     def counters(self) -> dict[str, int]:
-        """Totals since Redis began: outcomes, deliveries and calls by kind, as `name:label`."""
+        """The totals of outcomes, deliveries and calls since Redis was empty, by `name:label`."""
 
     def emptied(self) -> bool:
-        """Whether all that was kept was lost since the last `keep`; so it is with a new Redis, too."""
+        """Whether Redis has lost its data since the last `keep`, or is new."""
 
     def keep(self) -> None:
-        """Note that what was lost is found again."""
+        """Mark the data as complete again, after every repository was resynced."""
 
     def seen(self, repository: Repository) -> Seen:
-        """What the resyncs of a repository have seen."""
+        """What the last resync of a repository has stored for the next one."""
 
     def orphaned(self, repositories: Sequence[Repository]) -> dict[str, dict[str, float]]:
-        """Since when environments have been seen without a ref (epoch seconds), by repository's key and their own.
+        """Since when environments have had no ref (epoch seconds), by the keys of their repository and their own.
 
-        Only repositories that have any are among it.
+        Repositories without such environments are left out.
         """
 
     def never_deployed(self, repositories: Sequence[Repository]) -> dict[str, str]:
-        """The tag that was never deployed, of repositories that have one, by repository's key: see `Seen`.
+        """The tag that was never deployed (see `Seen`), by the repository's key, of repositories that have one.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
 
     def see(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
-        """Keep what a resync has seen.
+        """Store what a resync has seen.
 
         Args:
             repository: whose resync.
-            seen: what to keep.
-            instead_of: what was kept when the resync began. If it is something else by now, that stays, and the next
-                resync looks again. None keeps `seen` in any case.
+            seen: what to store.
+            instead_of: what was stored when the resync began. If another value is stored by now, it stays, and the next
+                resync checks again. None to store `seen` in any case.
         """
 
     def resync_turns(self) -> dict[str, int]:
-        """Which period's resync of each repository was asked for last, by its key."""
+        """The number of the period of each repository's last scheduled resync, by the repository's key."""
 
     def note_resync_turns(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
-        """Keep which period's resync was asked for, by the repository's key, and drop those of other repositories.
+        """Store the period of each repository's last scheduled resync, and delete those of other repositories.
 
         Args:
-            turns: the periods.
+            turns: the numbers of the periods by the repository's key.
             repositories: the keys of all repositories that are resynced.
         """

@@ -59,7 +59,7 @@ class Budget:
             self._limit_connections(sentinel, decides=False)
 
     def _limit_connections(self, client: redis.Redis, *, decides: bool) -> None:
-        """Limit the waits of a client's connections; the answers of a Sentinel (`decides=False`) say nothing of Redis."""
+        """Limit the waits of a client's connections. A Sentinel's answers (`decides=False`) say nothing of Redis."""
         pool: Any = client.connection_pool
         budget = self
 

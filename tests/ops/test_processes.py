@@ -303,7 +303,7 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
     app = make_celery(away.prepared.url)
     queue = CeleryQueue(app, away.client)
     queue.send(Dispatch("acme/hello", "staging", "deployer.sync", 7))
-    worker.says("deployer.sync of acme/hello: its token is no longer the current one", 40)
+    worker.says("deployer.sync of acme/hello: its token is not the current one", 40)
 
     away.goes()
     wait_for("the web is not ready", lambda: ready(503))
@@ -315,7 +315,7 @@ def test_redis_comes_late_and_goes_and_comes(start: Start, tmp_path: Path, away:
     wait_for("the web is ready again", lambda: ready(200))
     wait_for("the scheduler goes on", lambda: scheduler.output.count("Redis is back") == 2)
     queue.send(Dispatch("acme/api", "staging", "deployer.sync", 7))
-    worker.says("deployer.sync of acme/api: its token is no longer the current one", 40)
+    worker.says("deployer.sync of acme/api: its token is not the current one", 40)
     app.close()
 
     for each in everyone:
