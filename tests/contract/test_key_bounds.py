@@ -145,7 +145,7 @@ def test_a_repository_that_cannot_be_read_is_asked_for_once_in_a_period(client: 
     world = named(client)
     scheduler = Scheduler(world.deployer)
     for _ in range(3):
-        scheduler._next_look = 0.0
+        scheduler._next_resync_check = 0.0
         scheduler.tend()
         world.run()
     assert len(world.host.called("facts")) == 1

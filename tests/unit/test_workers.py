@@ -603,7 +603,7 @@ def test_several_schedulers_ask_once_though_their_clocks_differ(
     world.run()
     world.lanes.beat("scheduler", 90)  # one ran when they came
     made, count = [Scheduler(world.deployer), Scheduler(world.deployer)], 0
-    next_turn = period - (now[0] + scheduler._offset(HELLO, period)) % period
+    next_turn = period - (now[0] + scheduler._offset_in_period(HELLO, period)) % period
     for seconds in (0, next_turn - 35, *[10] * 7, period - 40, *[10] * 7):
         now[0] += seconds
         for each, ahead in zip(made, (-86_400.0, 86_400.0), strict=True):
@@ -652,7 +652,7 @@ def test_what_redis_lost_is_resynced_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch, period: float
 ) -> None:
     monkeypatch.setattr("workers.scheduler._DUE_SECONDS", 0)
-    monkeypatch.setattr("workers.scheduler._AGAIN_SECONDS", 0)
+    monkeypatch.setattr("workers.scheduler._AWS_RETRY_SECONDS", 0)
     world.deployer.config = replace(world.deployer.config, resync_seconds=period)
     made = Scheduler(world.deployer)
     made.tend()
@@ -721,16 +721,16 @@ def test_no_lane_waits_for_a_listing_of_the_stacks(world: World, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "broken", ["sweeping the lanes", "indexing the names", "asking for resyncs", "looking at the ages"]
+    "broken", ["sweeping the queues", "indexing the names", "requesting resyncs", "checking the expiries"]
 )
 def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     jobs = {
-        "sweeping the lanes": (world.lanes, "sweep"),
+        "sweeping the queues": (world.lanes, "sweep"),
         "indexing the names": (world.lanes, "index_names"),
-        "asking for resyncs": (world.deployer.resyncer, "repositories"),
-        "looking at the ages": (world.deployer.intake, "age"),
+        "requesting resyncs": (world.deployer.resyncer, "repositories"),
+        "checking the expiries": (world.deployer.intake, "age"),
     }
     ran = {name: threading.Event() for name in jobs}
 
@@ -748,11 +748,11 @@ def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
     monkeypatch.setattr(scheduler, "_DUE_SECONDS", 0.01)
     monkeypatch.setattr(scheduler, "_FAILED_SECONDS", 0.02)
     monkeypatch.setattr(scheduler, "_INDEX_AGAIN_SECONDS", 0.02)
-    monkeypatch.setattr(scheduler, "_AGE_POLLS", 0)
+    monkeypatch.setattr(scheduler, "_EXPIRY_POLLS", 0)
     with running(world, monkeypatch):
         assert all(each.wait(10) for each in ran.values())
         # while sweeping fails, nobody says that the scheduler is alive
-        expected = set() if broken == "sweeping the lanes" else {"scheduler", FAILING_JOB}
+        expected = set() if broken == "sweeping the queues" else {"scheduler", FAILING_JOB}
         wait_for("the beats", lambda: expected <= set(world.lanes.beats()), 10)
         wait_for("a second attempt", lambda: caplog.text.count(f"{broken} ") > 1, 10)
     assert caplog.text.count("Traceback") == 1, "the same error again is a line"
@@ -810,7 +810,7 @@ def test_a_scheduler_whose_resyncs_hang_tells_no_more_that_it_is_alive(
         made.sweep()
         alive.append("scheduler" in world.lanes.beats())
     assert alive == [True, False, False, False, True]
-    assert caplog.text.count("asking for resyncs hangs since 605 s") == 1
+    assert caplog.text.count("requesting resyncs has hung for 605 s") == 1
 
 
 def test_redis_away_is_told_once_and_waited_for(
