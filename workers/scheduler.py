@@ -167,7 +167,7 @@ class Scheduler:
             self._jobs_done_at = time.monotonic()
 
     def _index_names(self) -> None:
-        """Index names at the start, because links must find environments without a push since an upgrade; then daily."""
+        """Index names at the start and daily, because links must find environments without a push since an upgrade."""
         self._deployer.lanes.index_names()
         self._next_index = time.monotonic() + _INDEX_SECONDS
 
