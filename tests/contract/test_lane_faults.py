@@ -215,7 +215,7 @@ def test_a_script_that_fails_has_changed_nothing(
 
 
 @pytest.mark.parametrize("name", ["environments", "kept", "dead", "activity"])
-def test_nothing_begins_that_could_not_be_finished(lanes: RedisLanes, client: Any, name: str) -> None:
+def test_nothing_begins_whose_end_could_not_be_recorded(lanes: RedisLanes, client: Any, name: str) -> None:
     dispatch = push(lanes, "d1").dispatch
     client.set(f"{PREFIX}:{name}", "x")
     with pytest.raises(UnavailableError, match=f"WRONGTYPE {PREFIX}:{name} is a string and has to be a "):
@@ -230,9 +230,7 @@ def test_nothing_begins_that_could_not_be_finished(lanes: RedisLanes, client: An
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), float("-inf")])
-def test_a_pause_that_is_no_number_of_seconds_is_a_short_one(
-    lanes: RedisLanes, client: Any, seconds: float
-) -> None:
+def test_a_pause_that_is_not_finite_is_a_short_one(lanes: RedisLanes, client: Any, seconds: float) -> None:
     dispatch = push(lanes, "d1").dispatch
     work = lanes.begin(HELLO, dispatch.token)
     assert work
@@ -243,7 +241,7 @@ def test_a_pause_that_is_no_number_of_seconds_is_a_short_one(
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("nan")])
-def test_work_with_a_number_that_is_not_finite_is_not_taken(
+def test_work_with_a_number_that_is_not_finite_is_refused(
     lanes: RedisLanes, client: Any, number: float
 ) -> None:
     dispatch = push(lanes, "d1").dispatch
@@ -315,7 +313,7 @@ def test_an_item_that_no_worker_understands_becomes_a_dead_letter(
     assert accepted.dispatch
 
 
-def test_others_go_on_while_an_item_is_refused(lanes: RedisLanes, client: Any) -> None:
+def test_other_items_run_while_an_item_is_refused(lanes: RedisLanes, client: Any) -> None:
     first = push(lanes, "d1", task="deployer.migrate").dispatch
     push(lanes, "d2", Y)
     refused = lanes.refuse(HELLO, first.token, "the message names the task 'deployer.migrate'")  # not begun
@@ -339,7 +337,7 @@ def test_others_go_on_while_an_item_is_refused(lanes: RedisLanes, client: Any) -
     assert client.hlen(f"{PREFIX}:refused") == 0
 
 
-def test_a_refusal_costs_no_attempt_and_counts_for_this_item_only(lanes: RedisLanes, client: Any) -> None:
+def test_a_refusal_is_no_attempt_and_counts_only_for_its_item(lanes: RedisLanes, client: Any) -> None:
     dispatch = push(lanes, "d1", task="deployer.migrate").dispatch
     for _ in range(REFUSALS - 1):
         lanes.refuse(HELLO, dispatch.token, "unknown")
@@ -360,7 +358,7 @@ def test_an_old_token_refuses_nothing(lanes: RedisLanes) -> None:
         lanes.refuse(HELLO, dispatch.token, "unknown")
 
 
-def test_newer_work_takes_the_place_of_what_cannot_be_read_and_nothing_is_lost(
+def test_newer_work_replaces_an_unreadable_item_which_becomes_a_dead_letter(
     lanes: RedisLanes, client: Any
 ) -> None:
     push(lanes, "d1")
@@ -374,7 +372,9 @@ def test_newer_work_takes_the_place_of_what_cannot_be_read_and_nothing_is_lost(
     assert lanes.dead_letters() == []
 
 
-def test_a_worker_that_dies_of_reading_an_item_refuses_it_as_well(lanes: RedisLanes, client: Any) -> None:
+def test_a_worker_that_is_lost_with_an_unreadable_item_counts_as_a_refusal(
+    lanes: RedisLanes, client: Any
+) -> None:
     dispatch = push(lanes, "d1").dispatch
     client.hset(f"{PREFIX}:items", X, "no JSON")
     for _ in range(REFUSALS):
@@ -407,7 +407,7 @@ def lose_next_answer(client: Any, monkeypatch: pytest.MonkeyPatch, lose: str = "
 
 
 @pytest.mark.parametrize("status", ["sent", "running"])
-def test_an_operation_whose_answer_was_lost_is_answered_the_same(client: Any, status: str) -> None:
+def test_a_repeated_operation_gets_the_same_answer(client: Any, status: str) -> None:
     """The client repeats the command: answer and queue are as if nothing had been lost."""
     for name in operations(RedisLanes(client), 0):
         found = []
@@ -434,7 +434,7 @@ def test_an_operation_whose_answer_was_lost_is_answered_the_same(client: Any, st
         assert found[0] == found[1], name
 
 
-def test_a_verdict_that_is_given_again_later_is_answered_the_same(lanes: RedisLanes, client: Any) -> None:
+def test_a_result_that_is_repeated_later_gets_the_same_answer(lanes: RedisLanes, client: Any) -> None:
     """A worker that got no answer for a while asks again with the same id: others have gone on meanwhile."""
     first = push(lanes, "d1").dispatch
     push(lanes, "d2", Y)
@@ -451,7 +451,7 @@ def test_a_verdict_that_is_given_again_later_is_answered_the_same(lanes: RedisLa
     assert all(0 < age <= 300_000 for age in ages)
 
 
-def test_a_claim_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = lose_next_answer(client, monkeypatch, "SET")
     with claimed(client, "deployer:claim:x", 30) as mine:
         assert lost
@@ -465,7 +465,9 @@ def test_a_claim_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_an_item_lists_fifty_deliveries_and_the_others_end(lanes: RedisLanes, *, waits: bool) -> None:
+def test_an_item_lists_fifty_deliveries_and_the_others_are_superseded(
+    lanes: RedisLanes, *, waits: bool
+) -> None:
     dispatch = push(lanes, "d0").dispatch
     if not waits:
         lanes.begin(HELLO, dispatch.token)
@@ -485,7 +487,7 @@ def test_an_item_lists_fifty_deliveries_and_the_others_end(lanes: RedisLanes, *,
     assert "queued" not in {outcome(lanes, f"e{number}") for number in range(1, 80)}
 
 
-def test_beyond_two_hundred_dead_letters_go_without_a_traceback(lanes: RedisLanes, client: Any) -> None:
+def test_dead_letters_beyond_two_hundred_have_no_traceback(lanes: RedisLanes, client: Any) -> None:
     work = Work(X)
     letter = DeadLetter(LETTER, "acme/hello", work.task, "AWS", "trace", 1.0, work.to_json(), "KeyError")
     client.hset(f"{PREFIX}:dead", mapping={letter_id(HELLO, 1000 + n): letter.to_json() for n in range(199)})
@@ -528,7 +530,7 @@ CASES = [(listing, bad) for listing in LISTINGS for bad in [*BAD, None] if (list
 
 
 @pytest.mark.parametrize(("listing", "bad"), CASES)
-def test_a_bad_value_is_left_out_of_a_listing_and_named_once(
+def test_an_unreadable_value_is_left_out_of_a_listing_and_logged_once(
     lanes: RedisLanes, client: Any, caplog: pytest.LogCaptureFixture, listing: str, bad: str | bytes | None
 ) -> None:
     name, read = LISTINGS[listing]
@@ -584,7 +586,7 @@ def test_a_dead_letter_that_cannot_be_read_is_still_listed_and_can_be_discarded(
     assert {each.id for each in lanes.dead_letters()} == {good.id, "x"}
 
 
-def test_bad_names_in_the_index_keep_no_lane_from_its_sweep(
+def test_invalid_names_in_the_index_stop_no_sweep(
     lanes: RedisLanes, client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     push(lanes, "d1")

@@ -95,7 +95,7 @@ class Recorded:
 
 
 @pytest.mark.parametrize("longest", [0.25, 60])
-def test_the_end_is_within_what_redis_was_last_asked_for(
+def test_the_process_ends_within_the_last_requested_lease(
     monkeypatch: pytest.MonkeyPatch, longest: float
 ) -> None:
     monkeypatch.setattr(lease, "LONGEST_TASK", longest)
