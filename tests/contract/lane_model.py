@@ -1,6 +1,6 @@
 """One lane as docs/lanes.md specifies it, in plain Python: the same operations in the same order.
 
-Time is an argument, in seconds. The model only knows that a token is greater than all before; the test tells which it was.
+Time is an argument, in seconds. The model only knows that a token is greater than all before; the test tells it which.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a lane promises, on fakeredis and on a real server alike."""
+"""Examples of the operations of a lane, on fakeredis and on a real server."""
 
 import json
 import time
@@ -419,7 +419,7 @@ def test_a_delivery_is_accepted_again_after_a_dead_letter(lanes: RedisLanes) -> 
 def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     began, ended = [], []
-    for error in ("AWS is slow", "", "AWS is away"):  # at the second its worker is lost
+    for error in ("AWS is slow", "", "AWS is away"):  # the second attempt loses its worker
         work = begin(lanes, dispatch)
         assert work.began_at > (ended[-1] if ended else 0)
         began.append(work.began_at)
@@ -427,7 +427,7 @@ def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisLanes) -> 
         later(lanes, seconds)
         ended.append(work.began_at + seconds)
         if error:
-            # the task that ran is told, whichever comes next
+            # the attempt names the task that ran, whichever is next
             retry = Retry(work.but(task=Task.PROVISION), 5, error)
             assert lanes.finish(HELLO, dispatch.token, retry) is None
             later(lanes, 6)
@@ -446,7 +446,7 @@ def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisLanes) -> 
 
 def test_lost_workers_are_listed_as_attempts_with_times(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
-    for _ in range(ATTEMPTS + 1):  # the last one is there to tell of it, and is lost as well
+    for _ in range(ATTEMPTS + 1):  # the last worker should only report it, and is lost too
         assert lanes.dead_letters() == []
         begin(lanes, dispatch)
         later(lanes, LEASE + 1)
@@ -579,7 +579,7 @@ def test_a_push_during_the_deletion_of_its_repository_is_handed_out(lanes: Redis
 
     def forgotten_meanwhile(*arguments: Any) -> Any:
         lanes._run_operation = run  # type: ignore[method-assign]
-        lanes.forget_if_empty(HELLO)  # after the push has written its repository's name, and before its work
+        lanes.forget_if_empty(HELLO)  # after the push has written its repository's name, and before its item
         return run(*arguments)
 
     lanes._run_operation = forgotten_meanwhile  # type: ignore[method-assign]
@@ -1011,7 +1011,7 @@ def test_stack_names_are_indexed_while_an_item_waits_or_runs(lanes: RedisLanes) 
     begin(lanes, dispatch)
     lanes.index_names()
     assert [lanes.find(each.stack_name) for each in (first, second)] == [first, second]
-    lanes.finish(HELLO, dispatch.token, Done("skipped", ""))  # it leaves no record
+    lanes.finish(HELLO, dispatch.token, Done("skipped", ""))  # so that it leaves no record
     lanes.index_names()
     assert [lanes.find(each.stack_name) for each in (first, second)] == [None, second]
 

@@ -747,7 +747,7 @@ def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
         monkeypatch.setattr(owner, attribute, job(name))
     monkeypatch.setattr(scheduler, "_DUE_SECONDS", 0.01)
     monkeypatch.setattr(scheduler, "_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(scheduler, "_INDEX_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(scheduler, "_INDEX_RETRY_SECONDS", 0.02)
     monkeypatch.setattr(scheduler, "_EXPIRY_POLLS", 0)
     with running(world, monkeypatch):
         assert all(each.wait(10) for each in ran.values())
