@@ -365,7 +365,7 @@ class Heart:
     def read_response(self): raise consumer.redis.ResponseError("MISCONF it cannot save")
 
 try:
-    consumer._beat(Heart())
+    consumer._ping(Heart())
 except consumer.deployer.celery.connection_for_read().connection_errors as lost:
     print("it is lost:", lost)
 """
