@@ -100,7 +100,7 @@ class Scheduler:
                 raise
             reason = f"{type(error).__name__}: {error}"
             trace = error if self._errors.get(name) != reason else None
-            text = "%s failed: %s; tried again every %.0f s, the other jobs go on"
+            text = "%s failed: %s; tried again every %.0f s; the other jobs run"
             pause = _RETRY_SECONDS if pause is None else pause
             _log.error(text, name, one_line(reason), pause, exc_info=trace)
             self._errors[name], self._retry_at[name] = reason, time.monotonic() + pause

@@ -19,7 +19,7 @@ from deployer.queue.store import Accepted, Lanes, Queue
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
 LONGEST_APPROVER = 100
-# After this time since a tag's push a new push does not deploy the tag any more: its author no longer expects that.
+# After this time since a tag's push only a person can deploy the tag, because its author no longer expects that.
 JUDGED_AGAIN_SECONDS = 3600
 _EXPIRED_AT_ONCE = 50  # a shorter time to live must not delete all environments within a minute
 
@@ -214,9 +214,11 @@ class Intake:
         self.insist(repository)
         who = one_line(by).strip()[:LONGEST_APPROVER]
         if not tag.is_tag:
-            raise PermanentError(f"{tag} is no tag; production is only brought to tags")
+            raise PermanentError(f"{tag} is no tag; only tags are deployed to production")
         if not who:
-            raise PermanentError(f"nobody says who approves {tag.short} of {repository}")
+            raise PermanentError(
+                f"the name of the person who approves {tag.short} of {repository} is missing"
+            )
         work = Work(
             environment=Environment(repository, Kind.PRODUCTION).key,
             cause=Cause.REDEPLOY,
@@ -300,7 +302,7 @@ class Intake:
         record = self._lanes.environment(environment)
         if record is None or record.state in {"deleting", "deleted", ASLEEP}:
             back = f"deployer redeploy {environment.repository} {shlex.quote(environment.name)}"
-            raise PermanentError(f"{environment} does not stand; bring it back: {back}")
+            raise PermanentError(f"{environment} has no stack; create it again: {back}")
         until = min(self._lanes.now() + seconds, FOREVER) if seconds else 0
         self._lanes.keep_environment(environment, until)
         return self._lanes.environment(environment) or record
@@ -356,8 +358,8 @@ class Intake:
         return Answer(delivery, accepted.outcome, accepted.reason)
 
 
-def _resync_work(**wish: Any) -> Work:
-    return Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **wish)
+def _resync_work(**fields: Any) -> Work:
+    return Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **fields)
 
 
 def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
