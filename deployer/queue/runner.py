@@ -307,9 +307,8 @@ class Runner:
     def _return_result(
         self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int]
     ) -> Dispatch | None:
-        request = (
-            uuid.uuid4().hex
-        )  # the same for all attempts, because the first one may have been carried out
+        # the same id for all attempts, because Redis may have carried out one whose answer was lost
+        request = uuid.uuid4().hex
         for left in range(_FINISH_ATTEMPTS, -1, -1):
             try:
                 return self._lanes.finish(repository, token, verdict, counts, request)
