@@ -1,4 +1,4 @@
-"""A queue whose stored values are damaged, whose items only a newer version understands, or whose answers get lost."""
+"""A queue with damaged values, with items that only a newer version understands, or with lost answers."""
 
 import itertools
 import json
@@ -75,7 +75,7 @@ def outcome(lanes: RedisLanes, delivery: str) -> str:
     return found.outcome
 
 
-# --- a script writes nothing before all that can fail is done -----------------------------------------------------
+# --- a script that fails has written nothing ----------------------------------------------------------------------
 
 _FIELDS = [*Work.__dataclass_fields__, *DeadLetter.__dataclass_fields__, "not_before"]
 GARBAGE = [
@@ -83,7 +83,7 @@ GARBAGE = [
     "[5]",
     "{}",
     "[" * 2000,
-    # an item or letter in which every field is of another type
+    # an item or dead letter whose fields all have another type
     *(json.dumps(dict.fromkeys(_FIELDS, value)) for value in ({}, None, "x", 5)),
     '{"environment":"development:refs/heads/x","task":"deployer.sync","cause":"push","pushed_at":1e999}',
 ]
@@ -91,7 +91,7 @@ WORDS = ["x", "", "nan", "1e999", "-1"]
 
 
 def stored(client: Any) -> dict[str, Any]:
-    """Every value of the queue; answers that are kept for repeats aside."""
+    """Every value of the queue, except the answers that are stored for repeats."""
     reads = {
         "string": (client.get,),
         "hash": (client.hgetall,),
@@ -103,7 +103,7 @@ def stored(client: Any) -> dict[str, Any]:
 
 
 def filled(lanes: RedisLanes, status: str) -> int:
-    """A queue with something in every key; the token of what is `sent` or `running`."""
+    """Fill every key of a queue; returns the token of the item that is `sent` or `running`."""
     dead = push(lanes, "dead", Y)
     work = lanes.begin(HELLO, dead.dispatch.token)
     assert work
@@ -120,7 +120,7 @@ def filled(lanes: RedisLanes, status: str) -> int:
     lanes.accept(HELLO, Work(environment=Y, cause=Cause.RESYNC))
     if status == "running":
         lanes.begin(HELLO, first.dispatch.token)
-        lanes.accept(HELLO, Work(X, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage")  # came meanwhile
+        lanes.accept(HELLO, Work(X, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage")  # a newer item
     return int(first.dispatch.token)
 
 
@@ -129,7 +129,7 @@ def _token(lanes: RedisLanes) -> int:
 
 
 def swept(lanes: RedisLanes) -> None:
-    """A sweep of this queue alone, which raises what a sweep of all only logs."""
+    """Sweep only this queue, which raises an error that a sweep of all queues only logs."""
     with unavailable():
         lanes._sweep_queue(HELLO)
 
@@ -168,7 +168,7 @@ def operations(lanes: RedisLanes, token: int) -> dict[str, Callable[[], object]]
 
 
 def damages(client: Any) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Each key made another type, and each text in it garbage."""
+    """Changes that give a key another type, or replace a text in it by garbage."""
     for key, value in stored(client).items():
         yield f"{key} is a string", lambda key=key: client.set(key, "x")  # type: ignore[misc]
         for field, text in value.items() if isinstance(value, dict) else ():
@@ -185,7 +185,7 @@ def damages(client: Any) -> Iterator[tuple[str, Callable[[], object]]]:
 def test_a_script_that_fails_has_changed_nothing(
     lanes: RedisLanes, client: Any, redis_url: str, status: str
 ) -> None:
-    """Every operation, on a queue in which any one value is garbage: it copes, or leaves all as it was."""
+    """Every operation on a queue with one damaged value succeeds, or changes nothing."""
     token = filled(lanes, status)
     raw = redis.Redis.from_url(redis_url)
     dumps = {key: raw.dump(key) for key in stored(client)}
@@ -193,7 +193,7 @@ def test_a_script_that_fails_has_changed_nothing(
     failed = set()
     for number, (what, damage) in enumerate(changes):
         before: dict[str, Any] = {}
-        # of the operations, in turn, a fourth for each damage: there are many damages of each kind
+        # a fourth of the operations for each damage, in turn, because there are many damages of each kind
         for name in names if "is a string" in what else names[number % 4 :: 4]:
             pipe = raw.pipeline(transaction=False)
             pipe.delete(*raw.keys(f"{PREFIX}:*"))
@@ -205,7 +205,7 @@ def test_a_script_that_fails_has_changed_nothing(
             lanes.clock_offset_ms = 40_000 if name == "sweep" else 0
             try:
                 operations(lanes, token)[name]()
-            except QueueItemError:  # begun, and refused next
+            except QueueItemError:  # begun; a worker would refuse it next
                 assert name == "begin"
             except (UnavailableError, LaneLostError, NotFoundError, StoredValueError):
                 failed.add(what)
@@ -261,7 +261,7 @@ def test_work_with_a_number_that_is_not_finite_is_refused(
 
 
 def refuse_until_dead(lanes: RedisLanes, client: Any, dispatch: Any) -> list[float]:
-    """Every worker that gets the item refuses it; the pauses in between."""
+    """Let every worker that gets the item refuse it; returns the pauses."""
     pauses = []
     for _ in range(REFUSALS):
         assert dispatch is not None
@@ -367,7 +367,7 @@ def test_newer_work_replaces_an_unreadable_item_which_becomes_a_dead_letter(
     (letter,) = lanes.dead_letters()
     assert (letter.work, outcome(lanes, "d1")) == ('no JSON "deliveries":"d1"', "dead-lettered")
     assert outcome(lanes, "d2") == "queued"
-    assert not dispatch  # what was sent is the same task
+    assert not dispatch  # the sent message names the same task
     lanes.discard(letter.id)
     assert lanes.dead_letters() == []
 
@@ -388,11 +388,11 @@ def test_a_worker_that_is_lost_with_an_unreadable_item_counts_as_a_refusal(
     assert "its worker was lost" in letter.reason
 
 
-# --- a command that is repeated, since its answer was lost ---------------------------------------------------------
+# --- a command that is repeated because its answer was lost --------------------------------------------------------
 
 
 def lose_next_answer(client: Any, monkeypatch: pytest.MonkeyPatch, lose: str = "EVALSHA") -> list[str]:
-    """Have the connection end after the next such command was carried out, before its answer is read."""
+    """Let the connection end after the next such command was carried out, before its answer is read."""
     usual, lost = client.parse_response, list[str]()
 
     def parse_response(connection: Any, command: str, **options: Any) -> Any:
@@ -408,7 +408,7 @@ def lose_next_answer(client: Any, monkeypatch: pytest.MonkeyPatch, lose: str = "
 
 @pytest.mark.parametrize("status", ["sent", "running"])
 def test_a_repeated_operation_gets_the_same_answer(client: Any, status: str) -> None:
-    """The client repeats the command: answer and queue are as if nothing had been lost."""
+    """The client repeats the command; the answer and the queue are as if nothing had been lost."""
     for name in operations(RedisLanes(client), 0):
         found = []
         for loses in (False, True):
@@ -435,7 +435,7 @@ def test_a_repeated_operation_gets_the_same_answer(client: Any, status: str) -> 
 
 
 def test_a_result_that_is_repeated_later_gets_the_same_answer(lanes: RedisLanes, client: Any) -> None:
-    """A worker that got no answer for a while asks again with the same id: others have gone on meanwhile."""
+    """A worker that got no answer repeats its request with the same id after other workers have continued."""
     first = push(lanes, "d1").dispatch
     push(lanes, "d2", Y)
     lanes.begin(HELLO, first.token)
@@ -461,7 +461,7 @@ def test_a_lock_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.M
     assert not client.exists("deployer:claim:x")
 
 
-# --- what one item and the dead letters hold is bounded -----------------------------------------------------------
+# --- the sizes of items and dead letters are limited --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -502,7 +502,7 @@ def test_dead_letters_beyond_two_hundred_have_no_traceback(lanes: RedisLanes, cl
     ]
 
 
-# --- one bad record or name hides no other ------------------------------------------------------------------------
+# --- an unreadable record or name hides no other ------------------------------------------------------------------
 
 LISTINGS: dict[str, tuple[str, Callable[[RedisLanes], Any]]] = {
     # the key, and what reads it
@@ -521,7 +521,7 @@ BAD = [
 ]  # fmt: skip
 
 
-# what means something in this place
+# a value that is valid here
 WELL_FORMED = {("repository records", BAD[1]), ("repository records", BAD[7]), ("orphans", BAD[1])}
 WELL_FORMED |= {("orphans", text) for text in BAD if str(text)[:1] == "{"}
 

@@ -1,4 +1,4 @@
-"""How dispatches come to Redis: the Celery queue in front of a real server, and what it makes of a URL."""
+"""Sending dispatches by Celery to a real server, and the clients that are made from a URL."""
 
 import os
 import signal
@@ -149,14 +149,14 @@ def test_both_clients_authenticate_alike(
     "url", ["unix:///run/redis.sock?db=3", "unix://:pw@/run/redis.sock?db=3", "redis://db.example:1?db=3"]
 )
 def test_both_clients_use_the_same_database(url: str) -> None:
-    """Two installations in one Redis would else take each other's messages."""
+    """Otherwise two installations in one Redis would take each other's messages."""
     for made in (connection(url), connect(url).connection_pool.make_connection()):
         assert made.db == 3
         assert getattr(made, "path", "/run/redis.sock") == "/run/redis.sock"
 
 
 def options_of_the_clients() -> list[str]:
-    """Every option that redis-py or kombu would read out of a URL, as far as their own code tells."""
+    """Every option that redis-py or kombu reads from a URL, according to their code."""
     makers = (
         redis.connection.AbstractConnection,
         redis.Connection,
@@ -169,7 +169,7 @@ def options_of_the_clients() -> list[str]:
 
 
 def test_every_option_of_a_client_is_accepted_by_both_or_refused() -> None:
-    """A value that each of them can read: `1` is a number, a text and a yes."""
+    """A value that each of them can read: `1` is a number, a text and a boolean."""
     taken = set()
     for scheme, more in (
         ("redis://h", ""),

@@ -1,4 +1,4 @@
-"""The mapping from tasks to their lane, calls by people, and the scheduler."""
+"""The runner of queue items, calls of tasks by people, and the scheduler."""
 
 import errno
 import logging
@@ -160,7 +160,7 @@ def test_the_size_of_a_dead_letter_is_limited(world: World, monkeypatch: pytest.
 def test_an_item_that_loses_every_worker_is_reported_on_its_commit(world: World, *, read: bool) -> None:
     delivery = world.push(BRANCH, sha(1))
     if read:
-        world.tasks()  # up to the wait for its stack
+        world.tasks()  # until it waits for its stack
         world.step()
     attempts = world.deployer.config.max_attempts
     for _ in range(attempts):
@@ -206,7 +206,7 @@ def test_a_repository_with_many_pushes_delays_another_by_one_task(world: World) 
 
 
 def killed_for_time(world: World) -> None:
-    """What was sent is begun, and its process is killed at the end of its time."""
+    """Begin the sent item, and let its process be killed because it ran out of time."""
     (dispatch,) = world.sent
     world.sent.clear()
     assert world.lanes.begin(HELLO, dispatch.token)
@@ -291,7 +291,7 @@ def test_a_lease_survives_a_restart_of_redis(monkeypatch: pytest.MonkeyPatch) ->
 
     def slow(*arguments: Any) -> Any:
         while not renewed.wait(0.1):
-            world.sent.extend(world.lanes.sweep())  # hands out again what nobody holds any more
+            world.sent.extend(world.lanes.sweep())  # hands out the item of the lost worker again
         return files(*arguments)
 
     monkeypatch.setattr(world.lanes, "extend", unsure)
@@ -315,7 +315,7 @@ def test_an_interrupted_task_is_repeated_at_once_and_is_no_attempt(
             return act(*arguments)
         interrupted.append(True)
         if moment == "create_stack":
-            act(*arguments)  # it took effect, and nobody heard the answer
+            act(*arguments)  # it took effect, but its answer was lost
         raise SystemExit
 
     monkeypatch.setattr(owner, moment, ended)
@@ -438,7 +438,7 @@ def test_requests_of_people_wait_for_no_turn(world: World) -> None:
     for line in ("resyncs", "wishes"):
         for _ in range(100):
             world.lanes.turn(line, 60, 1)
-    world.deployer.intake.resync(HELLO, in_turn=True)  # the schedule's, which nobody has begun
+    world.deployer.intake.resync(HELLO, in_turn=True)  # a scheduled resync, which no worker has begun
     for task, environment_ in ((Task.RESYNC, ""), (Task.SYNC, "x")):
         world.runner.carry_out(task, "acme/hello", environment_, 0)
     world.tasks()
@@ -601,7 +601,7 @@ def test_several_schedulers_request_one_resync_though_their_clocks_differ(
     monkeypatch.setattr(world.lanes, "now", lambda: now[0])  # Redis's clock
     world.push(BRANCH, sha(1))
     world.run()
-    world.lanes.beat("scheduler", 90)  # one ran when they came
+    world.lanes.beat("scheduler", 90)  # a scheduler ran when the repositories appeared
     made, count = [Scheduler(world.deployer), Scheduler(world.deployer)], 0
     next_turn = period - (now[0] + scheduler._offset_in_period(HELLO, period)) % period
     for seconds in (0, next_turn - 35, *[10] * 7, period - 40, *[10] * 7):
@@ -660,7 +660,7 @@ def test_everything_is_resynced_at_once_after_redis_lost_its_data(
     world.tasks()  # its stack is being created
     world.redis.flushall()
     other = Repository.parse("acme/other")
-    world.host.create(other)  # and nothing of it in AWS
+    world.host.create(other)  # with no stack in AWS
     world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
     world.sent.clear()
 
@@ -680,7 +680,7 @@ def test_everything_is_resynced_at_once_after_redis_lost_its_data(
     monkeypatch.setattr(world.deployer.intake, "resync", unsure(resync, hiccups))
     made = Scheduler(world.deployer)  # the first one was killed
     with pytest.raises(UnavailableError):
-        made.tend()  # finds AWS away once more, and then Redis
+        made.tend()  # AWS is still unavailable, and then Redis is too
     for _ in range(2):
         made.tend()
         world.run()
@@ -751,11 +751,11 @@ def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
     monkeypatch.setattr(scheduler, "_EXPIRY_POLLS", 0)
     with running(world, monkeypatch):
         assert all(each.wait(10) for each in ran.values())
-        # while sweeping fails, nobody says that the scheduler is alive
+        # while sweeping fails, the scheduler sends no heartbeat
         expected = set() if broken == "sweeping the queues" else {"scheduler", FAILING_JOB}
         wait_for("the beats", lambda: expected <= set(world.lanes.beats()), 10)
         wait_for("a second attempt", lambda: caplog.text.count(f"{broken} ") > 1, 10)
-    assert caplog.text.count("Traceback") == 1, "the same error again is a line"
+    assert caplog.text.count("Traceback") == 1, "a repeated error is one line"
 
 
 def test_a_key_of_another_type_stops_no_job_but_its_own(
