@@ -33,10 +33,11 @@ from deployer.queue.runner import Runner, RunnerOptions
 from deployer.queue.step_results import Done, Verdict
 from deployer.queue.submit import Intake
 from deployer.redis_store.allowance import RedisAllowance
+from deployer.redis_store.aws.inventory import StackInventory
 from deployer.redis_store.aws.sharing import RedisSharing
 from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
-from deployer.redis_store.connection import Budget, check_certificates, connect, read_server
-from deployer.redis_store.inventory import StackInventory
+from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.connection import check_certificates, connect, read_server
 from deployer.redis_store.queue import RedisLanes
 from deployer.resync.collect import Resyncer
 from deployer.resync.missed_deliveries import PATH, Deliveries

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from deployer.redis_store.connection import Budget
+from deployer.redis_store.circuit_breaker import Budget
 from deployer.settings.loading import REQUIRED_FOR_WEB, require
 from deployer.wiring import Deployer, build
 from web import access, answers, api, health, metrics, page_filters, pages, receiver

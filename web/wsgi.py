@@ -8,7 +8,7 @@ import logging
 import sys
 
 from deployer.model.errors import ConfigError
-from deployer.redis_store.connection import Budget
+from deployer.redis_store.circuit_breaker import Budget
 from deployer.settings.startup import check_secrets
 from deployer.wiring import build, check_redis, setup_logging
 from web.application import REDIS_SECONDS, create_app

@@ -1,6 +1,6 @@
-"""The Celery application: `celery -A workers ...` finds it in this module, by its name.
+"""The Celery application, which `celery -A workers` finds by the name of this module.
 
-Flower and `celery call` load it too, and need nothing but Redis. What only a worker needs is checked when one starts.
+Flower and `celery call` load it too, and need only Redis. What only a worker needs is checked when a worker starts.
 """
 
 import logging
@@ -27,21 +27,21 @@ app = deployer.celery
 app.conf.worker_consumer = "workers.consumer:Consumer"
 register(app, deployer, KernelTimer())
 _log = logging.getLogger("deployer.tasks")
-_start_warnings: list[str] = []  # found before the log is set up
+_start_warnings: list[str] = []  # found before logging is set up
 
 
 @signals.worker_process_init.connect(weak=False)  # type: ignore[untyped-decorator]
-def _begin_process(**_: Any) -> None:
-    hide_memory()  # before a branch's files are evaluated beside it
-    with suppress(TransientError):  # the first task that needs it tries again, and says so
+def _start_process(**_: Any) -> None:
+    hide_memory()  # before another process evaluates a branch's files
+    with suppress(TransientError):  # the first task that needs it tries again and reports the error
         deployer.evaluator.start()
 
 
 @signals.celeryd_init.connect(weak=False)  # type: ignore[untyped-decorator]
-def _check(**_: Any) -> None:
-    """End a worker that cannot work before it takes a task.
+def _check_worker(**_: Any) -> None:
+    """End a worker with wrong settings before it takes a task.
 
-    Celery logs what a receiver of its signals raises and goes on as if nothing were wrong; only SystemExit ends it.
+    Celery only logs an exception of a signal's receiver and continues; only SystemExit ends the worker.
     """
     try:
         hide_memory()
@@ -55,21 +55,21 @@ def _check(**_: Any) -> None:
 
 
 @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
-def _log_our_way(**_: Any) -> None:
+def _set_up_logging(**_: Any) -> None:
     setup_logging(deployer.config, "worker")
-    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # our own tasks tell what they did
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # deployer's tasks log their own results
 
 
 @signals.celeryd_after_setup.connect(weak=False)  # type: ignore[untyped-decorator]
-def _warn(**_: Any) -> None:
+def _log_start_warnings(**_: Any) -> None:
     warn_at_start(deployer.config, "".join(_start_warnings))
 
 
 @signals.task_failure.connect(weak=False)  # type: ignore[untyped-decorator]
-def _tell_lane_of_timeout(exception: BaseException, args: Sequence[Any], **_: Any) -> None:
-    """Have work handed out again whose process was killed by `deployer.queue.lease`; Celery's main process calls this.
+def _end_lease_of_killed_task(exception: BaseException, args: Sequence[Any], **_: Any) -> None:
+    """End the lease of a task whose process was killed by `deployer.queue.lease`; Celery's main process calls this.
 
-    Where Redis cannot be told, the lease runs out, and the attempt counts as one of a lost worker.
+    If Redis is unavailable, the lease expires, and the attempt counts as one of a lost worker.
     """
     if not isinstance(exception, WorkerLostError) or "SIGALRM" not in str(exception):
         return

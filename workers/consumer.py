@@ -1,7 +1,7 @@
-"""A worker's connection to Redis: lost and found again in a line each, and looked for every second.
+"""A worker's connection to Redis, which is checked every second and logged in one line when lost or restored.
 
-Celery's own consumer repeats itself in several lines at each attempt, lets up to half a minute pass between two, and
-ends its worker where Redis answers but takes no writes.
+Celery's own consumer logs several lines at each attempt, waits up to half a minute between attempts, and ends its
+worker if Redis answers but refuses writes.
 """
 
 import logging
@@ -21,58 +21,58 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from deployer.model.environments import Repository
 from deployer.model.errors import PayloadError, UnavailableError
 from deployer.model.targets import UNFENCED
-from deployer.queue.refused_items import refuse_item
+from deployer.queue.runner import refuse_item
 from deployer.redis_store.connection import connect
 from workers.celery import deployer
 
 _log = logging.getLogger("deployer.consumer")
-_PAUSE_SECONDS = 1.0
-_ALIVE_SECONDS = 90.0
-_REAPED_SECONDS = 0.1
-_MOST_ENDS, _ENDS_SECONDS = 5, 60.0  # of each process of the pool, in which none of them took up a task
+_CHECK_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 90.0
+_MAINTENANCE_SECONDS = 0.1
+# each process of the pool may end so often in this time before one of them takes a task
+_MAX_RESTARTS, _RESTART_SECONDS = 5, 60.0
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
     """See `celery.worker.consumer.Consumer`."""
 
-    _heart: Any = None
+    _check_connection: Any = None
 
     def connect(self) -> Any:
-        """Connect, and look every second whether that server is still there.
+        """Connect, and check every second whether the connection is alive.
 
-        Celery hears of a loss only while it asks for messages. One whose acknowledgement was under way at the loss
-        keeps its place among those prefetched, and once all places are taken the worker would ask no more.
+        Celery notices a lost connection only while it asks for messages. A message whose acknowledgement was lost with
+        the connection still counts as prefetched, and a worker at its prefetch limit does not ask for messages.
         """
         connection = super().connect()
-        if self._heart:
-            self._heart.disconnect()  # whoever noticed the loss first
-        self._heart = connect(deployer.config.redis_url).connection_pool.get_connection()
-        self.timer.call_repeatedly(_PAUSE_SECONDS, _beat, (self._heart,))
-        _tell_alive()
-        self.timer.call_repeatedly(_ALIVE_SECONDS / 3, _tell_alive)
-        # Celery sometimes misses the end of a pool's process, and looks for such only every 5 s. Until then the process
-        # is not replaced, and what it ran is not handed out again
+        if self._check_connection:
+            self._check_connection.disconnect()  # another part of Celery may have noticed the loss first
+        self._check_connection = connect(deployer.config.redis_url).connection_pool.get_connection()
+        self.timer.call_repeatedly(_CHECK_SECONDS, _ping, (self._check_connection,))
+        _send_heartbeat()
+        self.timer.call_repeatedly(_HEARTBEAT_SECONDS / 3, _send_heartbeat)
+        # Celery sometimes misses the end of a pool's process, and checks for that only every 5 s. Until then the
+        # process is not replaced, and its item is not handed out again.
         self._limit_restarts()
-        self.timer.call_repeatedly(_REAPED_SECONDS, self._maintain_pool)
+        self.timer.call_repeatedly(_MAINTENANCE_SECONDS, self._maintain_pool)
         return connection
 
     def _limit_restarts(self) -> None:
-        """Let billiard's own count of processes that ended have a limit; a task that is taken up resets it."""
-        if ends := getattr(
-            getattr(self.pool, "_pool", None), "restart_state", None
-        ):  # not so of a pool of threads
-            ends.maxR, ends.maxT = _MOST_ENDS * self.pool.num_processes, _ENDS_SECONDS
+        """Limit how often billiard replaces processes that end; a task that is taken resets the count."""
+        # a pool of threads has no such count
+        if restarts := getattr(getattr(self.pool, "_pool", None), "restart_state", None):
+            restarts.maxR, restarts.maxT = _MAX_RESTARTS * self.pool.num_processes, _RESTART_SECONDS
 
     def _maintain_pool(self) -> None:
-        """Replace processes that ended; a worker whose processes all end at once is of no use, and ends too."""
+        """Replace processes that ended. If all processes end at once, end the worker too, because it does no work."""
         try:
             self.pool.maintain_pool()
         except RestartFreqExceeded:
-            _log.critical("this worker's processes end before they take up a task; it ends")
+            _log.critical("this worker ends, because its processes end before they take a task")
             raise SystemExit(1) from None
 
     def create_task_handler(self, *arguments: Any) -> Callable[[Any], None]:
-        """Without a traceback for each acknowledgement that a loss of Redis prevents."""
+        """As Celery does, but without a traceback for each acknowledgement that fails with the connection."""
         receive: Callable[[Any], None] = super().create_task_handler(*arguments)
 
         def received(message: Any) -> None:
@@ -86,48 +86,48 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         return received
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Give back the queue item of a task that only a newer version knows; Celery itself would drop the message."""
+        """Refuse the item of a task that only a newer version knows; Celery itself would drop the message."""
         name = message.headers.get("task", "")
-        asked = _asked(message) if str(name).startswith("deployer.") else None
-        if asked is None:
+        arguments = _read_arguments(message) if str(name).startswith("deployer.") else None
+        if arguments is None:
             super().on_unknown_task(body, message, exc)
             return
         with suppress(*self.connection_errors):
             message.ack()
-        repository, _, token = asked
+        repository, _, token = arguments
         why = f"this version knows no task {str(name)[:100]!r}"
         refuse_item(deployer.lanes, deployer.queue, repository, token, why)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Without the advice about late acknowledgement that comes with each loss."""
+        """As Celery does, but without its advice about late acknowledgement."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Wait until Redis answers and takes writes, for hours if need be."""
-        away = False
+        """Wait until Redis answers and accepts writes, even for hours."""
+        is_away = False
         while True:
             try:
                 deployer.lanes.ping()
-                # as Redis's own error: Celery gives up a worker at the one that kombu makes of it
+                # raise Redis's own error, because Celery ends the worker at kombu's error
                 conn.ensure_connection(max_retries=0, reraise_as_library_errors=False)
                 break
             except (UnavailableError, *conn.recoverable_connection_errors) as error:
-                if not away:
+                if not is_away:
                     reason = " ".join(str(error).split()) or type(error).__name__
                     _log.warning("Cannot connect to %s: %s; waiting for it to return", conn.as_uri(), reason)
-                away = True
+                is_away = True
                 maybe_shutdown()
-                time.sleep(_PAUSE_SECONDS)
-        if away:
+                time.sleep(_CHECK_SECONDS)
+        if is_away:
             _log.warning("Redis is back")
         self.first_connection_attempt = False
         return conn
 
 
-def _asked(message: Any) -> tuple[Repository, str, int] | None:
-    """Repository, environment and token of a message that a queue sent; None if it is no such message."""
+def _read_arguments(message: Any) -> tuple[Repository, str, int] | None:
+    """Repository, environment and token of a message that a queue sent; None for other messages."""
     try:
         (name, environment, token), *_ = message.decode()
         return Repository.parse(name), str(environment), int(token)
@@ -135,17 +135,17 @@ def _asked(message: Any) -> tuple[Repository, str, int] | None:
         return None
 
 
-def _tell_alive() -> None:
-    with suppress(UnavailableError):  # that Redis is away is found and told by `_beat`
-        deployer.lanes.beat("worker", _ALIVE_SECONDS)
-        if deployer.config.fence_gaps:  # the dashboard says so, whose own process does not know the targets
-            deployer.lanes.beat(UNFENCED, _ALIVE_SECONDS)
+def _send_heartbeat() -> None:
+    with suppress(UnavailableError):  # `_ping` finds and reports that Redis is unavailable
+        deployer.lanes.beat("worker", _HEARTBEAT_SECONDS)
+        if deployer.config.fence_gaps:  # for the dashboard, whose process does not know the targets
+            deployer.lanes.beat(UNFENCED, _HEARTBEAT_SECONDS)
 
 
-def _beat(heart: Any) -> None:
-    """Raise if a connection is lost; it is opened once only, so that a server that was replaced does not pass."""
-    heart.send_command("PING")
+def _ping(connection: Any) -> None:
+    """Raise if the connection is lost. It is never opened again, so a replaced server is noticed too."""
+    connection.send_command("PING")
     try:
-        heart.read_response()
-    except redis.ResponseError as error:  # it cannot save, or a script keeps it busy
+        connection.read_response()
+    except redis.ResponseError as error:  # Redis cannot save, or a script keeps it busy
         raise redis.ConnectionError(str(error)) from error

@@ -1,7 +1,7 @@
-"""The scheduler: hands out again what was lost, wakes what is due, and resyncs every repository now and then.
+"""The scheduler, which hands out lost and due items, requests resyncs, and checks expiries.
 
-Several may run at once: every hand-out goes through the lanes' scripts, which let only one of them have it, and which
-turn of each repository was asked for last stands in Redis.
+Several schedulers may run at once: the script of a queue hands out each item once, and Redis stores the period of each
+repository's last resync.
 """
 
 import logging
@@ -18,29 +18,29 @@ from deployer.local.process_memory import hide_memory
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, DeployerError, UnavailableError, one_line
 from deployer.model.records import FAILING_JOB
-from deployer.redis_store.connection import refuses_one
+from deployer.redis_store.errors import refuses_one_command
 from deployer.wiring import Deployer, build, check_aws, check_redis, setup_logging, warn_at_start
 
 _log = logging.getLogger("deployer.scheduler")
 _SWEEP_SECONDS = 0.25
 _LONGEST_PAUSE = 2.0
-_DUE_SECONDS = 5.0  # between two looks at what is to be resynced
+_DUE_SECONDS = 5.0  # between two checks of which resyncs are due
 _LONGEST_AGE = 900.0
-_AGAIN_SECONDS = 25.0  # more where AWS could not be asked
-_FAILED_SECONDS = 5.0  # after a job has failed unexpectedly, until it is tried again
-_INDEX_AGAIN_SECONDS = 300.0  # likewise, of the daily look at all names, which is long
-_INDEX_SECONDS = 86_400.0  # names of environments that are gone may stay for so long
-_AGE_POLLS = 15  # times DEPLOYER_POLL_SECONDS between two looks at the ages of all environments: a minute
-_AGE_REST = 50  # or so many times as long as a look takes, where there are very many
-_CLAIM_SECONDS = 30.0  # of the one that asks for resyncs; if it takes longer some are asked for twice
-_HANGS_SECONDS = 600.0  # a listing of many accounts' stacks takes some minutes
-_ALIVE_SECONDS = 90.0  # longer than between two sweeps, whatever they have to do
+_AWS_RETRY_SECONDS = 25.0  # added to the next check if AWS was unavailable
+_RETRY_SECONDS = 5.0  # until a job that failed with an unexpected error is tried again
+_INDEX_RETRY_SECONDS = 300.0  # the same for the daily indexing of names, which takes long
+_INDEX_SECONDS = 86_400.0  # names of deleted environments stay at most this long
+_EXPIRY_POLLS = 15  # times DEPLOYER_POLL_SECONDS between two checks of all expiries: a minute
+_EXPIRY_PAUSES = 50  # the pause is at least this many times as long as a check
+_LOCK_SECONDS = 30.0  # of the scheduler that requests resyncs; if that takes longer, some are requested twice
+_HANGS_SECONDS = 600.0  # listing the stacks of many accounts takes some minutes
+_ALIVE_SECONDS = 90.0  # longer than the time between two sweeps
 
 
 class Scheduler:
-    """Sweeps the lanes, and beside that asks for resyncs, until told to stop.
+    """Sweeps the queues and requests resyncs until it is stopped.
 
-    Two threads do it, since a listing of AWS's stacks takes seconds, and no lane is to wait for that.
+    It has two threads, because listing AWS's stacks takes seconds, and no queue must wait for that.
 
     Args:
         deployer: the wired parts.
@@ -50,184 +50,193 @@ class Scheduler:
         self._deployer = deployer
         self._stop = threading.Event()
         self._found: dict[str, Repository] = {}
-        self._searched: int | None = None
-        self._owed = False  # all is to be resynced, whatever the schedule says
-        self._first: bool | None = None  # whether none ran when this one came; None until that is known
-        # `time.monotonic()`: a step of this machine's clock must neither stop a job nor repeat it at once
+        self._found_in_period: int | None = None
+        self._resync_all = False  # whether all repositories must be resynced, because Redis has lost its data
+        self._is_first_run: bool | None = (
+            None  # whether no scheduler ran when this one started; None until it is known
+        )
+        # times of `time.monotonic()`, because a step of this machine's clock must neither stop a job nor repeat it
         self._next_index = -math.inf
-        self._next_look = -math.inf
-        self._next_age = -math.inf
-        self._next_beat = -math.inf
-        self._tended = time.monotonic()
+        self._next_resync_check = -math.inf
+        self._next_expiry_check = -math.inf
+        self._next_heartbeat = -math.inf
+        self._jobs_done_at = time.monotonic()
         self._hangs = False
-        self._failed: dict[str, str] = {}  # the jobs that failed when last tried, and their errors
+        self._errors: dict[str, str] = {}  # the errors of jobs whose last attempt failed, by their names
         self._retry_at: dict[str, float] = {}
 
     def stop(self) -> None:
-        """End `run` after the sweep under way; what goes on beside it may end in the middle."""
+        """End `run` after the current sweep; the jobs of the other thread may be interrupted."""
         self._stop.set()
 
     def run(self) -> None:
-        """Sweep until `stop`. While Redis is away the pauses are longer; a job that fails stops no other job."""
+        """Sweep until `stop`. While Redis is unavailable the pauses are longer. A job that fails stops no other job."""
         with suppress(UnavailableError):
-            self._is_first()  # before this one's own beat
-        # the other thread says already that Redis is away
-        beside = threading.Thread(
-            target=self._repeat, args=(self.tend, _log.debug), name="resyncs", daemon=True
+            self._is_first()  # before this scheduler's own heartbeat
+        # the main thread logs that Redis is unavailable
+        jobs = threading.Thread(
+            target=self._repeat_until_stop, args=(self.tend, _log.debug), name="resyncs", daemon=True
         )
-        beside.start()
-        self._repeat(lambda: self._attempt("sweeping the lanes", self.sweep), _log.warning)
+        jobs.start()
+        self._repeat_until_stop(lambda: self._run_job("sweeping the queues", self.sweep), _log.warning)
 
-    def _attempt(self, name: str, job: Callable[[], None], pause: float | None = None) -> None:
-        """Do a job. If it fails for a reason that nobody expected, log the error and try again after a pause.
+    def _run_job(self, name: str, job: Callable[[], None], pause: float | None = None) -> None:
+        """Run a job. If it fails with an unexpected error, log the error and try again after a pause.
 
         Args:
-            name: of the job, for the log.
-            job: what to do.
+            name: the job's name in the log.
+            job: the job.
             pause: seconds until the job may be tried again.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
         if time.monotonic() < self._retry_at.get(name, -math.inf):
             return
         try:
             job()
-        except Exception as error:  # one record that cannot be read must not stop the other jobs
-            if isinstance(error, UnavailableError) and not refuses_one(error):
+        except Exception as error:  # an unreadable record must not stop the other jobs
+            if isinstance(error, UnavailableError) and not refuses_one_command(error):
                 raise
             reason = f"{type(error).__name__}: {error}"
-            trace = error if self._failed.get(name) != reason else None
-            text = "%s failed: %s; tried again every %.0f s, the other jobs go on"
-            pause = _FAILED_SECONDS if pause is None else pause
+            trace = error if self._errors.get(name) != reason else None
+            text = "%s failed: %s; tried again every %.0f s; the other jobs run"
+            pause = _RETRY_SECONDS if pause is None else pause
             _log.error(text, name, one_line(reason), pause, exc_info=trace)
-            self._failed[name], self._retry_at[name] = reason, time.monotonic() + pause
+            self._errors[name], self._retry_at[name] = reason, time.monotonic() + pause
         else:
-            self._failed.pop(name, None)
+            self._errors.pop(name, None)
 
-    def _repeat(self, act: Callable[[], None], tell: Callable[..., None]) -> None:
-        pause, away = _SWEEP_SECONDS, False
+    def _repeat_until_stop(self, act: Callable[[], None], log: Callable[..., None]) -> None:
+        pause, is_away = _SWEEP_SECONDS, False
         while not self._stop.wait(pause):
             try:
                 act()
             except UnavailableError as error:
-                if not away:
-                    tell("sweeping the lanes: %s; waiting for it to return", error)
-                pause, away = min(pause * 2, _LONGEST_PAUSE), True
+                if not is_away:
+                    log("sweeping the queues: %s; waiting for it to return", error)
+                pause, is_away = min(pause * 2, _LONGEST_PAUSE), True
             else:
-                if away:
-                    tell("sweeping the lanes: Redis is back")
-                pause, away = _SWEEP_SECONDS, False
+                if is_away:
+                    log("sweeping the queues: Redis is back")
+                pause, is_away = _SWEEP_SECONDS, False
 
     def sweep(self) -> None:
-        """Hand out what was lost and what is due.
+        """Hand out lost and due items.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
         for dispatch in self._deployer.lanes.sweep():
             self._deployer.queue.send_again(dispatch)
-        if self._next_beat <= (now := time.monotonic()):
-            self._next_beat = now + _DUE_SECONDS
-            if self._is_whole():
+        if self._next_heartbeat <= (now := time.monotonic()):
+            self._next_heartbeat = now + _DUE_SECONDS
+            if self._is_other_thread_alive():
                 self._deployer.lanes.beat("scheduler", _ALIVE_SECONDS)
-            if self._failed:
+            if self._errors:
                 self._deployer.lanes.beat(FAILING_JOB, _ALIVE_SECONDS)
 
     def _is_first(self) -> bool:
-        if self._first is None:
-            self._first = "scheduler" not in self._deployer.lanes.beats()
-        return self._first
+        if self._is_first_run is None:
+            self._is_first_run = "scheduler" not in self._deployer.lanes.beats()
+        return self._is_first_run
 
-    def _is_whole(self) -> bool:
-        """Whether the other thread comes round as well: this one's beat stands for both."""
-        silent = time.monotonic() - self._tended
+    def _is_other_thread_alive(self) -> bool:
+        """Whether the other thread still runs, because this thread's heartbeat stands for both."""
+        silent = time.monotonic() - self._jobs_done_at
         hangs = silent > _HANGS_SECONDS
         if hangs and not self._hangs:
-            _log.error("asking for resyncs hangs since %.0f s; restart this scheduler", silent)
+            _log.error("requesting resyncs has hung for %.0f s; restart this scheduler", silent)
         self._hangs = hangs
         return not hangs
 
     def tend(self) -> None:
-        """Resync what is due, and see to what has grown old.
+        """Request due resyncs, check expiries, and index names.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
         try:
             if self._next_index <= time.monotonic():
-                self._attempt("indexing the names of stacks", self._index_names, _INDEX_AGAIN_SECONDS)
-            if self._next_look <= time.monotonic():
-                self._attempt("asking for resyncs", self._resync_due)
-            if self._next_age <= time.monotonic():
-                self._attempt("looking at the ages of environments", self._age_due)
+                self._run_job("indexing the names of stacks", self._index_names, _INDEX_RETRY_SECONDS)
+            if self._next_resync_check <= time.monotonic():
+                self._run_job("requesting resyncs", self._request_due_resyncs)
+            if self._next_expiry_check <= time.monotonic():
+                self._run_job("checking the expiries of environments", self._check_expiries)
         finally:
-            self._tended = time.monotonic()
+            self._jobs_done_at = time.monotonic()
 
     def _index_names(self) -> None:
-        """At the start, since links must lead to environments that nobody has pushed to since an upgrade; and daily."""
+        """Index names at the start and daily, because links must find environments without a push since an upgrade."""
         self._deployer.lanes.index_names()
         self._next_index = time.monotonic() + _INDEX_SECONDS
 
-    def _resync_due(self) -> None:
+    def _request_due_resyncs(self) -> None:
         period, now = self._deployer.config.resync_seconds, time.monotonic()
-        self._next_look = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
-        with self._deployer.lanes.claimed("resyncs", _CLAIM_SECONDS) as mine:
-            if mine:
-                self._resync_all_due(period, self._deployer.lanes.now())
+        self._next_resync_check = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
+        with self._deployer.lanes.claimed("resyncs", _LOCK_SECONDS) as lock:
+            if lock:
+                self._request_resyncs(period, self._deployer.lanes.now())
 
-    def _resync_all_due(self, period: float, now: float) -> None:
-        lanes, lost = self._deployer.lanes, False
-        if lanes.emptied() and not self._owed:
-            _log.warning(
-                "Redis is empty, since it is new or was lost; every repository that can be found is resynced"
-            )
-            self._searched, self._owed, lost = None, True, True
-        if not period and not self._owed:
+    def _request_resyncs(self, period: float, now: float) -> None:
+        lanes, lost = self._deployer.lanes, self._notice_lost_data()
+        if not period and not self._resync_all:
             return
-        self._search(_turn(now, period))
+        self._find_repositories(_period_number(now, period))
         known = {each.key: each for each in lanes.repositories()}
-        # whatever was pushed while nothing ran, no webhook told of it
-        asked = {} if lost or self._is_first() else lanes.resync_turns()
-        came: dict[str, int] = {}
+        # the first scheduler resyncs all, because webhooks of pushes were lost while no process ran
+        last_periods = {} if lost or self._is_first() else lanes.resync_turns()
+        requested: dict[str, int] = {}
         repositories = {**self._found, **known}
         try:
             for repository in list(repositories.values()):
-                turn = _turn(now + _offset(repository, period), period)
-                last = asked.get(repository.key)
-                # Redis may have failed over to a server whose clock is behind
-                if last is not None and turn in {last, last - 1}:
+                period_number = _period_number(now + _offset_in_period(repository, period), period)
+                last = last_periods.get(repository.key)
+                # the previous period counts too, because Redis may have failed over to a server whose clock is behind
+                if last is not None and period_number in {last, last - 1}:
                     continue
                 if self._forget_ended(repository):
                     del repositories[repository.key]
                     continue
-                # one that appears while this runs has just been told of by a webhook
-                if last is not None or self._owed or repository.key in self._found:
-                    self._resync(repository)
-                came[repository.key] = turn
+                # a repository that appears while this scheduler runs has just sent a webhook, and needs no resync
+                if last is not None or self._resync_all or repository.key in self._found:
+                    self._request_resync(repository)
+                requested[repository.key] = period_number
         finally:
-            lanes.note_resync_turns(came, repositories)
-        self._first = False
-        if self._owed and self._searched is not None:
+            lanes.note_resync_turns(requested, repositories)
+        self._is_first_run = False
+        if self._resync_all and self._found_in_period is not None:
             lanes.keep()
-            self._owed = False
+            self._resync_all = False
 
-    def _age_due(self) -> None:
+    def _notice_lost_data(self) -> bool:
+        """Whether Redis has lost its data since the last check, so that everything must be resynced."""
+        if not self._deployer.lanes.emptied() or self._resync_all:
+            return False
+        _log.warning("Redis is empty, because it is new or has lost its data; all repositories are resynced")
+        self._found_in_period, self._resync_all = None, True
+        return True
+
+    def _check_expiries(self) -> None:
         now = time.monotonic()
-        self._next_age = now + _AGE_POLLS * self._deployer.config.poll_seconds
+        self._next_expiry_check = now + _EXPIRY_POLLS * self._deployer.config.poll_seconds
         self._deployer.intake.age(self._deployer.lanes.now())
-        self._next_age = max(self._next_age, now + _AGE_REST * (time.monotonic() - now))
+        self._next_expiry_check = max(
+            self._next_expiry_check, now + _EXPIRY_PAUSES * (time.monotonic() - now)
+        )
 
     def _forget_ended(self, repository: Repository) -> bool:
         try:
             return self._deployer.lifecycle.forget_ended(repository)
         except UnavailableError:
             raise
-        except Exception:  # noqa: BLE001  likewise
-            _log.exception("looking whether anything is left of %s; the others go on", repository)
+        except Exception:  # noqa: BLE001  the record of one repository must not stop the others
+            _log.exception(
+                "checking whether anything is left of %s; the other repositories are checked", repository
+            )
             return False
 
-    def _resync(self, repository: Repository) -> None:
+    def _request_resync(self, repository: Repository) -> None:
         try:
             if self._deployer.lifecycle.dormant(repository):
                 return
@@ -237,15 +246,15 @@ class Scheduler:
             raise
         except DeployerError as error:
             _log.info("scheduled resync of %s: %s", repository, error)
-        except Exception:  # noqa: BLE001  what one repository's record holds must not end all resyncs
-            _log.exception("scheduled resync of %s; the others go on", repository)
+        except Exception:  # noqa: BLE001  the record of one repository must not stop the others
+            _log.exception("scheduled resync of %s; the other repositories are resynced", repository)
 
-    def _search(self, turn: int) -> None:
-        """Look for repositories, also by their stacks, at the start, once a period, and after Redis was lost.
+    def _find_repositories(self, period_number: int) -> None:
+        """Find repositories, also by their stacks, at the start, once a period, and after Redis has lost its data.
 
-        After a loss it is done again until AWS could be asked.
+        After such a loss this is repeated until AWS has answered.
         """
-        if self._searched == turn:
+        if self._found_in_period == period_number:
             return
         failed: list[str] = []
         age = listing_age(self._deployer.config.resync_seconds)
@@ -253,26 +262,26 @@ class Scheduler:
         for text in failed:
             _log.warning("looking for repositories: %s", text)
         self._found = {each.key: each for each in found}
-        self._searched = None if failed and self._owed else turn
+        self._found_in_period = None if failed and self._resync_all else period_number
         if failed:
-            self._next_look += _AGAIN_SECONDS
+            self._next_resync_check += _AWS_RETRY_SECONDS
 
 
 def listing_age(period: float) -> float:
-    """How old a listing of all stacks may be for a scheduled resync: a few listings serve a whole round.
+    """How old a listing of all stacks may be for a scheduled resync, so that a few listings suffice for all resyncs.
 
-    Its age only makes a resync look where it need not, or find something one round later: what is done is decided by a
-    look of its own.
+    With an old listing a resync queues an unnecessary check, or finds something one period later. It deletes nothing
+    wrong, because each task reads its stack again.
     """
     return min(period / 4, _LONGEST_AGE)
 
 
-def _turn(at: float, period: float) -> int:
-    """The number of the period that a time is in; always the same where nothing is scheduled."""
+def _period_number(at: float, period: float) -> int:
+    """The number of the period of a time; always 0 if no resyncs are scheduled."""
     return int(at // period) if period else 0
 
 
-def _offset(repository: Repository, period: float) -> float:
+def _offset_in_period(repository: Repository, period: float) -> float:
     """Spreads the repositories evenly over the period."""
     return zlib.crc32(repository.key.encode()) % max(1, int(period))
 
@@ -293,12 +302,12 @@ def main() -> None:
     def stop() -> None:
         scheduler.stop()
         time.sleep(deployer.config.drain_seconds)
-        os._exit(0)  # a call to AWS or Redis hangs; nothing here needs an end of its own
+        os._exit(0)  # end even if a call to AWS or Redis hangs; nothing here needs to be closed
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        # in a thread: the main one may hold the very lock that `stop` needs when the signal comes
+        # in a thread, because the main thread may hold the lock that `stop` needs
         signal.signal(number, lambda *_: threading.Thread(target=stop, daemon=True).start())
-    _log.info("sweeping the lanes")
+    _log.info("sweeping the queues")
     scheduler.run()
 
 

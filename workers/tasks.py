@@ -1,7 +1,7 @@
 """The tasks that people see in Flower.
 
-A message says which lane to look at and under which token; what is to be done stands in the lane. A call without
-a token comes from a person (`celery call`): it puts work into the lane instead.
+A message names a queue and a token; the queue has the item to carry out. A call without a token comes from a person
+(`celery call`) and puts work into the queue.
 """
 
 import logging
@@ -16,31 +16,31 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, PayloadError, TransientError
 from deployer.model.records import Cause, Task
 from deployer.queue.lease import Timer
-from deployer.queue.submit import record_of
+from deployer.queue.lookup import record_of
 from deployer.wiring import Deployer
 
 _log = logging.getLogger("deployer.tasks")
-_LONGEST_GIVEN = 150  # characters of what a person gave that a message repeats
+_LONGEST_ARGUMENTS = 150  # characters of a person's arguments that an error repeats
 
 
 def register(app: Celery, deployer: Deployer, timer: Timer | None = None) -> dict[str, Any]:
-    """Make the tasks known to the application; returns them by name.
+    """Register the tasks in the application; returns them by name.
 
     Args:
         app: Celery's.
         deployer: the wired parts.
-        timer: ends the process of a task that does not end in time; None where it must live.
+        timer: ends the process of a task that exceeds its time; None if the process must survive.
     """
     tasks = Tasks(deployer, timer)
-    return {str(task): _define(app, tasks, task) for task in Task}
+    return {str(task): _define_task(app, tasks, task) for task in Task}
 
 
-def _define(app: Celery, tasks: "Tasks", task: Task) -> Any:
+def _define_task(app: Celery, tasks: "Tasks", task: Task) -> Any:
     def run(*arguments: object, **named: object) -> str:
         try:
-            asked = _Message.of(task, arguments, named)
-            return tasks.carry_out(task, asked.repository, asked.environment, asked.token)
-        except DeployerError as error:  # a person called: what a lane hands out ends in a verdict
+            message = _Message.of(task, arguments, named)
+            return tasks.carry_out(task, message.repository, message.environment, message.token)
+        except DeployerError as error:  # only calls of people raise; an item of a queue ends in a step result
             _log.warning("%s is refused: %s", task, error)
             return f"refused: {error}"
 
@@ -51,7 +51,7 @@ def _define(app: Celery, tasks: "Tasks", task: Task) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """What a message says: see `Tasks.carry_out`."""
+    """The arguments of a message; see `Tasks.carry_out`."""
 
     repository: str
     environment: str = ""
@@ -62,24 +62,24 @@ class _Message:
         """Read the arguments of a call.
 
         Raises:
-            PayloadError: they are something else, which only a person can have sent.
+            PayloadError: they have another form, which only a person can have sent.
         """
         with suppress(TypeError):
             found = cls(*arguments, **named)  # type: ignore[arg-type]
             if [type(each) for each in astuple(found)] == [str, str, int]:
                 return found
         given = ", ".join([*map(repr, arguments), *(f"{key}={value!r}" for key, value in named.items())])
-        told = given if len(given) <= _LONGEST_GIVEN else f"{given[:_LONGEST_GIVEN]}..."
-        raise PayloadError(f"it was called with ({told}); {_usage(task)}")
+        shown = given if len(given) <= _LONGEST_ARGUMENTS else f"{given[:_LONGEST_ARGUMENTS]}..."
+        raise PayloadError(f"it was called with ({shown}); {_describe_usage(task)}")
 
 
-def _usage(task: Task) -> str:
+def _describe_usage(task: Task) -> str:
     form = '["owner/repo"]' if task is Task.RESYNC else '["owner/repo", "branch"]'
     return f"give --args='{form}'"
 
 
 class Tasks:
-    """Carries out what messages ask for: the work of a queue, or what a person calls.
+    """Carries out messages: items of a queue, or calls of people.
 
     Args:
         deployer: the wired parts.
@@ -97,10 +97,10 @@ class Tasks:
             task: the task that the message names.
             repository_name: `owner/repo`.
             environment: the environment's key; a person may give a branch, a ref, `staging` or `production`.
-            token: the lane's token, or 0 where a person calls.
+            token: the token of the message; 0 for a call of a person.
 
         Returns:
-            What became of it, in a line that Flower shows.
+            The outcome in a line that Flower shows.
         """
         repository = Repository.parse(repository_name)
         if not token:
@@ -112,12 +112,12 @@ class Tasks:
         repository = intake.known(repository)
         if task is Task.RESYNC and environment:
             raise PayloadError(
-                f"it is of the whole repository, not of {environment[:_LONGEST_GIVEN]!r}; {_usage(task)}"
+                f"it is of the whole repository, not of {environment[:_LONGEST_ARGUMENTS]!r}; {_describe_usage(task)}"
             )
         if task is not Task.RESYNC and not environment:
-            raise PayloadError(f"it is of one environment; {_usage(task)}")
+            raise PayloadError(f"it is of one environment; {_describe_usage(task)}")
         intake.insist(repository)
-        self._insist_on_repository(repository)
+        self._check_repository_exists(repository)
         if task is Task.RESYNC:
             return f"queued as {intake.resync(repository).goal}"
         try:
@@ -129,8 +129,8 @@ class Tasks:
         cause = {Task.DELETE: Cause.TEARDOWN, Task.TRIGGER: Cause.REDEPLOY}.get(task, Cause.RESYNC)
         return f"queued as {intake.request_environment(target, cause=cause).goal}"
 
-    def _insist_on_repository(self, repository: Repository) -> None:
-        """Refuse a repository that neither deployer nor GitHub knows; while GitHub is away, the task finds out.
+    def _check_repository_exists(self, repository: Repository) -> None:
+        """Check that deployer or GitHub knows a repository; while GitHub is unavailable, the task checks that.
 
         Raises:
             PermanentError: there is no such repository, or deployer may not read it.

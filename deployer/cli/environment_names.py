@@ -6,8 +6,8 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NotFoundError, PayloadError
 from deployer.model.records import RESYNC_KEY, EnvironmentRecord, split_key
 from deployer.model.refs import Ref
+from deployer.queue.lookup import record_of
 from deployer.queue.store import Lane
-from deployer.queue.submit import record_of
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer

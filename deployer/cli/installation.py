@@ -23,7 +23,7 @@ def load_deployer(redis_seconds: float = 0) -> "Deployer":
         ConfigError: a setting is malformed.
     """
     # imported here, because boto3, requests and Celery would delay `--help`
-    from deployer.redis_store.connection import Budget  # noqa: PLC0415
+    from deployer.redis_store.circuit_breaker import Budget  # noqa: PLC0415
     from deployer.wiring import build  # noqa: PLC0415
 
     deployer = build(budget=Budget(redis_seconds) if redis_seconds else None)

@@ -25,7 +25,8 @@ from deployer.local.process_memory import hide_memory
 from deployer.local.programs import Program
 from deployer.local.supervisor import Supervisor
 from deployer.model.errors import ConfigError
-from deployer.redis_store.connection import connect, unavailable
+from deployer.redis_store.connection import connect
+from deployer.redis_store.errors import unavailable
 from deployer.settings.iam_fence import unfenced_sentence
 from deployer.settings.values import Config
 from deployer.wiring import check_redis

@@ -1,1 +1,1 @@
-"""One queue of work for each repository: what enters it, who runs it, how it ends."""
+"""One queue of work for each repository: what enters it, how its items run, how they end."""

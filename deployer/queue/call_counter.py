@@ -1,10 +1,10 @@
-"""Counts the calls to AWS and GitHub, and what they were for.
+"""Counts a task's calls to AWS and GitHub within its limits.
 
-Adapters `note` each request that leaves, repeats too. Whoever wants to know the sum counts around what makes them;
-where nobody counts, a note is nothing.
+Adapters call `note` before each request, repeats included. It has an effect only within `counting`.
 """
 
 import math
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +12,29 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
+from deployer.model.environments import Kind, Repository
 from deployer.model.errors import CallLimitError, TransientError
+from deployer.model.records import Cause, Work
+from deployer.queue.store import Allowance
 
+# Calls to GitHub that one task may make; True: a resync. All tasks of a deployment together make about ten, most of
+# them statuses of stages, of which a pipeline may have fifty. A resync reads up to 500 pages of a hundred refs.
+MOST_CALLS = {False: 200, True: 700}
+# The shortest wait of an item in seconds; True: an item of a resync. A repository's share is about sixteen calls a
+# minute, which are two or three tasks; a thousand waiting items of a resync must not all run each minute.
+_SHORTEST_WAIT = {False: 60.0, True: 600.0}
 Service = Literal["aws", "github"]
 Purpose = Literal["deployment", "stages"]
 
 
 @dataclass(slots=True)
 class Tally:
-    """Calls counted so far; those for the stages' statuses apart from all others.
+    """The calls counted so far; those for statuses of stages are counted separately.
 
     Attributes:
-        github_quota: how many calls an hour GitHub grants, by its last answer; 0 where it names no limit.
-        github_most: how many calls to GitHub may be made; 0 for any number.
-        github_until: `time.monotonic()` after which no call to GitHub begins; infinite for no such time.
+        github_quota: GitHub's limit of calls an hour, by its last answer; 0 if it names none.
+        github_most: the limit of calls to GitHub; 0 for none.
+        github_until: `time.monotonic()` after which no call to GitHub begins; infinite for no limit.
     """
 
     aws: int = 0
@@ -38,7 +47,7 @@ class Tally:
 
     @property
     def github_all(self) -> int:
-        """The calls to GitHub, whatever for."""
+        """All calls to GitHub."""
         return self.github + self.github_stages
 
 
@@ -48,11 +57,11 @@ _purpose: ContextVar[Purpose] = ContextVar("purpose", default="deployment")
 
 @contextmanager
 def counting(github_most: int = 0, github_until: float = math.inf) -> Iterator[Tally]:
-    """Count the calls made within; what an inner `counting` counts is not counted here.
+    """Count the calls within this context; an inner `counting` counts its calls instead.
 
     Args:
-        github_most: how many calls to GitHub may be made within; 0 for any number.
-        github_until: `time.monotonic()` after which no call to GitHub begins; infinite for no such time.
+        github_most: the limit of calls to GitHub; 0 for none.
+        github_until: `time.monotonic()` after which no call to GitHub begins; infinite for no limit.
     """
     tally = Tally(github_most=github_most, github_until=github_until)
     before = _tally.set(tally)
@@ -64,7 +73,7 @@ def counting(github_most: int = 0, github_until: float = math.inf) -> Iterator[T
 
 @contextmanager
 def purpose(what: Purpose) -> Iterator[None]:
-    """Sort the calls made within under a purpose."""
+    """Count the calls within this context for a purpose."""
     before = _purpose.set(what)
     try:
         yield
@@ -76,8 +85,8 @@ def note(service: Service) -> None:
     """Count one call that is about to be made.
 
     Raises:
-        CallLimitError: it would be one more than may be made. It is not counted, and must not be made.
-        TransientError: the time for calls to GitHub is over. It is not counted, and must not be made.
+        CallLimitError: the limit of calls is reached. The call is not counted, and must not be made.
+        TransientError: the time for calls to GitHub is over. The call is not counted, and must not be made.
     """
     tally = _tally.get()
     if tally is None:
@@ -96,21 +105,48 @@ def note(service: Service) -> None:
 
 
 def is_limit_reached() -> bool:
-    """Whether no more calls to GitHub may be made."""
+    """Whether the limit of calls to GitHub is reached."""
     tally = _tally.get()
     return tally is not None and 0 < tally.github_most <= tally.github_all
 
 
 def allow_more(calls: int) -> None:
-    """Allow some calls to GitHub beyond the limit: a task that reached it has to report that."""
+    """Allow some calls to GitHub beyond the limit, because a task must report that it has reached the limit."""
     tally = _tally.get()
     if tally is not None and tally.github_most:
         tally.github_most = max(tally.github_most, tally.github_all) + calls
 
 
 def note_quota(limit: str | None) -> None:
-    """Keep how many calls an hour GitHub grants, as its answer says (`x-ratelimit-limit`)."""
+    """Store GitHub's limit of calls an hour, from the header `x-ratelimit-limit` of its answer."""
     tally = _tally.get()
-    # Python refuses to read thousands of digits as a number
+    # Python refuses to parse a number of thousands of digits
     if tally is not None and limit and len(limit) < 10 and limit.isascii() and limit.isdecimal():
         tally.github_quota = int(limit)
+
+
+def allowance_wait(allowance: Allowance, repository: Repository, work: Work) -> float:
+    """The seconds that an item waits because its repository has used its share of GitHub's calls; 0 for none."""
+    reserved = work.environment == Kind.PRODUCTION or work.cause in {Cause.REDEPLOY, Cause.TEARDOWN}
+    seconds = allowance.wait(repository, reserved=reserved)
+    if not seconds:
+        return 0
+    # so that the waiting items do not all run at the same moment
+    return max(seconds, _SHORTEST_WAIT[work.cause == Cause.RESYNC]) * random.uniform(1, 1.5)  # noqa: S311  no secret
+
+
+def call_counters(tally: Tally) -> dict[str, int]:
+    """The counters of a task's calls, each with the number to add.
+
+    They are stored together with the task's result, so no call is counted twice. Calls of a lost worker are unknown.
+
+    Args:
+        tally: the calls of this task.
+    """
+    counts = {
+        "calls:aws": tally.aws,
+        "calls:github": tally.github,
+        "calls:aws_stages": tally.aws_stages,
+        "calls:github_stages": tally.github_stages,
+    }
+    return {name: number for name, number in counts.items() if number}

@@ -1,4 +1,4 @@
-"""Dead letters as people decide about them: which are meant, why they died, and what is done with many at once."""
+"""Dead letters, which wait until a person replays or discards them."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -16,11 +16,11 @@ _PREFIX = "deployer."
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a dead letter that a person decided about.
+    """The result of replaying or discarding a dead letter.
 
     Attributes:
-        task: the id of the task that a replay queued.
-        error: why nothing was done, or empty.
+        task: the id of the work that a replay queued.
+        error: why nothing was done; empty if it succeeded.
     """
 
     letter: str
@@ -29,23 +29,23 @@ class Settled:
 
 
 def letter_id(repository: Repository, token: int | str) -> str:
-    """The id of the dead letter that ends this hand-out of a lane."""
+    """The id of the dead letter of the item that was handed out under this token."""
     return f"{repository.key.replace('/', '~')}-{token}"
 
 
 def chosen(
     lanes: Lanes, repository: Repository | None = None, kind: str = "", task: str = ""
 ) -> list[DeadLetter]:
-    """The dead letters that are meant, oldest first; what is left empty chooses nothing out.
+    """The dead letters that match all given filters, oldest first.
 
     Args:
-        lanes: the ledger.
-        repository: only of this one.
-        kind: only what died of this, such as `TransientError`.
-        task: only of this task, `provision` or `deployer.provision`.
+        lanes: has the dead letters.
+        repository: only those of this repository.
+        kind: only those of this kind, such as `TransientError`.
+        task: only those of this task, `provision` or `deployer.provision`.
 
     Raises:
-        UnavailableError: Redis is away.
+        UnavailableError: Redis is unavailable.
     """
     return [
         letter
@@ -55,48 +55,48 @@ def chosen(
 
 
 def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[Settled]:
-    """Replay or discard each; one that somebody else has settled meanwhile keeps no other from it.
+    """Replay or discard each of several dead letters. An error of one does not stop the others.
 
     Args:
-        letters: ids.
-        act: replays or discards one and returns the task's id, if there is one.
+        letters: their ids.
+        act: replays or discards one and returns the id of the queued work, or an empty text.
 
     Raises:
-        UnavailableError: Redis was away from the first one on.
+        UnavailableError: Redis was unavailable for the first one.
     """
-    found: list[Settled] = []
-    away = ""  # once Redis is away, the others need not wait for it too
+    results: list[Settled] = []
+    unavailable = ""  # once Redis is unavailable, the other letters do not wait for it
     for letter in letters:
-        task, error = "", away
-        if not away:
+        task, error = "", unavailable
+        if not unavailable:
             try:
                 task = act(letter)
-            except UnavailableError as unavailable:
-                if not found:
+            except UnavailableError as failure:
+                if not results:
                     raise
-                error = away = str(unavailable)
-            except DeployerError as refused:
-                error = str(refused)
-        found.append(Settled(letter, task, error))
-    return found
+                error = unavailable = str(failure)
+            except DeployerError as failure:
+                error = str(failure)
+        results.append(Settled(letter, task, error))
+    return results
 
 
 def in_order(letters: Iterable[DeadLetter]) -> list[str]:
-    """The ids in the order to replay them: as they were wished for, so that an environment's newest comes last."""
+    """The ids in the order to replay them: by the time of the request, so that an environment's newest comes last."""
     return [letter.id for letter in sorted(letters, key=lambda letter: letter.arguments.accepted_at)]
 
 
 def sentence(letter: DeadLetter, *, public: bool = False) -> str:
-    """Why it died, in a sentence.
+    """Why an item became a dead letter, in a sentence.
 
     Args:
         letter: the dead letter.
-        public: leave out what is not for everybody to read.
+        public: whether everybody may read the sentence; then the text of an unexpected error is left out.
     """
     task, work = letter.task.removeprefix(_PREFIX), letter.arguments
     why = letter.told if public else letter.reason
     if letter.expected and not work.attempts:
-        return why  # nobody could begin it
+        return why  # no worker could begin it
     if not letter.expected:
         return f"{task} ended in an unexpected error at attempt {work.attempts}: {why}"
     attempts = f"{work.attempts} attempt{'' if work.attempts == 1 else 's'}"
@@ -106,18 +106,18 @@ def sentence(letter: DeadLetter, *, public: bool = False) -> str:
 
 
 def oldest_seconds(letters: Iterable[DeadLetter], now: float | None = None) -> float:
-    """The age of the oldest in seconds, 0 where there is none.
+    """The age of the oldest dead letter in seconds; 0 if there is none.
 
     Args:
         letters: the dead letters.
-        now: by Redis's clock (epoch seconds), where a wrong clock of this machine matters.
+        now: epoch seconds by Redis's clock; by default this machine's clock, which may be wrong.
     """
     now = time.time() if now is None else now
     return max([0.0, *(now - letter.at for letter in letters)])
 
 
 def warnings_of(letters: list[DeadLetter]) -> list[str]:
-    """What to tell people as long as there are any: nothing, or one line with the remedy."""
+    """A line with the remedy for people, if there are dead letters."""
     if not letters:
         return []
     oldest = span(oldest_seconds(letters))
@@ -127,25 +127,25 @@ def warnings_of(letters: list[DeadLetter]) -> list[str]:
 
 
 def make_letter(
-    repository: Repository, work: Work, token: int, kind: str, reason: str, told: str = ""
+    repository: Repository, work: Work, token: int, kind: str, reason: str, traceback: str = ""
 ) -> DeadLetter:
-    """The dead letter that ends a hand-out.
+    """Make the dead letter of an item.
 
     Args:
-        repository: whose work it was.
-        work: what was tried.
-        token: of the hand-out.
+        repository: whose item it was.
+        work: the item.
+        token: the token of its last attempt.
         kind: see `DeadLetter.kind`.
-        reason: why it is given up, in one line.
-        told: the traceback, or empty.
+        reason: why it failed, in one line.
+        traceback: the traceback, or empty.
     """
     return DeadLetter(
         id=_letter_id(repository, work, token),
         repository=repository.full_name,
         task=work.task,
         reason=reason,
-        traceback=told,
-        at=work.began_at,  # by Redis's clock, as a person's machine reads it
+        traceback=traceback,
+        at=work.began_at,  # by Redis's clock, because another machine compares it with that
         work=work.to_json(),
         kind=kind,
         environment=work.environment,
@@ -153,7 +153,7 @@ def make_letter(
 
 
 def kind_of(error: Exception) -> str:
-    """The name of an error's class; of another's class that is called like one of deployer's own, the whole name."""
+    """The name of an error's class, with its module if deployer has another error of the same name."""
     name = type(error).__name__
     if isinstance(error, DeployerError) or not hasattr(errors, name):
         return name
@@ -161,7 +161,7 @@ def kind_of(error: Exception) -> str:
 
 
 def _letter_id(repository: Repository, work: Work, token: int) -> str:
-    """What a resync asks for comes back every hour: its last death is enough to keep."""
+    """The id of a dead letter. A resync is repeated every hour, so only the last dead letter of its items is kept."""
     if work.environment == RESYNC_KEY:
         return letter_id(repository, "resync")
     if work.cause in {Cause.RESYNC, Cause.AGE}:

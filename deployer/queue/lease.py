@@ -1,9 +1,9 @@
-"""The lease of a lane while its task runs: it is renewed in time, or the process ends before it can expire.
+"""The lease of a queue, which a running task renews in time, or its process ends before the lease expires.
 
 A thread renews the lease. A thread needs Python's interpreter lock, so it cannot end a task that holds the lock in C
 code (a regular expression, a parser), and such a task would outlive its lease. The kernel's timer can: SIGALRM with its
-default action ends a process without running any Python code. Each renewal moves the timer, so a process that cannot
-renew is gone while the lane is still its own. A process that was stopped meanwhile ends when it continues.
+default action ends a process without running Python code. Each renewal restarts the timer, so a process that cannot
+renew its lease ends while it still holds the queue. A process that was stopped meanwhile ends when it continues.
 """
 
 import logging
@@ -19,38 +19,35 @@ from deployer.queue.store import Lanes
 
 _log = logging.getLogger("deployer.tasks")
 LONGEST_TASK = 180.0
-"""Seconds after which a task is killed. No task waits for AWS. The longest that is known to be of use is the resync of
-a large repository while GitHub and AWS are slow: 20 s for a listing of 10,000 stacks, 20 s of patience with AWS's rate
-limits (docs/scale.md), 50 s for 100 pages of refs and 30 s for a call that is repeated. That is two minutes, and half
-as much again is added."""
+"""Seconds after which a task is killed. No task waits for AWS. The longest useful task is the resync of a large
+repository while GitHub and AWS are slow: 20 s for a listing of 10,000 stacks, 20 s for AWS's rate limits
+(docs/scale.md), 50 s for 100 pages of refs and 30 s for a repeated call. That is two minutes, plus half of that."""
 LAST_CALL = 140.0
-"""Seconds after which a task begins no call to GitHub. A connection and an answer take 15 s each at most, so a
-task that is late only because GitHub is slow is not killed (`LONGEST_TASK`): it is tried again as after any passing
-fault."""
-_RENEWED_AT = 1 / 3  # of the lease
-_REPEATED_AT = 1 / 20  # of the lease, where Redis did not answer
-_KILLED_AT = 0.9  # of the lease: before Redis can take it for expired
-_LEAST_SECONDS = 0.001  # 0 would stop the timer
+"""Seconds after which a task begins no call to GitHub. A connection and an answer take at most 15 s each, so a
+task that is late only because GitHub is slow is not killed (`LONGEST_TASK`) but retried like any transient error."""
+_RENEW_AFTER = 1 / 3  # of the lease
+_RETRY_AFTER = 1 / 20  # of the lease, if Redis did not answer
+_KILL_AFTER = 0.9  # of the lease, before it can expire in Redis
+_LEAST_SECONDS = 0.001  # because 0 would stop the timer
 
 
 class Timer(Protocol):
-    """Ends this process in a given time."""
+    """Ends this process after a given time."""
 
     def start(self, seconds: float) -> None:
-        """End this process in so many seconds; takes the place of what was started before."""
+        """End this process after so many seconds; replaces an earlier start."""
 
     def stop(self) -> None:
-        """Let this process live."""
+        """Stop the timer."""
 
 
 class KernelTimer:
-    """SIGALRM by `setitimer(2)`. A process has one such timer, so it must run one task at a time."""
+    """Sends SIGALRM by `setitimer(2)`. A process has one such timer, so it must run one task at a time."""
 
     def start(self, seconds: float) -> None:
         """See `Timer.start`."""
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # the only one that may, and the first that comes
+        # only the main thread may set a signal's action, and it starts the timer before the thread that renews
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, max(seconds, _LEAST_SECONDS))
 
@@ -60,7 +57,7 @@ class KernelTimer:
 
 
 class NoTimer:
-    """Ends nothing: for tasks that run in a process of something else, as those of unit tests do."""
+    """Ends nothing, for tasks in a process that must survive, such as that of unit tests."""
 
     def start(self, seconds: float) -> None:
         """See `Timer.start`."""
@@ -70,13 +67,13 @@ class NoTimer:
 
 
 class TaskLease:
-    """Holds the lane of one task, as a context.
+    """Holds the queue of one running task, as a context manager.
 
     Args:
         lanes: where the lease is renewed.
-        repository, token: the lane, and the hand-out under which it is held.
-        seconds: the lease's length.
-        taken_at: `time.monotonic()` before the lane was asked for the work. The lease began at this time or later.
+        repository, token: whose queue is held, and the token of the message.
+        seconds: the length of the lease.
+        taken_at: `time.monotonic()` before the item was requested. The lease began at this time or later.
         timer: ends the process.
     """
 
@@ -90,12 +87,12 @@ class TaskLease:
         self._timer = timer
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease-{repository}", daemon=True)
-        self._taken_at, self._latest = taken_at, taken_at + LONGEST_TASK
+        self._taken_at, self._deadline = taken_at, taken_at + LONGEST_TASK
         self.held = True
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
-            self._timer = NoTimer()  # a pool of threads: the timer would end the tasks of all of them
+            self._timer = NoTimer()  # in a pool of threads the timer would end the tasks of all threads
         self._set_timer(self._taken_at)
         self._thread.start()
         return self
@@ -107,18 +104,18 @@ class TaskLease:
         self._thread.join()
         self._timer.stop()
 
-    def _set_timer(self, asked_at: float) -> None:
-        """The lease was asked for at this time, so it cannot expire sooner than its length after it."""
-        end = min(asked_at + self._seconds * _KILLED_AT, self._latest)
+    def _set_timer(self, requested_at: float) -> None:
+        """Set the timer for a lease that was requested at this time, so it expires one length later or after that."""
+        end = min(requested_at + self._seconds * _KILL_AFTER, self._deadline)
         self._timer.start(end - time.monotonic())
 
     def _renew(self) -> None:
-        pause = self._seconds * _RENEWED_AT
+        pause = self._seconds * _RENEW_AFTER
         while not self._ended.wait(pause):
-            asked_at = time.monotonic()
-            if asked_at > self._latest:
+            requested_at = time.monotonic()
+            if requested_at > self._deadline:
                 _log.error(
-                    "the task of %s has run for %d s; its lane is no longer held",
+                    "the task of %s has run for %d s; it does not hold the queue any more",
                     self._repository,
                     LONGEST_TASK,
                 )
@@ -127,9 +124,9 @@ class TaskLease:
             try:
                 self.held = self._lanes.extend(self._repository, self._token)
             except UnavailableError as error:
-                pause = self._seconds * _REPEATED_AT
+                pause = self._seconds * _RETRY_AFTER
                 _log.warning("renewing the lease of %s: %s", self._repository, error)
                 continue
-            pause = self._seconds * _RENEWED_AT
+            pause = self._seconds * _RENEW_AFTER
             if self.held:
-                self._set_timer(asked_at)
+                self._set_timer(requested_at)

@@ -1,15 +1,17 @@
-"""What people want to see as it happens: each push, each new state, each result, in a line of the log of its own.
+"""Logs what people want to see as it happens: each push, each new state, each result.
 
-The lines are ordinary log lines of the logger `deployer.progress`. `deployer up` shows people these and warnings, and
-writes everything to files.
+The lines are ordinary log lines of the logger `deployer.progress`. `deployer up` shows these lines and warnings to
+people, and writes all lines to files.
 """
 
 import logging
 import re
 from dataclasses import dataclass
 
-from deployer.model.environments import Environment
+from deployer.model.environments import Environment, Repository
+from deployer.model.records import RESYNC_KEY, Cause, Outcome, Work
 from deployer.model.visible import visible
+from deployer.queue.step_results import Done, Retry, Verdict
 
 NAME = "deployer.progress"
 _log = logging.getLogger(NAME)
@@ -19,41 +21,66 @@ _LINE = re.compile(
     r"\d{4}-\d\d-\d\d (?P<time>\d\d:\d\d:\d\d)\S* (?P<level>[A-Z]+) +(?P<process>\S+) (?P<logger>[^:\s]+): (?P<text>.*)"
 )
 _SHOWN = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
-_REASON = 200  # characters of a result's reason; the dashboard has all
+_CAUSES_BY_PEOPLE = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
+_RESULTS = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}
+_REASON_LENGTH = 200  # characters of a result's reason; the dashboard shows the whole reason
 
 
 def pushed(environment: Environment, ref: str, after: str) -> None:
-    """A push was accepted.
+    """Log that a push was accepted.
 
     Args:
-        environment: which it is for.
+        environment: the environment of the ref.
         ref: the short name of the branch or tag that was pushed.
-        after: the commit that it leads to now; empty where it was deleted.
+        after: the ref's new commit; empty if the ref was deleted.
     """
     where = "" if ref == environment.name else f" to {ref}"
     _log.info("%s: %s", environment, f"pushed {after[:8]}{where}" if after else f"{ref} deleted on GitHub")
 
 
 def changed(environment: Environment, state: str, commit: str) -> None:
-    """An environment has a new state."""
+    """Log that an environment has a new state."""
     _log.info("%s: %s%s", environment, state, f" {commit[:8]}" if commit else "")
 
 
 def ended(environment: object, outcome: str, reason: str, url: str = "") -> None:
-    """What was asked for an environment has ended.
+    """Log the outcome of a queue item.
 
     Args:
-        environment: which; or the repository that was looked at as a whole.
-        outcome, reason: how, and why.
-        url: where people see more; empty where that is not known.
+        environment: the environment; or the repository, if the item was a resync.
+        outcome, reason: the outcome with its reason.
+        url: a page with details; empty if none is known.
     """
-    short = reason if len(reason) <= _REASON else f"{reason[:_REASON]}…"
+    short = reason if len(reason) <= _REASON_LENGTH else f"{reason[:_REASON_LENGTH]}…"
     _log.info("%s: %s: %s%s", environment, outcome.upper(), short, f"  {url}" if url else "")
 
 
 def tried_again(environment: object, error: str, seconds: float) -> None:
-    """An attempt failed for a reason that may pass."""
+    """Log that an attempt failed with a transient error."""
     _log.info("%s: %s; tries again in %.0f s", environment, error, seconds)
+
+
+def log_result(repository: Repository, work: Work, verdict: Verdict, public_url: str) -> None:
+    """Log the result of a task. A dead letter already has a log line.
+
+    If there was nothing to do, that is logged only for items that people asked for.
+
+    Args:
+        repository: whose queue held the work.
+        work: the item as it was handed out.
+        verdict: the step's result.
+        public_url: the dashboard's URL; empty if it is not known.
+    """
+    if work.environment == RESYNC_KEY:
+        if isinstance(verdict, Done) and verdict.outcome == Outcome.FAILED:
+            ended(repository, verdict.outcome, verdict.reason)
+        return
+    environment = Environment.from_key(repository, work.environment)
+    if isinstance(verdict, Retry):
+        tried_again(environment, verdict.error, verdict.seconds)
+    elif isinstance(verdict, Done) and (verdict.outcome in _RESULTS or work.cause in _CAUSES_BY_PEOPLE):
+        url = f"{public_url}/environments/{environment.stack_name}" if public_url else ""
+        ended(environment, verdict.outcome, verdict.reason, url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +89,7 @@ class Shown:
 
     Attributes:
         text: the line.
-        warning: whether it tells that something is wrong, which cannot wait.
+        warning: whether the line is a warning or an error.
     """
 
     text: str
@@ -70,9 +97,9 @@ class Shown:
 
 
 def readable(line: str) -> Shown | None:
-    """What to show people of a line that a process has written; None where the line is for its log file only.
+    """Translate a log line for people; None if the line is only for the log file.
 
-    A branch's name in it cannot move the cursor of the terminal.
+    Control characters are escaped, so a branch's name cannot move the cursor of the terminal.
     """
     found = _LINE.fullmatch(line)
     if not found:

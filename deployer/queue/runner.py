@@ -1,4 +1,4 @@
-"""Runs one queue item: takes it under a lease, has its step carried out, and maps the result to what its queue does."""
+"""Runs one queue item under a lease."""
 
 import logging
 import random
@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from deployer.model.durations import backoff
 from deployer.model.environments import Repository
@@ -35,25 +34,22 @@ from deployer.model.records import (
     Task,
     Work,
 )
-from deployer.queue.call_budget import MOST_CALLS, Allowance, allowance_wait, call_counters
-from deployer.queue.call_counter import Tally, counting
+from deployer.queue.call_counter import MOST_CALLS, Tally, allowance_wait, call_counters, counting
 from deployer.queue.dead_letters import kind_of, make_letter
 from deployer.queue.lease import LAST_CALL, NoTimer, TaskLease, Timer
-from deployer.queue.refused_items import refuse_item
-from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, Verdict, describe
-from deployer.queue.store import Dispatch, Lanes, Queue
-from deployer.queue.task_log import tell_people
+from deployer.queue.progress_log import log_result
+from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, StepHandler, Verdict, describe
+from deployer.queue.store import Allowance, Dispatch, Lanes, Queue
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
 _STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
-# a thousand repositories that are resynced at once must be no storm for GitHub or AWS: each look asks GitHub once,
-# what it finds to be done some five times; an App may ask 5,000 times an hour, and 900 to 2,000 times a minute
-_LINES = {True: ("resyncs", 0.2, 20), False: ("wishes", 4.0, 60)}  # of resyncs, and of what they want
-_LONGEST_TRACEBACK = 6000  # characters; its end says most
-_FINISH_TRIES = (
-    30  # seconds to wait for Redis to take a verdict, before the sweeper's next hand-out repeats the task
-)
+# The turns of resyncs (True), and of the items that resyncs queue (False): name, seconds between turns, turns at once.
+# They spread the calls if a thousand repositories are resynced at once. A resync calls GitHub once, and each item that
+# it queues about five times; a GitHub App may make 5,000 calls an hour and 900 to 2,000 a minute.
+_TURNS = {True: ("resyncs", 0.2, 20), False: ("wishes", 4.0, 60)}
+_LONGEST_TRACEBACK = 6000  # characters at its end, which says most
+_FINISH_ATTEMPTS = 30  # one a second; after that the lease expires and the task is repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +58,10 @@ class RunnerOptions:
 
     Attributes:
         lease_seconds: the length of a lease.
-        max_attempts: how often work is tried before it becomes a dead letter.
+        max_attempts: the number of failed attempts after which an item becomes a dead letter.
         retry_seconds: the wait before the second attempt.
-        poll_seconds: the shortest wait for AWS's rate limits.
-        public_url: where people reach the dashboard; empty where that is not known.
+        poll_seconds: the shortest wait after AWS's rate limit was reached.
+        public_url: the dashboard's URL; empty if it is not known.
     """
 
     lease_seconds: float
@@ -75,52 +71,17 @@ class RunnerOptions:
     public_url: str = ""
 
 
-class StepHandler(Protocol):
-    """Carries out the step that a queue item names, and reports where the item became a dead letter."""
-
-    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
-        """Carry out one step.
-
-        Args:
-            repository: the queue's.
-            work: the item.
-            guard: called before anything is changed outside; raises `LaneLostError` where the lease is lost.
-
-        Raises:
-            LaneLostError: from the guard.
-            DeployerError: the step failed.
-        """
-
-    def report_death(
-        self, repository: Repository, work: Work, letter: str, reason: str
-    ) -> EnvironmentRecord | None:
-        """Report on its commit that work became a dead letter.
-
-        Args:
-            repository: the queue's.
-            work: the item.
-            letter: the dead letter's id.
-            reason: why, in words fit for everybody.
-
-        Returns:
-            The environment's record from now on.
-
-        Raises:
-            DeployerError: GitHub or Redis is away.
-        """
-
-
 class Runner:
-    """Takes work from a queue, has it carried out, and returns the result to the queue.
+    """Takes an item from a queue, lets its step run, and returns the result to the queue.
 
     Args:
         lanes: the queues.
-        queue: carries the next dispatch to a worker.
+        queue: sends the next dispatch to a worker.
         allowance: each repository's share of GitHub's calls.
-        steps: carries out the work.
+        steps: carries out the item's step.
         allows: whether the installation serves a repository.
-        options: what the installation decides.
-        timer: ends the process of a task that does not end in time; None where it must live.
+        options: the installation's settings.
+        timer: ends the process of a task that exceeds its time; None if the process must survive.
     """
 
     def __init__(
@@ -148,10 +109,10 @@ class Runner:
         Args:
             task: the task that the message names.
             repository: whose queue holds the work.
-            token: under which the queue handed it out.
+            token: the token of the message.
 
         Returns:
-            What became of it, in a line that Flower shows.
+            The outcome in a line that Flower shows.
         """
         taken_at = time.monotonic()
         try:
@@ -159,9 +120,9 @@ class Runner:
         except QueueItemError as error:
             return refuse_item(self._lanes, self._queue, repository, token, str(error))
         except UnavailableError as error:
-            return _given_up(task, repository, error)
+            return _describe_unavailable(task, repository, error)
         if work is None:
-            _log.info("%s of %s: its token is no longer the current one; left alone", task, repository)
+            _log.info("%s of %s: its token is not the current one; nothing is done", task, repository)
             return "stale: the lane was handed out again"
         with counting(MOST_CALLS[work.environment == RESYNC_KEY], taken_at + LAST_CALL) as tally:
             try:
@@ -173,50 +134,54 @@ class Runner:
                     taken_at,
                     self._timer,
                 )
-                return self._work_off(task, repository, work, token, tally, lease)
+                return self._run_leased(task, repository, work, token, tally, lease)
             except SystemExit:
-                # this process is to end now (see workers.drain): another worker goes on at once
+                # this process must end now (see workers.drain), so another worker continues at once
                 self._hand_back(repository, work, token, tally)
                 raise
             finally:
                 with suppress(UnavailableError):
                     self._allowance.spend(repository, tally.github_all, tally.github_quota)
 
-    def _work_off(
+    def _run_leased(
         self, task: Task, repository: Repository, work: Work, token: int, tally: Tally, lease: TaskLease
     ) -> str:
         started = time.monotonic()
         with lease:
-            verdict = self._judge(repository, work, token)
+            verdict = self._carry_out_step(repository, work, token)
         if verdict is None:
-            _log.warning("%s of %s: its lease ran out; stopped before its next step", task, repository)
+            _log.warning("%s of %s: its lease has expired; stopped before its next step", task, repository)
             return "lost: the lane was handed out again"
         if not lease.held:
-            _log.warning("%s of %s: its lease ran out; the lane decides", task, repository)
+            _log.warning(
+                "%s of %s: its lease has expired; its result counts only if no other worker has the queue",
+                task,
+                repository,
+            )
         try:
-            dispatch = self._finish(repository, token, verdict, call_counters(tally))
+            dispatch = self._return_result(repository, token, verdict, call_counters(tally))
         except LaneLostError as error:
             _log.warning("%s of %s: %s", task, repository, error)
             return "lost: the lane was handed out again"
         except UnavailableError as error:
-            return _given_up(task, repository, error)
+            return _describe_unavailable(task, repository, error)
         if dispatch:
             self._queue.send(dispatch)
         elif (
             work.environment == RESYNC_KEY and isinstance(verdict, Done) and verdict.outcome == Outcome.FAILED
         ):
-            # a name that people mistyped must not be looked at for ever
+            # a mistyped name must not stay in the list of repositories
             self._lanes.forget_if_empty(repository)
-        tell_people(repository, work, verdict, self._options.public_url)
-        told = describe(verdict)
-        _log.info("%s %s %s (%s): %s in %.2f s", task, repository, work.environment, work.goal, told,
+        log_result(repository, work, verdict, self._options.public_url)
+        result = describe(verdict)
+        _log.info("%s %s %s (%s): %s in %.2f s", task, repository, work.environment, work.goal, result,
                   time.monotonic() - started)  # fmt: skip
-        return told
+        return result
 
     def _hand_back(self, repository: Repository, work: Work, token: int, tally: Tally) -> None:
-        """Return work that was interrupted, as it was taken: the next worker repeats it, and no attempt is lost.
+        """Return an interrupted item unchanged: the next worker repeats it, and the attempt is not counted.
 
-        Where Redis cannot be told, the lease runs out instead.
+        If Redis is unavailable, the lease expires instead.
         """
         try:
             dispatch = self._lanes.finish(repository, token, Again(work), call_counters(tally))
@@ -227,75 +192,86 @@ class Runner:
         if dispatch:
             self._queue.send(dispatch)
 
-    def _judge(self, repository: Repository, work: Work, token: int) -> Verdict | None:
-        """The one mapping from how a task ends to what its lane does; None if the lane was lost meanwhile."""
+    def _carry_out_step(self, repository: Repository, work: Work, token: int) -> Verdict | None:
+        """Run the step, and map its result or error to a step result; None if the lease was lost."""
 
-        def guard() -> None:
+        def assert_lease() -> None:
             if not self._lanes.extend(repository, token):
                 raise LaneLostError(f"the lane of {repository} was handed out again")
 
-        most = self._options.max_attempts
-        if work.timed_out or (work.attempts > most and work.ended_with_its_worker):
-            return self._lost(repository, work, token)
+        limit = self._options.max_attempts
+        if work.timed_out or (work.attempts > limit and work.ended_with_its_worker):
+            return self._dead_letter_for_lost_worker(repository, work, token)
         if not self._allows(repository):
             return Done(
                 str(Outcome.IGNORED), f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
             )
         try:
-            if rest := self._rest(repository, work):
-                return rest
+            if wait := self._wait_for_turn(repository, work):
+                return wait
             work = work.but(rests_for="", turned=work.turned or work.cause == Cause.RESYNC)
-            return self._steps.carry_out(repository, work, guard)
+            return self._steps.carry_out(repository, work, assert_lease)
         except LaneLostError:
             return None
         except ThrottledError as error:
-            # AWS was not asked, so this is no attempt. It is no success either: earlier attempts count on.
+            # AWS was not called, so this is not an attempt. It is no success either, so earlier attempts still count.
             seconds = max(error.retry_after or 0, self._options.poll_seconds)
-            return Snooze(decided_anew(work), seconds, rests=True)
+            return Snooze(back_to_sync(work), seconds, rests=True)
         except TransientError as error:
-            return self._retry(repository, work, token, error)
+            return self._retry_or_dead_letter(repository, work, token, error)
         except (StoredValueError, UnknownStatusError) as error:
-            return self._dead(repository, work, token, error)  # only deployer's operators can correct it
+            # only operators of deployer can correct it
+            return self._dead_letter_for_error(repository, work, token, error)
         except DeployerError as error:
-            # people must change something before it can work: nothing that a repeat or a dead letter could mend
+            # people must change something first, so neither a retry nor a dead letter would help
             return Done("failed", str(error))
-        except Exception as error:  # noqa: BLE001  whatever it is, it must not be lost
-            if lack := shortage(error):
-                return self._retry(repository, work, token, TransientError(lack))
-            return self._dead(repository, work, token, error)
+        except Exception as error:  # noqa: BLE001  an unexpected error must not lose the item
+            return self._result_of_unexpected_error(repository, work, token, error)
 
-    def _retry(self, repository: Repository, work: Work, token: int, error: TransientError) -> Retry | Dead:
-        """Try the work again later, or give it to people after its last attempt."""
+    def _retry_or_dead_letter(
+        self, repository: Repository, work: Work, token: int, error: TransientError
+    ) -> Retry | Dead:
+        """Retry the item later; after its last attempt make a dead letter of it."""
         if work.attempts < self._options.max_attempts:
-            seconds = self._backoff(work.attempts, error.retry_after)
-            return Retry(decided_anew(work), seconds, str(error))
-        return self._dead(repository, work, token, error)
+            seconds = self._retry_delay(work.attempts, error.retry_after)
+            return Retry(back_to_sync(work), seconds, str(error))
+        return self._dead_letter_for_error(repository, work, token, error)
 
-    def _rest(self, repository: Repository, work: Work) -> Snooze | None:
-        """Whether the work has to wait before it begins: for its repository's share of GitHub's calls, or its turn."""
+    def _result_of_unexpected_error(
+        self, repository: Repository, work: Work, token: int, error: Exception
+    ) -> Retry | Dead:
+        """Retry if this machine lacks memory or files; any other error is a bug."""
+        if missing := shortage(error):
+            return self._retry_or_dead_letter(repository, work, token, TransientError(missing))
+        return self._dead_letter_for_error(repository, work, token, error)
+
+    def _wait_for_turn(self, repository: Repository, work: Work) -> Snooze | None:
+        """The result for an item that must wait: for its repository's share of GitHub's calls, or for its turn."""
         if seconds := allowance_wait(self._allowance, repository, work):
             reason = (
                 f"{repository} has used its share of the calls to GitHub that all repositories have together"
             )
             return Snooze(work.but(rests_for=reason), seconds, rests=True)
         if work.cause == Cause.RESYNC and not work.turned:
-            line = _LINES[work.environment == RESYNC_KEY]
-            if seconds := self._lanes.turn(*line):
+            turns = _TURNS[work.environment == RESYNC_KEY]
+            if seconds := self._lanes.turn(*turns):
                 return Snooze(work.but(rests_for="", turned=True), seconds, rests=True)
         return None
 
-    def _dead(self, repository: Repository, work: Work, token: int, error: Exception) -> Dead:
-        known = isinstance(error, DeployerError)
-        reason = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())[:500]
-        # the letter has the traceback in any case; in the log it is of use for a bug only
+    def _dead_letter_for_error(
+        self, repository: Repository, work: Work, token: int, error: Exception
+    ) -> Dead:
+        expected = isinstance(error, DeployerError)
+        reason = " ".join((str(error) if expected else f"{type(error).__name__}: {error}").split())[:500]
+        # the dead letter has the traceback; in the log it is useful only for a bug
         _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason,
-                   exc_info=None if known else error)  # fmt: skip
-        told = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
-        return self._buried(repository, work, token, kind_of(error), reason, told)
+                   exc_info=None if expected else error)  # fmt: skip
+        text = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
+        return self._make_dead_letter(repository, work, token, kind_of(error), reason, text)
 
-    def _lost(self, repository: Repository, work: Work, token: int) -> Dead:
-        """The end of work that ended the process of every attempt; this attempt only reports it."""
-        work = work.but(attempts=work.attempts - 1)  # this is none
+    def _dead_letter_for_lost_worker(self, repository: Repository, work: Work, token: int) -> Dead:
+        """The result for an item whose every attempt lost its process; this attempt only reports that."""
+        work = work.but(attempts=work.attempts - 1)  # this one is not counted
         kind, reason = WORKER_LOST, f"its worker was lost {work.attempts} times while running {work.task}"
         if work.timed_out:
             kind, reason = (
@@ -303,57 +279,95 @@ class Runner:
                 f"{work.task} ran out of time and was killed, {TIMEOUTS} times in a row",
             )
         _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason)
-        return self._buried(repository, work, token, kind, reason)
+        return self._make_dead_letter(repository, work, token, kind, reason)
 
-    def _buried(
-        self, repository: Repository, work: Work, token: int, kind: str, reason: str, told: str = ""
+    def _make_dead_letter(
+        self, repository: Repository, work: Work, token: int, kind: str, reason: str, traceback_text: str = ""
     ) -> Dead:
-        letter = make_letter(repository, work, token, kind, reason, told)
-        return Dead(letter, self._mourned(repository, work, letter))
+        letter = make_letter(repository, work, token, kind, reason, traceback_text)
+        return Dead(letter, self._report_dead_letter(repository, work, letter))
 
-    def _mourned(self, repository: Repository, work: Work, letter: DeadLetter) -> EnvironmentRecord | None:
-        """The environment's record after a death, told on its commit as far as that is possible now."""
+    def _report_dead_letter(
+        self, repository: Repository, work: Work, letter: DeadLetter
+    ) -> EnvironmentRecord | None:
+        """Report a dead letter on its commit if that is possible now; returns the environment's new record."""
         if work.environment == RESYNC_KEY:
             return None
         try:
             return self._steps.report_death(repository, work, letter.id, letter.told)
-        except Exception as error:  # noqa: BLE001  telling of a death must not be another
-            _log.warning("telling of dead letter %s: %s", letter.id, error)
+        except Exception as error:  # noqa: BLE001  a failed report must not fail the item again
+            _log.warning("reporting dead letter %s: %s", letter.id, error)
             return None
 
-    def _backoff(self, attempts: int, retry_after: float | None) -> float:
+    def _retry_delay(self, attempts: int, retry_after: float | None) -> float:
         seconds = backoff(self._options.retry_seconds, 2, attempts - 1, _LONGEST_RETRY)
         seconds *= random.uniform(0.75, 1.25)  # noqa: S311  jitter, no secret
         return max(seconds, retry_after or 0)
 
-    def _finish(
+    def _return_result(
         self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int]
     ) -> Dispatch | None:
-        request = (
-            uuid.uuid4().hex
-        )  # of all tries: the first may have been carried out, and only its answer lost
-        for left in range(_FINISH_TRIES, -1, -1):
+        # the same id for all attempts, because Redis may have carried out one whose answer was lost
+        request = uuid.uuid4().hex
+        for left in range(_FINISH_ATTEMPTS, -1, -1):
             try:
                 return self._lanes.finish(repository, token, verdict, counts, request)
             except UnavailableError as error:
                 if not left:
                     raise
-                if left == _FINISH_TRIES:
-                    _log.warning("returning a verdict to the lane of %s: %s; trying again", repository, error)
+                if left == _FINISH_ATTEMPTS:
+                    _log.warning("returning a result to the queue of %s: %s; trying again", repository, error)
                 time.sleep(1)
         raise AssertionError("unreachable")
 
 
-def _given_up(task: Task, repository: Repository, error: UnavailableError) -> str:
-    """What Flower shows of a task that Redis left: not an error of the task, and nothing is lost with it."""
+def _describe_unavailable(task: Task, repository: Repository, error: UnavailableError) -> str:
+    """What Flower shows of a task that could not reach Redis. The task did not fail, and its item is not lost."""
     _log.warning("%s of %s: %s; the scheduler will hand it out again", task, repository, error)
     return f"given up: {error}"
 
 
-def decided_anew(work: Work) -> Work:
-    """Work that failed in a step goes back to the task that decides: the world may have changed under it.
+def refuse_item(lanes: Lanes, queue: Queue, repository: Repository, token: int, why: str) -> str:
+    """Return a queue item that this version does not understand, because a newer worker may; see `Lanes.refuse`.
 
-    An update or rollback that was refused counts as not ordered; if it was carried out all the same, the stack tells.
+    Args:
+        lanes: the queues.
+        queue: sends the next dispatch to a worker.
+        repository: the queue's.
+        token: the token of the message.
+        why: what this version does not understand.
+
+    Returns:
+        The outcome in a line.
+    """
+    try:
+        refused = lanes.refuse(repository, token, why)
+    except LaneLostError:
+        return "stale: the lane was handed out again"
+    except UnavailableError as error:
+        _log.warning("refusing a queue item of %s: %s; it will be handed out again", repository, error)
+        return f"given up: {error}"
+    if refused.dispatch:
+        queue.send(refused.dispatch)
+    if refused.dead:
+        _log.error(
+            "a queue item of %s is a dead letter, because no worker understood it: %s; update them, then replay it",
+            repository, why,
+        )  # fmt: skip
+        return f"dead-lettered: {why}"
+    _log.warning(
+        "a queue item of %s is refused: %s; another worker gets it in %.0f s",
+        repository,
+        why,
+        refused.seconds,
+    )
+    return f"refused: {why}"
+
+
+def back_to_sync(work: Work) -> Work:
+    """Return an item that failed in a step to the task `sync`, which decides again, because AWS may have changed.
+
+    An update or rollback that AWS refused counts as not ordered; if AWS carried it out, the stack shows it.
     """
     if work.task not in _STEPS:
         return work
@@ -361,6 +375,6 @@ def decided_anew(work: Work) -> Work:
     return work.but(
         task=Task.SYNC,
         updated=work.updated and not ordering,
-        # the same task orders an update, too, of what was rolled back before
+        # the update task also updates a stack that was rolled back before
         recovered=work.recovered and (work.updated or not ordering),
     )

@@ -1,17 +1,20 @@
-"""How a step ends, for the queue that handed out its work."""
+"""The results of a step, with the interface of what carries it out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from deployer.model.environments import Repository
 from deployer.model.records import DeadLetter, EnvironmentRecord, Work
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The goal is reached, or cannot be.
+    """The item ends with an outcome.
 
     Attributes:
-        record: what is known of the environment from now on; None where that stays as it is.
-        commit: of what the activity tells; by default the record's.
+        record: the environment's new record; None if the record does not change.
+        commit: the commit that the activity shows; by default the record's.
     """
 
     outcome: str
@@ -22,7 +25,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The lane's next task is for the same environment, at once."""
+    """The item continues with its next task at once."""
 
     work: Work
     record: EnvironmentRecord | None = None
@@ -30,11 +33,11 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
-    """Nothing to do until an event comes or the time is up. Costs no attempt.
+    """The item waits for an event or until a time. This does not count as an attempt.
 
     Attributes:
-        rests: whether it waits for a turn, an allowance or AWS's rate limits: a resync that joins it meanwhile lets it
-            sleep on, and this hand-out counts neither as an attempt nor as the end of those before.
+        rests: whether it waits for a turn, an allowance or AWS's rate limit. Then a resync that joins the item does not
+            wake it, and earlier failed attempts still count.
     """
 
     work: Work
@@ -45,7 +48,7 @@ class Snooze:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A passing fault: the same task once more after some time. Costs an attempt.
+    """A transient error: the task is repeated after some time. This counts as an attempt.
 
     Attributes:
         error: why this attempt failed.
@@ -58,7 +61,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A fault of our own: to the dead letters."""
+    """The item becomes a dead letter, because deployer or its operators must correct something."""
 
     letter: DeadLetter
     record: EnvironmentRecord | None = None
@@ -67,8 +70,43 @@ class Dead:
 Verdict = Done | Again | Snooze | Retry | Dead
 
 
+class StepHandler(Protocol):
+    """Carries out the step that a queue item names, and reports dead letters."""
+
+    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
+        """Carry out one step.
+
+        Args:
+            repository: whose queue has the item.
+            work: the item.
+            guard: called before each change outside deployer; raises `LaneLostError` if the lease is lost.
+
+        Raises:
+            LaneLostError: the guard has raised it.
+            DeployerError: the step failed.
+        """
+
+    def report_death(
+        self, repository: Repository, work: Work, letter: str, reason: str
+    ) -> EnvironmentRecord | None:
+        """Report on its commit that an item became a dead letter.
+
+        Args:
+            repository: whose queue has the item.
+            work: the item.
+            letter: the dead letter's id.
+            reason: why, in words that everybody may read.
+
+        Returns:
+            The environment's new record.
+
+        Raises:
+            DeployerError: GitHub or Redis is unavailable.
+        """
+
+
 def describe(verdict: Verdict) -> str:
-    """A verdict in a few words."""
+    """A step's result in a few words."""
     match verdict:
         case Done():
             return f"{verdict.outcome}: {verdict.reason}"
@@ -77,6 +115,6 @@ def describe(verdict: Verdict) -> str:
         case Snooze():
             return f"snoozed for {verdict.seconds:.1f} s"
         case Retry():
-            return f"again in {verdict.seconds:.0f} s: {verdict.error}"
+            return f"retry in {verdict.seconds:.0f} s: {verdict.error}"
         case Dead():
             return f"dead-lettered: {verdict.letter.told}"

@@ -1,4 +1,4 @@
-"""The door: everything that may become work passes here on its way into a lane."""
+"""Submits work to the queues: deliveries, requests of people, expiries."""
 
 import logging
 import shlex
@@ -7,27 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.errors import NotFoundError, PermanentError, StoredValueError, UnavailableError, one_line
+from deployer.model.errors import PermanentError, StoredValueError, UnavailableError, one_line
 from deployer.model.events import CloudEvent, Ignored, Push, RepositoryChange
 from deployer.model.expiry import ASLEEP, FOREVER, due
 from deployer.model.records import RESYNC_KEY, Cause, DeliveryRecord, EnvironmentRecord, Outcome, Task, Work
 from deployer.model.refs import Ref, parse_sha, skip_reason
-from deployer.model.stacks import Stack
 from deployer.queue import progress_log as progress
+from deployer.queue.lookup import why_of_another_stack
 from deployer.queue.store import Accepted, Lanes, Queue
 
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
 LONGEST_APPROVER = 100
-JUDGED_AGAIN_SECONDS = (
-    3600  # after its push; then nobody remembers pushing it, and only a person may release it
-)
-_AGED_AT_A_TIME = 50  # a new time to live must not empty an account in a minute
+# After this time since a tag's push only a person can deploy the tag, because its author no longer expects that.
+JUDGED_AGAIN_SECONDS = 3600
+_EXPIRED_AT_ONCE = 50  # a shorter time to live must not delete all environments within a minute
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the sender of a delivery is told."""
+    """The answer to the sender of a delivery."""
 
     delivery: str
     outcome: str  # queued, duplicate or ignored
@@ -35,13 +34,13 @@ class Answer:
 
 
 class Intake:
-    """Accepts deliveries and people's requests.
+    """Submits deliveries and people's requests.
 
     Args:
-        lanes: takes the work.
-        queue: carries the dispatch; the work is safe before it is sent.
+        lanes: the queues.
+        queue: sends the dispatch to a worker, after the work was stored.
         allows: whether the installation serves a repository.
-        accounts: the AWS account of each kind of environment, or an empty text where the settings do not name it.
+        accounts: the AWS account of each kind of environment; empty if the settings do not name it.
         ttl: the installation's time to live.
     """
 
@@ -59,27 +58,31 @@ class Intake:
         self._allows = allows
         self._accounts = accounts
         self._ttl = ttl
-        self._aged = ""  # the repository at which the last look at ages ended before all were seen
+        self._last_checked = (
+            ""  # the repository at which the last check of expiries stopped because of its limit
+        )
 
     def github(self, event: Push | RepositoryChange | Ignored) -> Answer:
-        """Accept an event of GitHub.
+        """Submit an event of GitHub.
 
         Raises:
-            UnavailableError: Redis is away; nothing was recorded.
+            UnavailableError: Redis is unavailable; nothing was stored.
         """
         if isinstance(event, Ignored):
             served = event.repository is not None and self._allows(event.repository)
-            return self._ignore(event.delivery, event.reason, event.repository, event.ref if served else "")
+            return self._record_ignored(
+                event.delivery, event.reason, event.repository, event.ref if served else ""
+            )
         if isinstance(event, RepositoryChange):
-            return self._look_at_all(event)
+            return self._resync_repositories(event)
         if not self._allows(event.repository):
             reason = f"{event.repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
-            return self._ignore(event.delivery, reason, event.repository)
-        # decided here, since in the lane it would take the place of a push that waits
+            return self._record_ignored(event.delivery, reason, event.repository)
+        # decided before the queue, because in the queue a skipped push would replace a waiting one
         skipped = None if event.deleted else skip_reason(event.ref, event.message)
         environment = Environment.of_ref(event.repository, event.ref, event.default_branch)
         if skipped:
-            return self._skip(event, environment, skipped)
+            return self._record_skipped(event, environment, skipped)
         work = Work(
             environment=environment.key,
             cause=Cause.DELETION if event.deleted else Cause.PUSH,
@@ -91,35 +94,35 @@ class Intake:
             repository_id=event.repository_id,
             candidate=event.ref.is_tag,
         )
-        accepted = self._accept(event.repository, work, event.delivery, "push")
+        accepted = self._enqueue(event.repository, work, event.delivery, "push")
         if accepted.outcome == "queued":
             progress.pushed(environment, event.ref.short, "" if event.deleted else event.after)
-        return self._answer(event.delivery, accepted)
+        return self._answer_delivery(event.delivery, accepted)
 
-    def _skip(self, event: Push, environment: Environment, reason: str) -> Answer:
-        """Record a push that asks to be skipped where people look for it: no task will tell of it."""
+    def _record_skipped(self, event: Push, environment: Environment, reason: str) -> Answer:
+        """Record a push that asks to be skipped, because no task runs for it that would record it."""
         name, key, outcome = event.repository.full_name, environment.key, str(Outcome.SKIPPED)
         first = None
-        if not event.ref.is_tag:  # production has no record before the first tag that is to be deployed
+        if not event.ref.is_tag:  # production has no record before its first tag to deploy
             first = EnvironmentRecord(
                 name, key, "", event.ref.name, "skipped", event.after, outcome, reason, held_at=event.after,
             )  # fmt: skip
         record = DeliveryRecord(event.delivery, name, key, "push", outcome, reason)
-        if environment.kind is Kind.STAGING:  # what no task of staging does now
-            self._judge_tag_again(event.repository)
+        if environment.kind is Kind.STAGING:  # usually a task of staging does this
+            self._recheck_refused_tag(event.repository)
         self._lanes.ignore(record, ref=event.ref.name, commit=event.commit or event.after, first=first)
         progress.ended(environment, outcome, reason)
         return Answer(event.delivery, "ignored", reason)
 
-    def _judge_tag_again(self, repository: Repository) -> None:
+    def _recheck_refused_tag(self, repository: Repository) -> None:
         record = self._lanes.environment(Environment(repository, Kind.PRODUCTION))
         if record and (work := tag_to_judge_again(record, self._lanes.now())):
-            self._accept(repository, work)
+            self._enqueue(repository, work)
 
-    def _look_at_all(self, event: RepositoryChange) -> Answer:
-        """Have each repository of an event looked at; the delivery ends with the first of them.
+    def _resync_repositories(self, event: RepositoryChange) -> Answer:
+        """Queue a resync of each repository of an event; the delivery belongs to the first of them.
 
-        That one comes last: where Redis goes away in between, the delivery is as if it had never come.
+        The first one is queued last, so that if Redis becomes unavailable meanwhile, the delivery is not recorded.
         """
         named = event.repositories
         if not named:
@@ -132,34 +135,36 @@ class Intake:
             reason = f"{names} matches none of the patterns in DEPLOYER_REPOSITORIES"
             if not named:
                 reason = f"no repository of {event.owner} is known here"
-            return self._ignore(event.delivery, reason, named[0] if named else None)
-        work = _look(word=event.word, turned=len(served) == 1)
+            return self._record_ignored(event.delivery, reason, named[0] if named else None)
+        work = _resync_work(word=event.word, turned=len(served) == 1)
         for each in served[:0:-1]:
-            self._accept(each, work)
-        return self._answer(event.delivery, self._accept(served[0], work, event.delivery, event.about))
+            self._enqueue(each, work)
+        return self._answer_delivery(
+            event.delivery, self._enqueue(served[0], work, event.delivery, event.about)
+        )
 
     def aws(self, event: CloudEvent | Ignored) -> Answer:
-        """Accept an event of a pipeline or stack.
+        """Submit an event of a pipeline or stack.
 
         Raises:
-            UnavailableError: Redis is away; nothing was recorded.
+            UnavailableError: Redis is unavailable; nothing was stored.
         """
         if isinstance(event, Ignored):
-            return self._ignore(event.delivery, event.reason, None)
+            return self._record_ignored(event.delivery, event.reason, None)
         environment = self._lanes.find(event.stack_name)
         if environment is None:
-            return self._ignore(
+            return self._record_ignored(
                 event.delivery, f"{event.stack_name} is no environment's stack or pipeline", None
             )
         try:
             record = self._lanes.environment(environment)
         except StoredValueError:
-            record = None  # the task reads it again and becomes a dead letter, which says how to correct it
-        if why := _of_another(event, environment, record, self._accounts[environment.kind]):
-            return self._ignore(event.delivery, why, environment.repository)
+            record = None  # the task reads the record again and becomes a dead letter, which says how to correct it
+        if why := why_of_another_stack(event, environment, record, self._accounts[environment.kind]):
+            return self._record_ignored(event.delivery, why, environment.repository)
         work = Work(environment=environment.key, task=Task.NOTIFY, cause=Cause.EVENT)
-        accepted = self._accept(environment.repository, work, event.delivery, event.about)
-        return self._answer(event.delivery, accepted)
+        accepted = self._enqueue(environment.repository, work, event.delivery, event.about)
+        return self._answer_delivery(event.delivery, accepted)
 
     def request_environment(
         self,
@@ -170,19 +175,19 @@ class Intake:
         sha: str = "",
         yes_really: bool = False,
     ) -> Accepted:
-        """Queue what a person asks for an environment.
+        """Queue a person's request for an environment.
 
         Args:
-            environment: which.
-            cause: what is asked for.
+            environment: the environment.
+            cause: what the person asks for.
             ref: the ref to deploy, if it is not the environment's own.
             sha: the commit to deploy, if it is not the ref's head.
-            yes_really: whether the person typed that staging or production is meant to be deleted; only the command
-                line asks for it.
+            yes_really: whether the person has confirmed the deletion of staging or production; only the command line
+                asks for it.
 
         Raises:
-            PermanentError: its repository is not served here, or it is to be deleted, is no development environment,
-                and nobody said `yes_really`.
+            PermanentError: its repository is not served here, or staging or production is to be deleted without
+                `yes_really`.
         """
         self.insist(environment.repository)
         if cause is Cause.TEARDOWN and environment.kind is not Kind.DEVELOPMENT and not yes_really:
@@ -192,26 +197,28 @@ class Intake:
         work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha, chosen=bool(sha), turned=True)
         if environment.kind is Kind.PRODUCTION and ref:
             work = work.but(candidate=True)
-        return self._accept(environment.repository, work)
+        return self._enqueue(environment.repository, work)
 
     def approve(self, repository: Repository, tag: Ref, commit: str, by: str) -> Accepted:
-        """Queue a deployment to production of a tag that the rules refuse: an operator releases it.
+        """Queue a deployment to production of a tag that the rules refuse and an operator approves.
 
         Args:
             repository: whose production.
             tag: the tag.
-            commit: the commit that the operator looked at; where the tag has moved by then, nothing is deployed.
-            by: who approves; it is kept in the record and in the log.
+            commit: the commit that the operator has checked; if the tag has moved since, nothing is deployed.
+            by: who approves; stored in the record and in the audit log.
 
         Raises:
-            PermanentError: the repository is not served here, it is no tag, or nobody says who approves.
+            PermanentError: the repository is not served here, the ref is no tag, or `by` is empty.
         """
         self.insist(repository)
         who = one_line(by).strip()[:LONGEST_APPROVER]
         if not tag.is_tag:
-            raise PermanentError(f"{tag} is no tag; production is only brought to tags")
+            raise PermanentError(f"{tag} is no tag; only tags are deployed to production")
         if not who:
-            raise PermanentError(f"nobody says who approves {tag.short} of {repository}")
+            raise PermanentError(
+                f"the name of the person who approves {tag.short} of {repository} is missing"
+            )
         work = Work(
             environment=Environment(repository, Kind.PRODUCTION).key,
             cause=Cause.REDEPLOY,
@@ -222,68 +229,72 @@ class Intake:
             approved_by=who,
             candidate=True,
         )
-        accepted = self._accept(repository, work)
+        accepted = self._enqueue(repository, work)
         _audit.info(
             "%s approves %s at %s for production of %s (%s)", who, tag, commit, repository, accepted.goal
         )
         return accepted
 
     def resync(self, repository: Repository, age: float = 0, *, in_turn: bool = False) -> Accepted:
-        """Queue a look at a whole repository.
+        """Queue a resync of a repository.
 
         Args:
-            repository: which.
-            age: how old a listing of all stacks may be, in seconds; people want a new one.
-            in_turn: whether it stands in the line of all resyncs: many are asked for at once.
+            repository: the repository.
+            age: how old a listing of all stacks may be, in seconds; 0 for a new one.
+            in_turn: whether the resync waits for its turn, because many are requested at once.
 
         Raises:
             PermanentError: the repository is not served here.
         """
         self.insist(repository)
-        return self._accept(repository, _look(looked_at=self._lanes.now() - age, turned=not in_turn))
+        return self._enqueue(repository, _resync_work(looked_at=self._lanes.now() - age, turned=not in_turn))
 
     def age(self, now: float) -> None:
-        """Queue a look at environments whose age asks for one, but not too many at a time.
+        """Queue a check of environments that may have expired, a limited number at once.
 
         Args:
             now: epoch seconds.
 
         Raises:
-            UnavailableError: Redis is away.
+            UnavailableError: Redis is unavailable.
         """
-        left = _AGED_AT_A_TIME
+        left = _EXPIRED_AT_ONCE
         repositories = [each for each in self._lanes.repositories() if self._allows(each)]
-        # beginning after the last one, so that none of them keeps the others from theirs
-        repositories.sort(key=lambda each: (each.key <= self._aged, each.key))
-        # one after the other: all records at once would be as much memory as there are environments
+        # begin after the last checked one, so that every repository is checked at some time
+        repositories.sort(key=lambda each: (each.key <= self._last_checked, each.key))
+        # one repository at a time, because all records at once may need much memory
         for repository in repositories:
             try:
-                for record in self._due(repository, now)[:left]:
-                    self._accept(repository, Work(environment=record.environment, cause=Cause.AGE))
+                for record in self._due_environments(repository, now)[:left]:
+                    self._enqueue(repository, Work(environment=record.environment, cause=Cause.AGE))
                     left -= 1
             except UnavailableError:
                 raise
-            except Exception:  # noqa: BLE001  what one repository's records hold must not keep the others waiting
-                _log.exception("looking at the ages of %s; the others go on", repository)
+            except Exception:  # noqa: BLE001  the records of one repository must not stop the others
+                _log.exception("checking the expiries of %s; the other repositories are checked", repository)
             if not left:
-                self._aged = repository.key
+                self._last_checked = repository.key
                 return
-        self._aged = ""
+        self._last_checked = ""
 
-    def _due(self, repository: Repository, now: float) -> list[EnvironmentRecord]:
-        """The environments whose age asks for something; none where nothing new runs, and what stands stays."""
+    def _due_environments(self, repository: Repository, now: float) -> list[EnvironmentRecord]:
+        """The environments whose expiry is due; none of a repository that is archived or gone."""
         found = [each for each in self._lanes.environments(repository) if due(each, self._ttl, now)]
-        known = self._lanes.repository(repository) if found else None
-        return [] if known and known.state else found
+        record = self._lanes.repository(repository) if found else None
+        return [] if record and record.state else found
 
     def keep(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
-        """Keep a development environment as if it were used now, and at least for so many seconds.
+        """Keep a development environment as if it were used now.
+
+        Args:
+            environment: the environment.
+            seconds: for at least how long to keep it; 0 for its usual time to live.
 
         Returns:
-            What is known of it then.
+            Its record.
 
         Raises:
-            PermanentError: its repository is not served here, it never ages, or it does not stand.
+            PermanentError: its repository is not served here, it never expires, or it has no stack.
         """
         self.insist(environment.repository)
         if environment.kind is not Kind.DEVELOPMENT:
@@ -291,100 +302,75 @@ class Intake:
         record = self._lanes.environment(environment)
         if record is None or record.state in {"deleting", "deleted", ASLEEP}:
             back = f"deployer redeploy {environment.repository} {shlex.quote(environment.name)}"
-            raise PermanentError(f"{environment} does not stand; bring it back: {back}")
+            raise PermanentError(f"{environment} has no stack; create it again: {back}")
         until = min(self._lanes.now() + seconds, FOREVER) if seconds else 0
         self._lanes.keep_environment(environment, until)
         return self._lanes.environment(environment) or record
 
     def replay(self, letter: str) -> Accepted:
-        """Queue a dead letter once more.
+        """Queue the work of a dead letter again.
 
         Raises:
             NotFoundError: there is no such dead letter.
         """
-        return self._send(self._lanes.replay(letter))
+        return self._send_dispatch(self._lanes.replay(letter))
 
     def insist(self, repository: Repository) -> None:
-        """Refuse a repository that is not served.
+        """Check that the settings let deployer serve a repository.
 
         Raises:
-            PermanentError: with the remedy.
+            PermanentError: they do not.
         """
         if not self._allows(repository):
             raise PermanentError(f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES")
 
     def unserved(self) -> dict[str, float]:
-        """The repositories of which deliveries came lately although the settings leave them out, the latest first.
+        """The repositories that send deliveries although the settings exclude them, the latest first.
 
         Returns:
-            Of each, in lower case, when the last delivery came (epoch seconds).
+            The time of the last delivery (epoch seconds) by the repository's name in lower case.
         """
         found = self._lanes.unserved()
         return {name: at for name, at in found.items() if not self._allows(Repository.parse(name))}
 
     def known(self, repository: Repository) -> Repository:
-        """The repository as GitHub spells it, where that is known: people type it in any case."""
+        """The repository as GitHub spells it, if it is known, because people type names in any case."""
         return next((each for each in self._lanes.repositories() if each.key == repository.key), repository)
 
-    def _accept(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
-        return self._send(self._lanes.accept(repository, work, delivery, event))
+    def _enqueue(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
+        return self._send_dispatch(self._lanes.accept(repository, work, delivery, event))
 
-    def _send(self, accepted: Accepted) -> Accepted:
+    def _send_dispatch(self, accepted: Accepted) -> Accepted:
         if accepted.dispatch:
             self._queue.send(accepted.dispatch)
         return accepted
 
-    def _ignore(self, delivery: str, reason: str, repository: Repository | None, ref: str = "") -> Answer:
-        """Record a delivery that calls for nothing; with a ref, which stands for its environment, it is listed."""
+    def _record_ignored(
+        self, delivery: str, reason: str, repository: Repository | None, ref: str = ""
+    ) -> Answer:
+        """Record a delivery that needs no work. With a ref the activity lists it, and the ref names its environment."""
         name = repository.full_name if repository else ""
         record = DeliveryRecord(delivery, name, environment=ref, reason=reason)
         self._lanes.ignore(record, ref=ref, served=repository is None or self._allows(repository))
         return Answer(delivery, "ignored", reason)
 
-    def _answer(self, delivery: str, accepted: Accepted) -> Answer:
+    def _answer_delivery(self, delivery: str, accepted: Accepted) -> Answer:
         return Answer(delivery, accepted.outcome, accepted.reason)
 
 
-def _of_another(
-    event: CloudEvent, environment: Environment, record: EnvironmentRecord | None, account: str
-) -> str:
-    """Why an event of AWS is of another stack than the environment's; empty where that cannot be told.
-
-    Names are unique within an account and region only, and another branch may have the same former name.
-
-    Args:
-        event: as its sender says.
-        environment: which has the name that the event tells, or had it.
-        record: what is known of the environment.
-        account: where the settings say that it lives; empty where they do not.
-    """
-    if record is None:
-        record = EnvironmentRecord(environment.repository.full_name, environment.key, "")
-    if record.stack_name not in {"", event.stack_name}:
-        return f"{event.stack_name} is not the stack of {environment}, which is {record.stack_name}"
-    known = Stack(record.stack_arn, "", "")
-    for what, given, own in (
-        ("account", event.account, account or known.account),
-        ("region", event.region, record.region or known.region),
-    ):
-        if given and own and given != own:
-            return f"{event.stack_name} of {what} {given[:50]} is not the stack of {environment}, which is in {own}"
-    return ""
-
-
-def _look(**wish: Any) -> Work:
-    return Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **wish)
+def _resync_work(**fields: Any) -> Work:
+    return Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **fields)
 
 
 def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
-    """The work of judging the newest refused tag once more, since a push to the default branch may contain its commit.
+    """Work that checks the newest refused tag again, because a push to the default branch may contain its commit.
 
     Args:
-        record: production's.
+        record: production's record.
         now: epoch seconds by Redis's clock.
 
     Returns:
-        None where a push cannot change the answer, or `JUDGED_AGAIN_SECONDS` after the tag's own push.
+        None if a push cannot change the decision, or `JUDGED_AGAIN_SECONDS` after the tag's own push.
     """
     refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
     if not refused or refused.pushed_at <= record.decision_time:
@@ -398,36 +384,5 @@ def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
 
 
 def delete_command(environment: Environment) -> str:
-    """What a person types to have staging or production deleted, but for the last word."""
+    """The command that deletes staging or production, without the option that confirms it."""
     return f"deployer delete --environment {environment.kind} {environment.repository}"
-
-
-def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRecord:
-    """What is known of the environment that people name.
-
-    Args:
-        lanes: the ledger.
-        repository: the repository.
-        text: a branch's short name, a full ref, or `staging` or `production`.
-
-    Raises:
-        NotFoundError: nothing is known of it.
-        PayloadError: git allows no such ref.
-    """
-    ref = Ref.from_people(text)
-    unknown = NotFoundError(f"nothing is known of {text} in {repository}; see: deployer status {repository}")
-    records = lanes.environments(repository)
-    production = Environment(repository, Kind.PRODUCTION).key
-    for record in records:
-        if record.environment == text:
-            return record
-    if text in {Kind.STAGING, Kind.PRODUCTION}:  # a branch that is called so is meant by its full ref
-        raise unknown
-    for record in records:
-        branch = Environment.from_key(repository, record.environment).branch
-        if (branch or (Ref.parse(record.ref) if record.ref else None)) == ref:
-            return record
-    for record in records:
-        if ref.is_tag and record.environment == production:
-            return record
-    raise unknown

@@ -1,1 +1,1 @@
-"""The adapter of Redis: queues, records, locks and what the workers share."""
+"""The adapter of Redis: queues, records, locks, and data that all workers share."""

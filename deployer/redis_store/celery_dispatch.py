@@ -1,4 +1,4 @@
-"""Dispatches carried by Celery. A message is a hint: the lane in Redis stays the truth when it is lost."""
+"""Sends dispatches to the workers by Celery. The queue in Redis decides; a lost message is sent again."""
 
 import logging
 from typing import Any
@@ -10,69 +10,70 @@ from kombu.exceptions import OperationalError
 
 from deployer.model.redis_url import RedisUrl, parse_redis_url
 from deployer.queue.store import Dispatch
-from deployer.redis_store.connection import sentinel_options, unavailable
+from deployer.redis_store.connection import sentinel_options
+from deployer.redis_store.errors import unavailable
 
 _log = logging.getLogger(__name__)
 
 
 _NAME = "deployer"
-_LOW = 9  # kombu keeps a list in Redis for each of its steps of priority, and empties that of 0 first
+_LOW = 9  # kombu has a list in Redis for each priority, and takes messages of priority 0 first
 _LISTS = (
     _NAME,
     f"{_NAME}\x06\x16{_LOW}",
-)  # the keys of the two priorities that are used, as kombu names them
-# The scheduler repeats the message of each lane that nobody takes up, once a minute, because it may be lost. Without
-# workers such messages would fill Redis. More lanes than this do not wait for a worker at the same time
+)  # kombu's keys of the two priorities in use
+# The scheduler repeats the message of each queue that no worker has taken up, once a minute, because the message may be
+# lost. Without workers, such messages would fill Redis. At most this many queues wait for a worker at the same time.
 _MOST_WAITING = 10_000
 _ANSWER_SECONDS = 2.0
 _IN_HASTE_SECONDS = (
-    0.5  # connecting and each answer may take it: all of a first publishing, six seconds at most
+    0.5  # for connecting and for each answer: the first message of a process takes at most six seconds
 )
 
 
 def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:
-    """The Celery application, as workers, web and command line share it.
+    """The Celery application, which workers, web and command line share.
 
     Args:
-        redis_url: the broker's URL; `sentinel://` is put into kombu's own form.
-        in_haste: for a web request, which rather leaves a slow Redis: what it does not publish, the scheduler does.
+        redis_url: the broker's URL; `sentinel://` is translated to kombu's form.
+        in_haste: whether to give up soon on a slow Redis, as a web request does; the scheduler sends what was not sent.
 
-    The reason for each setting stands beside it; docs/decisions/0003-celery.md tells the whole story.
+    The reason for each setting is beside it; docs/decisions/0003-celery.md explains the choice of Celery.
     """
     address = parse_redis_url(redis_url)
-    broker, options = _broker(address, in_haste=in_haste)
+    broker, options = _broker_url(address, in_haste=in_haste)
     seconds = _IN_HASTE_SECONDS if in_haste else _ANSWER_SECONDS
     app = Celery("deployer", broker=broker, set_as_current=False)
     app.conf.update(
         broker_transport_options={
-            # a message that a dead worker held comes back long after the sweeper sent another: it is then refused by
-            # its old token, so this only has to exceed any task's run time
+            # The message of a dead worker comes back long after the scheduler has sent another one. Then it is rejected
+            # because of its old token. So this only has to exceed the time of any task.
             "visibility_timeout": 3600,
             "socket_connect_timeout": seconds,
-            # a hung Redis is left soon and not asked again: the sweeper sends what was not sent. Workers' BRPOP asks
-            # for one second at a time, and lives with this
+            # Do not wait for a Redis that hangs, nor try again, because the scheduler sends what was not sent. The
+            # workers' BRPOP waits for one second at a time, which is less than this.
             "socket_timeout": seconds,
             "max_retries": 0,
             "health_check_interval": 30,
             **options,
         },
-        # without it kombu would take any certificate
+        # without this kombu accepts any certificate
         broker_use_ssl=None if address.tls is None else dict(address.tls),
         broker_connection_retry_on_startup=True,
-        broker_channel_error_retry=True,  # a Redis that takes no writes is away like any other
-        broker_connection_max_retries=None,  # Redis may be away for hours: wait for it
+        broker_channel_error_retry=True,  # a Redis that refuses writes is treated as unavailable
+        broker_connection_max_retries=None,  # wait for Redis, even for hours
         task_default_queue=_NAME,
-        task_ignore_result=True,  # outcomes live in the ledger
+        task_ignore_result=True,  # outcomes are in the records
         task_store_errors_even_if_ignored=False,
-        task_acks_late=False,  # the lane hands out again what a dead worker held; a second redelivery helps nobody
-        worker_enable_prefetch_count_reduction=False,  # after a loss of Redis; it has no effect there but a log line
-        worker_prefetch_multiplier=1,  # an idle process must not starve beside one that hoards
-        worker_enable_remote_control=False,  # with it, a worker often ended instead of reconnecting to Redis
+        task_acks_late=False,  # the queue hands out a dead worker's item again, so a second mechanism is not needed
+        worker_enable_prefetch_count_reduction=False,  # it would only log a line after a lost connection to Redis
+        worker_prefetch_multiplier=1,  # a process must not hold messages that an idle one could take
+        worker_enable_remote_control=False,  # with it, workers often ended instead of connecting to Redis again
         worker_send_task_events=True,  # Flower
         task_send_sent_event=True,
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        task_publish_retry=False,  # the sweeper sends again; a web request must not wait
+        task_publish_retry=False,  # the scheduler sends again; a web request must not wait
         task_serializer="json",
         accept_content=["json"],
         enable_utc=True,
@@ -82,7 +83,7 @@ def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:
 
 
 class CeleryQueue:
-    """The real form of `Queue`."""
+    """Implements `Queue` with Celery."""
 
     def __init__(self, app: Celery, client: redis.Redis) -> None:
         self._app = app
@@ -97,7 +98,7 @@ class CeleryQueue:
             self._has_room = not self._has_room
             if not self._has_room:
                 _log.warning(
-                    "%d messages wait for workers; no message is repeated until some are taken", waiting
+                    "%d messages wait for workers; no message is repeated until workers take some", waiting
                 )
         if self._has_room:
             self.send(dispatch)
@@ -117,8 +118,8 @@ class CeleryQueue:
             )
 
 
-def _broker(address: RedisUrl, *, in_haste: bool) -> tuple[str, dict[str, Any]]:
-    """kombu's own form of an address, and what it takes as options of its transport instead."""
+def _broker_url(address: RedisUrl, *, in_haste: bool) -> tuple[str, dict[str, Any]]:
+    """An address in kombu's form, and the options of kombu's transport that are no part of it."""
     if address.scheme == "unix":
         query = urlencode({"virtual_host": address.database})
         return f"redis+socket://{address.credentials}{quote(address.path)}?{query}", {}
@@ -128,5 +129,5 @@ def _broker(address: RedisUrl, *, in_haste: bool) -> tuple[str, dict[str, Any]]:
         urls.append(f"{address.scheme}://{address.credentials}{node}:{port}/{address.database}")
     if address.scheme != "sentinel":
         return urls[0], {}
-    asking = sentinel_options(address, in_haste=in_haste)
-    return ";".join(urls), {"master_name": address.service, "sentinel_kwargs": asking}
+    sentinel_kwargs = sentinel_options(address, in_haste=in_haste)
+    return ";".join(urls), {"master_name": address.service, "sentinel_kwargs": sentinel_kwargs}

@@ -19,7 +19,8 @@ from deployer.model.environments import Kind, Repository
 from deployer.model.errors import ConfigError, NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.model.records import Cause, DeliveryRecord, RepositoryRecord, Task, Work
 from deployer.redis_store.aws.sharing import RedisSharing
-from deployer.redis_store.connection import Budget, connect
+from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisLanes
 from tests.records import know_repository
 from tests.stalls import Stopwatch

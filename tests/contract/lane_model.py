@@ -1,6 +1,6 @@
-"""One lane as docs/lanes.md specifies it, in plain Python: the same operations, in the same order and words.
+"""One lane as docs/lanes.md specifies it, in plain Python: the same operations in the same order.
 
-Time is an argument, in seconds. A token is only known to be greater than all before; the test tells which one it was.
+Time is an argument, in seconds. The model only knows that a token is greater than all before; the test tells it which.
 """
 
 import json
@@ -19,34 +19,34 @@ LOST = "lost"
 LONGEST_RESEND = 60
 MOST_DELIVERIES = 50
 REFUSALS, FIRST_PAUSE, LONGEST_PAUSE = 8, 10, 300
-LONGEST_LOOK = 60
+LONGEST_SWEEP_PAUSE = 60
 
 # --- state --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Entry(Work):
-    """Work in its place in the lane; until `not_before` it rests after a fault."""
+    """A queue item; it rests until `not_before`."""
 
     not_before: float = 0
 
     def decision(self) -> float:
-        """When somebody decided what it wants."""
+        """When it was decided what the item wants."""
         return self.decided_at or self.accepted_at
 
     def waiting_deliveries(self) -> list[str]:
         """The deliveries that wait for its outcome."""
         return [each for each in self.deliveries.split(",") if each]
 
-    def tried(self, now: float, ran: "Entry", error: str) -> Any:
-        """The entry with one more attempt that ended badly: that of what ran."""
+    def with_failed_attempt(self, now: float, ran: "Entry", error: str) -> Any:
+        """The item with one more failed attempt, that of the item that ran."""
         tries = [*self.tries.split("\n"), json.dumps([ran.began_at, now, ran.task, error])]
         return self.but(tries="\n".join(each for each in tries[-20:] if each))
 
 
 @dataclass
 class Delivery:
-    """What is recorded of a delivery."""
+    """The record of a delivery."""
 
     environment: str
     event: str
@@ -71,7 +71,7 @@ class Letter:
 
 @dataclass(frozen=True)
 class Handed:
-    """The message that goes out to the workers."""
+    """The message to the workers."""
 
     key: str
     task: str
@@ -81,7 +81,7 @@ class Handed:
 
 @dataclass(frozen=True)
 class Place:
-    """An entry that was there, and where: its place in a list, or when it is due."""
+    """An item that was in the lane, and where: its list and position, or when it is due."""
 
     entry: Entry
     among: list[Entry] | None = None
@@ -91,7 +91,7 @@ class Place:
 
 @dataclass
 class Lane:
-    """All that is known of one repository."""
+    """The lane of one repository, with its records."""
 
     repository: str
     lease: float
@@ -99,22 +99,22 @@ class Lane:
     max_attempts: int
 
     waiting: list[Entry] = field(default_factory=list)
-    later: list[Entry] = field(default_factory=list)  # what a resync wants; it waits until nothing else does
+    later: list[Entry] = field(default_factory=list)  # items of resyncs, which wait until no other item does
     snoozed: dict[str, tuple[float, Entry]] = field(
         default_factory=dict
-    )  # key of an item: when it is due, and what
+    )  # by key: when the item is due, and the item
     running: Entry | None = None
 
     status: str = "idle"  # or sent, or running
     sent: Handed | None = None
     token: int = 0
-    until: float = 0  # end of the grace where sent, of the lease where running
-    lost: int = 0  # the last token whose lease ran out
-    why: str = ""  # how the attempt that runs has ended, where that is known before its lease ran out
+    until: float = 0  # the end of the grace if sent, of the lease if running
+    lost: int = 0  # the last token whose lease expired
+    why: str = ""  # how the running attempt has ended, if that is known before its lease expires
     sends: int = 0
-    refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # key of an item: how often, its goal
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # by key: how often, its goal
     refusals: int = REFUSALS
-    unread: int = 0  # how many dead letters of items that no worker understood there were
+    unread: int = 0  # the number of dead letters of items that no worker understood
 
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     environments: dict[str, EnvironmentRecord] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Lane:
     def accept(
         self, now: float, work: Work, delivery: str = "", event: str = ""
     ) -> tuple[str, str, Handed | None]:
-        """Queued under which goal, or a duplicate of what has which outcome; and what goes out."""
+        """`queued` with the goal, or `duplicate` with the outcome; and the message that is sent."""
         entry = entry_of(work)
         if delivery:
             known = self.deliveries.get(delivery)
@@ -138,17 +138,17 @@ class Lane:
             if known and letter:
                 del self.letters[known.letter]
                 others = [each for each in letter.work.waiting_deliveries() if each != delivery]
-                self._close(others, "superseded", f"replaced by {delivery}")
+                self._end_deliveries(others, "superseded", f"replaced by {delivery}")
             times = known.times + 1 if known else 1
             goal = delivery if times == 1 else f"{delivery}#{times}"
             entry = entry.but(goal=goal, deliveries=delivery)
             self.deliveries[delivery] = Delivery(work.environment, event, "queued", times=times)
             self.counters["delivery:queued"] += 1
-        entry = self._put(now, entry.but(accepted_at=now), "new")
-        return "queued", entry.goal, self._hand_out_after(now, entry)
+        entry = self._enqueue(now, entry.but(accepted_at=now), "new")
+        return "queued", entry.goal, self._dispatch_after_enqueue(now, entry)
 
     def begin(self, now: float, token: int) -> Entry | None:
-        """The work that was handed out under this token, or None."""
+        """The item that was handed out under this token, or None."""
         if self.status != "sent" or token != self.token:
             return None
         first = self.waiting.pop(0)
@@ -157,37 +157,37 @@ class Lane:
         return self.running
 
     def extend(self, now: float, token: int) -> bool:
-        """Whether the lane is still held under this token, for another lease."""
+        """Whether the token is current; then another lease begins."""
         if self.status != "running" or token != self.token:
             return False
         self.until = now + self.lease
         return True
 
     def expire(self, now: float, token: int, key: str, why: str) -> bool:
-        """Whether the lane was held under this token; then its lease ends now, or what a sweep noted is corrected."""
+        """Whether the token held the lane; then its lease ends now, or the error that a sweep recorded is corrected."""
         if self.status == "running" and token == self.token:
             self.until, self.why = now, why
             return True
         if token != self.lost:
             return False
         if self.running and self.running.key == key:
-            changed = self.running = _corrected(entry := self.running, why)
+            changed = self.running = _with_last_error(entry := self.running, why)
             return changed is not entry
         for among in (self.waiting, self.later):
             for place, entry in enumerate(among):
                 if entry.key == key:
-                    among[place] = _corrected(entry, why)
+                    among[place] = _with_last_error(entry, why)
                     return among[place] is not entry
         if key in self.snoozed:
             due, entry = self.snoozed[key]
-            self.snoozed[key] = due, _corrected(entry, why)
+            self.snoozed[key] = due, _with_last_error(entry, why)
             return self.snoozed[key][1] is not entry
         return False
 
     def finish(
         self, now: float, token: int, verdict: Verdict, counts: Mapping[str, int]
     ) -> Handed | str | None:
-        """LOST, or what goes out next."""
+        """LOST, or the next message."""
         if self.status != "running" or token != self.token:
             return LOST
         self.counters.update(counts)
@@ -200,40 +200,40 @@ class Lane:
             commit = commit or verdict.record.commit
         match verdict:
             case Done(outcome, reason):
-                self._end(now, ran, outcome, reason, commit)
+                self._end_item(now, ran, outcome, reason, commit)
             case Dead(letter):
-                self._end(now, ran, "dead-lettered", letter.reason, commit)
+                self._end_item(now, ran, "dead-lettered", letter.reason, commit)
                 work = entry_of(letter.arguments)
                 if letter.kind not in {WORKER_LOST, TASK_TIMEOUT}:
-                    work = work.tried(now, ran, letter.reason)
+                    work = work.with_failed_attempt(now, ran, letter.reason)
                 died = Letter(letter.task, letter.kind, letter.reason, letter.traceback, letter.at, work)
-                self._bury(ran, letter.id, died)
+                self._store_dead_letter(ran, letter.id, died)
             case Again(work):
                 was = "running" if work.key == ran.key else "admitted"
-                self._put(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), was)
+                self._enqueue(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), was)
             case Snooze(work, seconds, rests=True):
                 attempts = max(work.attempts - 1, 0)
-                self._put_aside(
+                self._snooze(
                     now, entry_of(work).but(attempts=attempts, not_before=now + seconds), now + seconds
                 )
             case Snooze(work, seconds):
-                self._put_aside(now, entry_of(work).but(attempts=0, tries="", not_before=0), now + seconds)
+                self._snooze(now, entry_of(work).but(attempts=0, tries="", not_before=0), now + seconds)
             case Retry(work, seconds, error):
-                entry = entry_of(work).tried(now, ran, error)
-                self._put_aside(now, entry.but(not_before=now + seconds), now + seconds)
-        return self._hand_out(now)
+                entry = entry_of(work).with_failed_attempt(now, ran, error)
+                self._snooze(now, entry.but(not_before=now + seconds), now + seconds)
+        return self._dispatch_next(now)
 
     def sweep(self, now: float) -> Handed | None:
-        """What goes out, for the first time or once more."""
+        """The message that is sent, for the first time or again."""
         woken = []
         for key, (due, entry) in sorted(self.snoozed.items(), key=lambda item: (item[1][0], item[0])):
             if due <= now:
                 del self.snoozed[key]
-                self._place_of(entry).append(entry)
+                self._list_of(entry).append(entry)
                 woken.append(entry)
         if self.status == "idle":
-            return self._hand_out(now)
-        hastened = self._hasten(woken)
+            return self._dispatch_next(now)
+        hastened = self._raise_priority(woken)
         if self.until > now:
             return hastened
         if self.status == "sent":
@@ -241,21 +241,23 @@ class Lane:
             self.until = now + min(self.grace * 2 ** (self.sends - 1), LONGEST_RESEND)
             return self.sent
         lost, self.running = self.running, None
-        tried = lost.tried(now, lost, self.why or "its worker was lost")
+        with_failed_attempt = lost.with_failed_attempt(now, lost, self.why or "its worker was lost")
         self.lost = self.token
-        if lost.attempts <= self.max_attempts:  # once more, for the worker that tells of it
+        if lost.attempts <= self.max_attempts:  # once more, for the worker that reports it
             self.counters["lane:expired"] += 1
-            self._put(now, tried, "running")
+            self._enqueue(now, with_failed_attempt, "running")
         else:
             reason = f"its worker was lost {lost.attempts} times while running {lost.task}"
-            self._end(now, lost, "dead-lettered", reason, lost.sha)
+            self._end_item(now, lost, "dead-lettered", reason, lost.sha)
             last = "resync" if lost.environment == "*" else self.token
             letter = f"{self.repository.replace('/', '~')}-{last}"
-            self._bury(lost, letter, Letter(lost.task, WORKER_LOST, reason, "", now, tried))
-        return self._hand_out(now)
+            self._store_dead_letter(
+                lost, letter, Letter(lost.task, WORKER_LOST, reason, "", now, with_failed_attempt)
+            )
+        return self._dispatch_next(now)
 
     def refuse(self, now: float, clock: float, token: int, why: str) -> tuple[str, float, Handed | None]:
-        """LOST, `refused` or `dead`; the pause; and what goes out. `clock` is the time of Redis."""
+        """LOST, `refused` or `dead`; the pause; and the next message. `clock` is the time of Redis."""
         if self.status == "idle" or token != self.token:
             return LOST, 0, None
         if self.running:
@@ -268,17 +270,19 @@ class Lane:
             self.refused.pop(entry.key, None)
             self.unread += 1
             reason = f"no worker understood this queue item, {times} were asked: {why}"
-            self._end(now, entry, "dead-lettered", reason, entry.sha)
+            self._end_item(now, entry, "dead-lettered", reason, entry.sha)
             letter = f"{self.repository.replace('/', '~')}-{clock * 1000:.0f}.{self.unread}"
-            self._bury(entry, letter, Letter(entry.task, "QueueItemError", reason, "", now, entry))
-            return "dead", 0, self._hand_out(now)
+            self._store_dead_letter(
+                entry, letter, Letter(entry.task, "QueueItemError", reason, "", now, entry)
+            )
+            return "dead", 0, self._dispatch_next(now)
         self.refused[entry.key] = times, entry.goal
         pause = min(FIRST_PAUSE * 2 ** (times - 1), LONGEST_PAUSE)
-        self._put_aside(now, entry.but(not_before=now + pause), now + pause)
-        return "refused", pause, self._hand_out(now)
+        self._snooze(now, entry.but(not_before=now + pause), now + pause)
+        return "refused", pause, self._dispatch_next(now)
 
     def replay(self, now: float, letter: str, goal: str) -> tuple[str, Handed | None] | None:
-        """The goal that the work has now, and what goes out; None if there is no such letter."""
+        """The goal of the resulting item, and the message that is sent; None if there is no such letter."""
         if letter not in self.letters:
             return None
         dead = self.letters.pop(letter).work
@@ -294,15 +298,15 @@ class Lane:
             **dict.fromkeys(["created", "updated", "recovered", "replacing"], False),
             **dict.fromkeys(["stack_arn", "execution", "tries"], ""),
         )
-        entry = self._put(now, entry, "dead")
-        return entry.goal, self._hand_out_after(now, entry)
+        entry = self._enqueue(now, entry, "dead")
+        return entry.goal, self._dispatch_after_enqueue(now, entry)
 
     def discard(self, letter: str) -> bool:
         """Whether there was such a letter."""
         return self.letters.pop(letter, None) is not None
 
     def forget(self, seen: Mapping[str, EnvironmentRecord]) -> None:
-        """Drop the records that are still what was seen, of environments without work."""
+        """Delete the records that have not changed, of environments without items."""
         works = {self.running.key} if self.running else set()
         works |= {each.key for each in [*self.waiting, *self.later]} | set(self.snoozed)
         for environment, record in seen.items():
@@ -310,13 +314,13 @@ class Lane:
                 del self.environments[environment]
 
     def ignore(self, delivery: str, outcome: str, reason: str) -> None:
-        """Record a delivery that calls for nothing."""
+        """Record a delivery that needs no work."""
         if delivery not in self.deliveries:
             self.deliveries[delivery] = Delivery("", "", outcome, reason, finished=True)
             self.counters[f"outcome:{outcome}"] += 1
 
     def wiped(self) -> "Lane":
-        """The lane after Redis lost everything: nothing is left but the order of tokens."""
+        """The lane after Redis has lost its data: only the order of tokens is left."""
         return Lane(
             self.repository,
             self.lease,
@@ -327,24 +331,24 @@ class Lane:
         )
 
     def look(self, now: float) -> float:
-        """By when the sweeper has to look at this lane."""
+        """By when the lane must be swept."""
         if self.status != "idle":
             return self.until
-        return min((due for due, _ in self.snoozed.values()), default=now + LONGEST_LOOK)
+        return min((due for due, _ in self.snoozed.values()), default=now + LONGEST_SWEEP_PAUSE)
 
-    # --- two entries of one environment become one ----------------------------------------------------------
+    # --- merging two items with one key ---------------------------------------------------------------------
 
     def _merge(self, now: float, older: Entry, newer: Entry) -> Entry:
-        # out of order
-        told = newer.cause in {Cause.PUSH, Cause.DELETION}
-        late = told and 0 < newer.pushed_at < older.pushed_at
+        # delivered out of order
+        moves_ref = newer.cause in {Cause.PUSH, Cause.DELETION}
+        late = moves_ref and 0 < newer.pushed_at < older.pushed_at
         if older.cause == Cause.PUSH and late:
             self._supersede(now, newer, older)
             return older.but(before=f"{older.before},{newer.before}"[:400])
-        # an event gives way
+        # an event is replaced
         if older.cause == Cause.EVENT != newer.cause:
             rest = newer.not_before or (0 if newer.cause in REPLACES else older.not_before)
-            return self._joined(newer, older).but(not_before=rest)  # what was watched takes no turn
+            return self._join(newer, older).but(not_before=rest)  # an event takes no turn
         # superseding
         if newer.cause in REPLACES:
             self._supersede(now, older, newer)
@@ -355,34 +359,34 @@ class Lane:
                 return newer.but(replaced_after=older.after, replaced_at=older.accepted_at)
             return newer.but(replaced_after=older.replaced_after, replaced_at=older.replaced_at)
         # joining
-        if older.turned and not older.attempts and _wants_no_turn(newer):
+        if older.turned and not older.attempts and _needs_no_turn(newer):
             older = older.but(not_before=0)
-        return self._joined(older, newer)
+        return self._join(older, newer)
 
-    def _joined(self, stays: Entry, joins: Entry) -> Any:
+    def _join(self, stays: Entry, joins: Entry) -> Any:
         deliveries = [*stays.waiting_deliveries(), *joins.waiting_deliveries()]
-        self._close(deliveries[MOST_DELIVERIES:], "superseded", f"covered by {stays.goal}")
+        self._end_deliveries(deliveries[MOST_DELIVERIES:], "superseded", f"covered by {stays.goal}")
         return stays.but(
             deliveries=",".join(deliveries[:MOST_DELIVERIES]),
             polls=0,
             looked_at=max(stays.looked_at, joins.looked_at),
-            turned=stays.turned or _wants_no_turn(joins),
+            turned=stays.turned or _needs_no_turn(joins),
             word="deleted" if "deleted" in {stays.word, joins.word} else joins.word or stays.word,
         )
 
     def _supersede(self, now: float, gone: Entry, by: Entry) -> None:
         reason = f"replaced by {by.goal}"
-        self._close(gone.waiting_deliveries(), "superseded", reason)
+        self._end_deliveries(gone.waiting_deliveries(), "superseded", reason)
         if gone.deliveries or gone.cause in REPLACES:
-            self._remember(now, gone, "superseded", reason, gone.sha)
+            self._add_activity(now, gone, "superseded", reason, gone.sha)
 
-    # --- places ---------------------------------------------------------------------------------------------
+    # --- lists ----------------------------------------------------------------------------------------------
 
-    def _place_of(self, entry: Entry) -> list[Entry]:
+    def _list_of(self, entry: Entry) -> list[Entry]:
         return self.later if entry.cause == Cause.RESYNC else self.waiting
 
     def _take_out(self, key: str) -> Place | None:
-        """What waits or sleeps under a key, with its place in its list or the time it is due."""
+        """Remove and return the waiting or snoozed item with a key, with its position or the time when it is due."""
         for among in (self.waiting, self.later):
             for place, entry in enumerate(among):
                 if entry.key == key:
@@ -392,37 +396,37 @@ class Lane:
             return Place(entry, due=due)
         return None
 
-    def _put(self, now: float, entry: Entry, was: str) -> Entry:
-        """Put an entry that is "new", was "running" while newer work came, or was "admitted" or "dead"."""
+    def _enqueue(self, now: float, entry: Entry, was: str) -> Entry:
+        """Put an item that is "new", was "running" while a newer one arrived, or was "admitted" or "dead"."""
         if there := self._take_out(entry.key):
             newest = was == "new" or (was != "running" and entry.decision() > there.entry.decision())
             older, newer = (there.entry, entry) if newest else (entry, there.entry)
             entry = self._merge(now, older, newer)
-            self._stand(now, entry, there)
+            self._place_merged(now, entry, there)
         else:
-            among = self._place_of(entry)
+            among = self._list_of(entry)
             among.insert(0 if was == "running" else len(among), entry)
         return entry
 
-    def _put_aside(self, now: float, entry: Entry, due: float) -> None:
-        """Snoozed, unless something came while it ran that is not to wait."""
+    def _snooze(self, now: float, entry: Entry, due: float) -> None:
+        """Snooze an item, unless a newer one that does not rest arrived while it ran."""
         if there := self._take_out(entry.key):
             entry = self._merge(now, entry, there.entry)
             if entry.not_before <= now:
-                self._stand(now, entry, there)
+                self._place_merged(now, entry, there)
                 return
         self.snoozed[entry.key] = due, entry
 
-    def _stand(self, now: float, entry: Entry, there: Place) -> None:
-        """In the place of what was there; what slept wakes, unless the entry rests."""
+    def _place_merged(self, now: float, entry: Entry, there: Place) -> None:
+        """Put a merged item in the place of the earlier one; a snoozed one wakes, unless the merged item rests."""
         if there.among is not None and not (there.among is self.later and entry.cause != Cause.RESYNC):
             there.among.insert(there.place, entry)
         elif there.among is None and entry.not_before > now:
             self.snoozed[entry.key] = there.due, entry
         else:
-            self._place_of(entry).append(entry)
+            self._list_of(entry).append(entry)
 
-    def _hand_out(self, now: float) -> Handed | None:
+    def _dispatch_next(self, now: float) -> Handed | None:
         if self.later and not self.waiting:
             self.waiting.append(self.later.pop(0))
         if not self.waiting:
@@ -431,51 +435,54 @@ class Lane:
         self.token += 1
         self.status, self.until, self.sends = "sent", now + self.grace, 1
         first = self.waiting[0]
-        low = self._place_of(first) is self.later and len(self.waiting) == 1
+        low = self._list_of(first) is self.later and len(self.waiting) == 1
         self.sent = Handed(first.key, first.task, self.token, low)
         return self.sent
 
-    def _hasten(self, wanted: list[Entry]) -> Handed | None:
-        """Send once more, as what is not low, if something more urgent waits for it."""
-        urgent = any(self._place_of(entry) is self.waiting for entry in wanted)
+    def _raise_priority(self, wanted: list[Entry]) -> Handed | None:
+        """Send the message again with normal priority, if a more urgent item waits behind it."""
+        urgent = any(self._list_of(entry) is self.waiting for entry in wanted)
         if self.status != "sent" or not self.sent.low or not urgent:
             return None
         self.sent = replace(self.sent, low=False)
         return self.sent
 
-    def _hand_out_after(self, now: float, entry: Entry) -> Handed | None:
-        """If nobody holds the lane, or what was sent is no longer what is to be done, or must be hastened."""
+    def _dispatch_after_enqueue(self, now: float, entry: Entry) -> Handed | None:
+        """Hand out if the lane is idle or the sent task has changed; raise the priority if the item is urgent."""
         outdated = self.status == "sent" and self.sent.key == entry.key and self.sent.task != entry.task
         if self.status == "idle" or outdated:
-            return self._hand_out(now)
-        return self._hasten([entry]) if entry.not_before <= now else None
+            return self._dispatch_next(now)
+        return self._raise_priority([entry]) if entry.not_before <= now else None
 
-    # --- the ledger -----------------------------------------------------------------------------------------
+    # --- records --------------------------------------------------------------------------------------------
 
-    def _close(self, deliveries: list[str], outcome: str, reason: str) -> None:
+    def _end_deliveries(self, deliveries: list[str], outcome: str, reason: str) -> None:
         for delivery in deliveries:
             record = self.deliveries[delivery]
             record.outcome, record.reason, record.finished = outcome, reason, True
             self.counters[f"outcome:{outcome}"] += 1
 
-    def _end(self, now: float, entry: Entry, outcome: str, reason: str, commit: str) -> None:
-        self._close(entry.waiting_deliveries(), outcome, reason)
+    def _end_item(self, now: float, entry: Entry, outcome: str, reason: str, commit: str) -> None:
+        self._end_deliveries(entry.waiting_deliveries(), outcome, reason)
         self.counters[f"goal:{outcome}"] += 1
-        if (entry.cause, outcome) != (Cause.EVENT, "skipped"):  # AWS's echo of what was done is no history
-            self._remember(now, entry, outcome, reason, commit)
+        if (entry.cause, outcome) != (
+            Cause.EVENT,
+            "skipped",
+        ):  # AWS's events about deployer's own operations are not listed
+            self._add_activity(now, entry, outcome, reason, commit)
 
-    def _bury(self, entry: Entry, letter: str, died: Letter) -> None:
+    def _store_dead_letter(self, entry: Entry, letter: str, died: Letter) -> None:
         self.letters[letter] = died
         for delivery in entry.waiting_deliveries():
             self.deliveries[delivery].letter = letter
 
-    def _remember(self, now: float, entry: Entry, outcome: str, reason: str, commit: str) -> None:
+    def _add_activity(self, now: float, entry: Entry, outcome: str, reason: str, commit: str) -> None:
         line = Activity(
             now, self.repository, entry.environment, entry.goal, outcome, reason, commit, entry.ref
         )
         self.activity.insert(0, line)
 
-    # --- what always holds, as numbered in docs/lanes.md ---------------------
+    # --- the invariants, as numbered in docs/lanes.md ---------------------
 
     def violations(self) -> Iterator[str]:
         """Each broken invariant, with its number."""
@@ -507,12 +514,12 @@ class Lane:
 
 
 def entry_of(work: Work) -> Entry:
-    """Work as an entry that does not rest."""
+    """Work as an item that does not rest."""
     return Entry(**{each.name: getattr(work, each.name) for each in fields(Work)})
 
 
-def _corrected(entry: Entry, why: str) -> Entry:
-    """With another reason for its last attempt, if that says that its worker was lost; else the same object."""
+def _with_last_error(entry: Entry, why: str) -> Entry:
+    """With another error of its last attempt, if that says that its worker was lost; otherwise the same object."""
     *before, last = entry.tries.split("\n")
     began, ended, task, error = json.loads(last) if last else (0, 0, "", "")
     if error != "its worker was lost":
@@ -520,5 +527,5 @@ def _corrected(entry: Entry, why: str) -> Entry:
     return entry.but(tries="\n".join([*before, json.dumps([began, ended, task, why])]))  # type: ignore[return-value]
 
 
-def _wants_no_turn(entry: Entry) -> bool:
+def _needs_no_turn(entry: Entry) -> bool:
     return entry.cause != Cause.RESYNC or entry.turned

@@ -52,7 +52,7 @@ def test_one_repository_leaves_two_thirds_of_each_hour_to_the_others(kit: Kit, q
 
 
 @pytest.mark.parametrize("quota", [1, 2, 60])
-def test_an_absurd_quota_makes_nobody_wait_for_more_than_an_hour(kit: Kit, quota: int) -> None:
+def test_an_absurd_quota_causes_no_wait_of_more_than_an_hour(kit: Kit, quota: int) -> None:
     for _ in range(3):
         kit.allowance.spend(HELLO, 200, quota)
     assert 0 < kit.allowance.wait(HELLO) <= 3600
@@ -60,14 +60,14 @@ def test_an_absurd_quota_makes_nobody_wait_for_more_than_an_hour(kit: Kit, quota
     assert kit.allowance.wait(HELLO) == 0
 
 
-def test_what_is_reserved_comes_on_top_and_is_bounded(kit: Kit) -> None:
+def test_the_reserve_is_additional_and_limited(kit: Kit) -> None:
     kit.use(1)
     assert kit.allowance.wait(HELLO) > 0
     assert kit.allowance.wait(HELLO, reserved=True) == 0
     assert kit.use(1, reserved=True) == pytest.approx(QUOTA * 0.25, abs=20)
 
 
-def test_a_repository_that_waits_keeps_no_other_waiting(kit: Kit) -> None:
+def test_a_waiting_repository_delays_no_other(kit: Kit) -> None:
     kit.use(1)
     assert kit.allowance.wait(OTHER) == 0
 
@@ -82,7 +82,7 @@ def test_the_wait_is_as_long_as_the_debt_and_ends(kit: Kit) -> None:
     assert kit.allowance.wait(HELLO) == 0
 
 
-def test_where_github_names_no_limit_nothing_is_counted(kit: Kit) -> None:
+def test_nothing_is_counted_if_github_names_no_limit(kit: Kit) -> None:
     kit.allowance.spend(HELLO, 1_000_000, 0)
     assert kit.allowance.wait(HELLO) == 0
     assert kit.client.keys("*") == []

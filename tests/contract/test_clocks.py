@@ -55,7 +55,7 @@ def stored(client: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("skew", [SKEW, -SKEW], ids=["ahead", "behind"])
-def test_no_stored_time_is_of_the_machine_that_wrote_it(
+def test_every_stored_time_is_by_the_clock_of_redis(
     world: World, client: Any, monkeypatch: pytest.MonkeyPatch, skew: float
 ) -> None:
     set_clock(monkeypatch, skew)

@@ -69,7 +69,7 @@ def of(repository: Repository, names: set[str]) -> set[str]:
     return {f"deployer:{{{repository.key}}}:{name}" for name in names}
 
 
-def test_branches_that_come_and_go_leave_nothing(world: World, client: Any) -> None:
+def test_branches_that_come_and_go_leave_no_keys(world: World, client: Any) -> None:
     months_pass(world)
     assert undocumented(client) == []
     before = permanent(client)
@@ -99,9 +99,7 @@ def test_branches_that_come_and_go_leave_nothing(world: World, client: Any) -> N
 
 
 @pytest.mark.parametrize("end", ["renamed", "deleted", "removed from the App", "left out by the settings"])
-def test_repositories_that_end_leave_nothing_once_nothing_is_left_of_them(
-    world: World, client: Any, end: str
-) -> None:
+def test_repositories_that_end_leave_no_keys(world: World, client: Any, end: str) -> None:
     if end == "left out by the settings":
         for each in (STAGING, PRODUCTION, environment(LASTS)):
             world.deployer.intake.request_environment(each, cause=Cause.TEARDOWN, yes_really=True)
@@ -131,7 +129,7 @@ def test_repositories_that_end_leave_nothing_once_nothing_is_left_of_them(
     assert {name: number for name, number in counted.items() if after.get(name, 0) < number} == {}
 
 
-def test_what_still_stands_of_a_repository_that_was_deleted_is_kept(world: World) -> None:
+def test_the_data_of_a_deleted_repository_with_a_stack_is_kept(world: World) -> None:
     world.host.delete(HELLO)
     world.tell("repository deleted", HELLO, word="deleted")
     months_pass(world)
@@ -140,18 +138,18 @@ def test_what_still_stands_of_a_repository_that_was_deleted_is_kept(world: World
 
 
 @pytest.mark.parametrize("name", ["acme/mistyped", "acme/hello"])
-def test_a_repository_that_cannot_be_read_is_asked_for_once_in_a_period(client: Any, name: str) -> None:
+def test_a_repository_with_an_unreadable_record_is_resynced_once_in_a_period(client: Any, name: str) -> None:
     named = type("Named", (World,), {"settings": {**World.settings, "DEPLOYER_REPOSITORIES": name}})
     world = named(client)
     scheduler = Scheduler(world.deployer)
     for _ in range(3):
-        scheduler._next_look = 0.0
+        scheduler._next_resync_check = 0.0
         scheduler.tend()
         world.run()
     assert len(world.host.called("facts")) == 1
 
 
-def test_deliveries_of_foreign_repositories_and_mistyped_names_leave_nothing(
+def test_deliveries_of_foreign_repositories_and_mistyped_names_leave_no_keys(
     world: World, client: Any
 ) -> None:
     before = permanent(client) | {"deployer:{-/-}:counters"}
@@ -165,7 +163,7 @@ def test_deliveries_of_foreign_repositories_and_mistyped_names_leave_nothing(
     assert undocumented(client) == []
 
 
-def test_places_where_nothing_is_counted_any_more_are_dropped(client: Any) -> None:
+def test_regions_without_a_recent_count_are_deleted(client: Any) -> None:
     shared = SharedRedis(client)
     for region in ("us-east-1", "eu-west-1"):
         survey = RedisRegionStatus(shared, "own", region)
@@ -176,7 +174,7 @@ def test_places_where_nothing_is_counted_any_more_are_dropped(client: Any) -> No
     assert undocumented(client) == []
 
 
-def test_messages_that_nobody_takes_are_repeated_up_to_a_bound(
+def test_messages_that_no_worker_takes_are_repeated_up_to_a_limit(
     client: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(celery_queue, "_MOST_WAITING", 5)

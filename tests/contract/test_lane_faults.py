@@ -1,4 +1,4 @@
-"""A queue whose stored values are damaged, whose items only a newer version understands, or whose answers get lost."""
+"""A queue with damaged values, with items that only a newer version understands, or with lost answers."""
 
 import itertools
 import json
@@ -23,9 +23,12 @@ from deployer.model.errors import (
 from deployer.model.records import Cause, DeadLetter, EnvironmentRecord, RepositoryRecord, Seen, Task, Work
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
-from deployer.redis_store import values as redis_values
-from deployer.redis_store.connection import claimed, connect, unavailable
-from deployer.redis_store.queue import RedisLanes, lane_script
+from deployer.redis_store.connection import connect
+from deployer.redis_store.coordination import claimed
+from deployer.redis_store.errors import unavailable
+from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue_script import queue_script_text
+from deployer.redis_store.records import values as redis_values
 from tests.records import know_repository
 
 HELLO, OTHER = Repository.parse("acme/hello"), Repository.parse("acme/other")
@@ -72,7 +75,7 @@ def outcome(lanes: RedisLanes, delivery: str) -> str:
     return found.outcome
 
 
-# --- a script writes nothing before all that can fail is done -----------------------------------------------------
+# --- a script that fails has written nothing ----------------------------------------------------------------------
 
 _FIELDS = [*Work.__dataclass_fields__, *DeadLetter.__dataclass_fields__, "not_before"]
 GARBAGE = [
@@ -80,7 +83,7 @@ GARBAGE = [
     "[5]",
     "{}",
     "[" * 2000,
-    # an item or letter in which every field is of another type
+    # an item or dead letter whose fields all have another type
     *(json.dumps(dict.fromkeys(_FIELDS, value)) for value in ({}, None, "x", 5)),
     '{"environment":"development:refs/heads/x","task":"deployer.sync","cause":"push","pushed_at":1e999}',
 ]
@@ -88,7 +91,7 @@ WORDS = ["x", "", "nan", "1e999", "-1"]
 
 
 def stored(client: Any) -> dict[str, Any]:
-    """Every value of the queue; answers that are kept for repeats aside."""
+    """Every value of the queue, except the answers that are stored for repeats."""
     reads = {
         "string": (client.get,),
         "hash": (client.hgetall,),
@@ -100,7 +103,7 @@ def stored(client: Any) -> dict[str, Any]:
 
 
 def filled(lanes: RedisLanes, status: str) -> int:
-    """A queue with something in every key; the token of what is `sent` or `running`."""
+    """Fill every key of a queue; returns the token of the item that is `sent` or `running`."""
     dead = push(lanes, "dead", Y)
     work = lanes.begin(HELLO, dead.dispatch.token)
     assert work
@@ -117,7 +120,7 @@ def filled(lanes: RedisLanes, status: str) -> int:
     lanes.accept(HELLO, Work(environment=Y, cause=Cause.RESYNC))
     if status == "running":
         lanes.begin(HELLO, first.dispatch.token)
-        lanes.accept(HELLO, Work(X, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage")  # came meanwhile
+        lanes.accept(HELLO, Work(X, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage")  # a newer item
     return int(first.dispatch.token)
 
 
@@ -126,9 +129,9 @@ def _token(lanes: RedisLanes) -> int:
 
 
 def swept(lanes: RedisLanes) -> None:
-    """A sweep of this queue alone, which raises what a sweep of all only logs."""
+    """Sweep only this queue, which raises an error that a sweep of all queues only logs."""
     with unavailable():
-        lanes._sweep(HELLO)
+        lanes._sweep_queue(HELLO)
 
 
 def operations(lanes: RedisLanes, token: int) -> dict[str, Callable[[], object]]:
@@ -165,7 +168,7 @@ def operations(lanes: RedisLanes, token: int) -> dict[str, Callable[[], object]]
 
 
 def damages(client: Any) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Each key made another type, and each text in it garbage."""
+    """Changes that give a key another type, or replace a text in it by garbage."""
     for key, value in stored(client).items():
         yield f"{key} is a string", lambda key=key: client.set(key, "x")  # type: ignore[misc]
         for field, text in value.items() if isinstance(value, dict) else ():
@@ -182,7 +185,7 @@ def damages(client: Any) -> Iterator[tuple[str, Callable[[], object]]]:
 def test_a_script_that_fails_has_changed_nothing(
     lanes: RedisLanes, client: Any, redis_url: str, status: str
 ) -> None:
-    """Every operation, on a queue in which any one value is garbage: it copes, or leaves all as it was."""
+    """Every operation on a queue with one damaged value succeeds, or changes nothing."""
     token = filled(lanes, status)
     raw = redis.Redis.from_url(redis_url)
     dumps = {key: raw.dump(key) for key in stored(client)}
@@ -190,7 +193,7 @@ def test_a_script_that_fails_has_changed_nothing(
     failed = set()
     for number, (what, damage) in enumerate(changes):
         before: dict[str, Any] = {}
-        # of the operations, in turn, a fourth for each damage: there are many damages of each kind
+        # a fourth of the operations for each damage, in turn, because there are many damages of each kind
         for name in names if "is a string" in what else names[number % 4 :: 4]:
             pipe = raw.pipeline(transaction=False)
             pipe.delete(*raw.keys(f"{PREFIX}:*"))
@@ -202,7 +205,7 @@ def test_a_script_that_fails_has_changed_nothing(
             lanes.clock_offset_ms = 40_000 if name == "sweep" else 0
             try:
                 operations(lanes, token)[name]()
-            except QueueItemError:  # begun, and refused next
+            except QueueItemError:  # begun; a worker would refuse it next
                 assert name == "begin"
             except (UnavailableError, LaneLostError, NotFoundError, StoredValueError):
                 failed.add(what)
@@ -212,7 +215,7 @@ def test_a_script_that_fails_has_changed_nothing(
 
 
 @pytest.mark.parametrize("name", ["environments", "kept", "dead", "activity"])
-def test_nothing_begins_that_could_not_be_finished(lanes: RedisLanes, client: Any, name: str) -> None:
+def test_nothing_begins_whose_end_could_not_be_recorded(lanes: RedisLanes, client: Any, name: str) -> None:
     dispatch = push(lanes, "d1").dispatch
     client.set(f"{PREFIX}:{name}", "x")
     with pytest.raises(UnavailableError, match=f"WRONGTYPE {PREFIX}:{name} is a string and has to be a "):
@@ -227,9 +230,7 @@ def test_nothing_begins_that_could_not_be_finished(lanes: RedisLanes, client: An
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), float("-inf")])
-def test_a_pause_that_is_no_number_of_seconds_is_a_short_one(
-    lanes: RedisLanes, client: Any, seconds: float
-) -> None:
+def test_a_pause_that_is_not_finite_is_a_short_one(lanes: RedisLanes, client: Any, seconds: float) -> None:
     dispatch = push(lanes, "d1").dispatch
     work = lanes.begin(HELLO, dispatch.token)
     assert work
@@ -240,7 +241,7 @@ def test_a_pause_that_is_no_number_of_seconds_is_a_short_one(
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("nan")])
-def test_work_with_a_number_that_is_not_finite_is_not_taken(
+def test_work_with_a_number_that_is_not_finite_is_refused(
     lanes: RedisLanes, client: Any, number: float
 ) -> None:
     dispatch = push(lanes, "d1").dispatch
@@ -260,7 +261,7 @@ def test_work_with_a_number_that_is_not_finite_is_not_taken(
 
 
 def refuse_until_dead(lanes: RedisLanes, client: Any, dispatch: Any) -> list[float]:
-    """Every worker that gets the item refuses it; the pauses in between."""
+    """Let every worker that gets the item refuse it; returns the pauses."""
     pauses = []
     for _ in range(REFUSALS):
         assert dispatch is not None
@@ -312,7 +313,7 @@ def test_an_item_that_no_worker_understands_becomes_a_dead_letter(
     assert accepted.dispatch
 
 
-def test_others_go_on_while_an_item_is_refused(lanes: RedisLanes, client: Any) -> None:
+def test_other_items_run_while_an_item_is_refused(lanes: RedisLanes, client: Any) -> None:
     first = push(lanes, "d1", task="deployer.migrate").dispatch
     push(lanes, "d2", Y)
     refused = lanes.refuse(HELLO, first.token, "the message names the task 'deployer.migrate'")  # not begun
@@ -336,7 +337,7 @@ def test_others_go_on_while_an_item_is_refused(lanes: RedisLanes, client: Any) -
     assert client.hlen(f"{PREFIX}:refused") == 0
 
 
-def test_a_refusal_costs_no_attempt_and_counts_for_this_item_only(lanes: RedisLanes, client: Any) -> None:
+def test_a_refusal_is_no_attempt_and_counts_only_for_its_item(lanes: RedisLanes, client: Any) -> None:
     dispatch = push(lanes, "d1", task="deployer.migrate").dispatch
     for _ in range(REFUSALS - 1):
         lanes.refuse(HELLO, dispatch.token, "unknown")
@@ -357,7 +358,7 @@ def test_an_old_token_refuses_nothing(lanes: RedisLanes) -> None:
         lanes.refuse(HELLO, dispatch.token, "unknown")
 
 
-def test_newer_work_takes_the_place_of_what_cannot_be_read_and_nothing_is_lost(
+def test_newer_work_replaces_an_unreadable_item_which_becomes_a_dead_letter(
     lanes: RedisLanes, client: Any
 ) -> None:
     push(lanes, "d1")
@@ -366,12 +367,14 @@ def test_newer_work_takes_the_place_of_what_cannot_be_read_and_nothing_is_lost(
     (letter,) = lanes.dead_letters()
     assert (letter.work, outcome(lanes, "d1")) == ('no JSON "deliveries":"d1"', "dead-lettered")
     assert outcome(lanes, "d2") == "queued"
-    assert not dispatch  # what was sent is the same task
+    assert not dispatch  # the sent message names the same task
     lanes.discard(letter.id)
     assert lanes.dead_letters() == []
 
 
-def test_a_worker_that_dies_of_reading_an_item_refuses_it_as_well(lanes: RedisLanes, client: Any) -> None:
+def test_a_worker_that_is_lost_with_an_unreadable_item_counts_as_a_refusal(
+    lanes: RedisLanes, client: Any
+) -> None:
     dispatch = push(lanes, "d1").dispatch
     client.hset(f"{PREFIX}:items", X, "no JSON")
     for _ in range(REFUSALS):
@@ -385,11 +388,11 @@ def test_a_worker_that_dies_of_reading_an_item_refuses_it_as_well(lanes: RedisLa
     assert "its worker was lost" in letter.reason
 
 
-# --- a command that is repeated, since its answer was lost ---------------------------------------------------------
+# --- a command that is repeated because its answer was lost --------------------------------------------------------
 
 
 def lose_next_answer(client: Any, monkeypatch: pytest.MonkeyPatch, lose: str = "EVALSHA") -> list[str]:
-    """Have the connection end after the next such command was carried out, before its answer is read."""
+    """Let the connection end after the next such command was carried out, before its answer is read."""
     usual, lost = client.parse_response, list[str]()
 
     def parse_response(connection: Any, command: str, **options: Any) -> Any:
@@ -404,20 +407,20 @@ def lose_next_answer(client: Any, monkeypatch: pytest.MonkeyPatch, lose: str = "
 
 
 @pytest.mark.parametrize("status", ["sent", "running"])
-def test_an_operation_whose_answer_was_lost_is_answered_the_same(client: Any, status: str) -> None:
-    """The client repeats the command: answer and queue are as if nothing had been lost."""
+def test_a_repeated_operation_gets_the_same_answer(client: Any, status: str) -> None:
+    """The client repeats the command; the answer and the queue are as if nothing had been lost."""
     for name in operations(RedisLanes(client), 0):
         found = []
         for loses in (False, True):
             client.flushall()
             with pytest.MonkeyPatch.context() as patch:
                 drawn = map(UUID, (f"{number:032x}" for number in itertools.count(1 << 64, 1 << 64)))
-                patch.setattr("deployer.redis_store.queue.uuid.uuid4", drawn.__next__)
-                patch.setattr("deployer.redis_store.queue.time", SimpleNamespace(time=lambda: 5.0))
+                patch.setattr("deployer.redis_store.dead_letters.uuid.uuid4", drawn.__next__)
+                patch.setattr("deployer.redis_store.dead_letters.time", SimpleNamespace(time=lambda: 5.0))
                 lanes = RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
-                patch.setattr(lanes, "_server_now", lambda: 1_800_000_000_000)
+                patch.setattr(lanes, "_now_ms", lambda: 1_800_000_000_000)
                 lanes._script = client.register_script(
-                    lane_script().replace("C('TIME')", "{ 1800000000, 0 }")
+                    queue_script_text().replace("call('TIME')", "{ 1800000000, 0 }")
                 )
                 token = filled(lanes, status)
                 lanes.clock_offset_ms += 40_000 if name == "sweep" else 0
@@ -431,8 +434,8 @@ def test_an_operation_whose_answer_was_lost_is_answered_the_same(client: Any, st
         assert found[0] == found[1], name
 
 
-def test_a_verdict_that_is_given_again_later_is_answered_the_same(lanes: RedisLanes, client: Any) -> None:
-    """A worker that got no answer for a while asks again with the same id: others have gone on meanwhile."""
+def test_a_result_that_is_repeated_later_gets_the_same_answer(lanes: RedisLanes, client: Any) -> None:
+    """A worker that got no answer repeats its request with the same id after other workers have continued."""
     first = push(lanes, "d1").dispatch
     push(lanes, "d2", Y)
     lanes.begin(HELLO, first.token)
@@ -448,7 +451,7 @@ def test_a_verdict_that_is_given_again_later_is_answered_the_same(lanes: RedisLa
     assert all(0 < age <= 300_000 for age in ages)
 
 
-def test_a_claim_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = lose_next_answer(client, monkeypatch, "SET")
     with claimed(client, "deployer:claim:x", 30) as mine:
         assert lost
@@ -458,11 +461,13 @@ def test_a_claim_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.
     assert not client.exists("deployer:claim:x")
 
 
-# --- what one item and the dead letters hold is bounded -----------------------------------------------------------
+# --- the sizes of items and dead letters are limited --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_an_item_lists_fifty_deliveries_and_the_others_end(lanes: RedisLanes, *, waits: bool) -> None:
+def test_an_item_lists_fifty_deliveries_and_the_others_are_superseded(
+    lanes: RedisLanes, *, waits: bool
+) -> None:
     dispatch = push(lanes, "d0").dispatch
     if not waits:
         lanes.begin(HELLO, dispatch.token)
@@ -482,7 +487,7 @@ def test_an_item_lists_fifty_deliveries_and_the_others_end(lanes: RedisLanes, *,
     assert "queued" not in {outcome(lanes, f"e{number}") for number in range(1, 80)}
 
 
-def test_beyond_two_hundred_dead_letters_go_without_a_traceback(lanes: RedisLanes, client: Any) -> None:
+def test_dead_letters_beyond_two_hundred_have_no_traceback(lanes: RedisLanes, client: Any) -> None:
     work = Work(X)
     letter = DeadLetter(LETTER, "acme/hello", work.task, "AWS", "trace", 1.0, work.to_json(), "KeyError")
     client.hset(f"{PREFIX}:dead", mapping={letter_id(HELLO, 1000 + n): letter.to_json() for n in range(199)})
@@ -497,7 +502,7 @@ def test_beyond_two_hundred_dead_letters_go_without_a_traceback(lanes: RedisLane
     ]
 
 
-# --- one bad record or name hides no other ------------------------------------------------------------------------
+# --- an unreadable record or name hides no other ------------------------------------------------------------------
 
 LISTINGS: dict[str, tuple[str, Callable[[RedisLanes], Any]]] = {
     # the key, and what reads it
@@ -516,7 +521,7 @@ BAD = [
 ]  # fmt: skip
 
 
-# what means something in this place
+# a value that is valid here
 WELL_FORMED = {("repository records", BAD[1]), ("repository records", BAD[7]), ("orphans", BAD[1])}
 WELL_FORMED |= {("orphans", text) for text in BAD if str(text)[:1] == "{"}
 
@@ -525,7 +530,7 @@ CASES = [(listing, bad) for listing in LISTINGS for bad in [*BAD, None] if (list
 
 
 @pytest.mark.parametrize(("listing", "bad"), CASES)
-def test_a_bad_value_is_left_out_of_a_listing_and_named_once(
+def test_an_unreadable_value_is_left_out_of_a_listing_and_logged_once(
     lanes: RedisLanes, client: Any, caplog: pytest.LogCaptureFixture, listing: str, bad: str | bytes | None
 ) -> None:
     name, read = LISTINGS[listing]
@@ -581,7 +586,7 @@ def test_a_dead_letter_that_cannot_be_read_is_still_listed_and_can_be_discarded(
     assert {each.id for each in lanes.dead_letters()} == {good.id, "x"}
 
 
-def test_bad_names_in_the_index_keep_no_lane_from_its_sweep(
+def test_invalid_names_in_the_index_stop_no_sweep(
     lanes: RedisLanes, client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     push(lanes, "d1")

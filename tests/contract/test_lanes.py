@@ -1,4 +1,4 @@
-"""What a lane promises, on fakeredis and on a real server alike."""
+"""Examples of the operations of a lane, on fakeredis and on a real server."""
 
 import json
 import time
@@ -101,7 +101,7 @@ def test_a_delivery_goes_from_queued_to_its_outcome(lanes: RedisLanes) -> None:
     assert lanes.lanes() == []
 
 
-def test_a_delivery_counts_once_until_it_ended_badly(lanes: RedisLanes) -> None:
+def test_a_delivery_counts_once_unless_it_failed(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     assert push(lanes, "d1").outcome == "duplicate"
     begin(lanes, first.dispatch)
@@ -126,13 +126,13 @@ def test_one_task_at_a_time_in_order(lanes: RedisLanes) -> None:
     assert order == [Y, "staging"]
 
 
-def test_lanes_of_two_repositories_do_not_wait_for_each_other(lanes: RedisLanes) -> None:
+def test_queues_of_two_repositories_do_not_wait_for_each_other(lanes: RedisLanes) -> None:
     other = Repository.parse("acme/other")
     assert push(lanes, "d1").dispatch
     assert lanes.accept(other, Work(environment=X), "d2", "push").dispatch
 
 
-def test_a_newer_push_replaces_the_one_that_waits(lanes: RedisLanes) -> None:
+def test_a_newer_push_replaces_a_waiting_one(lanes: RedisLanes) -> None:
     first = push(lanes, "d0", Y)
     push(lanes, "d1", before="1", after="2")
     push(lanes, "d2", before="2", after="3")
@@ -142,7 +142,7 @@ def test_a_newer_push_replaces_the_one_that_waits(lanes: RedisLanes) -> None:
     assert (work.goal, work.after, work.before.split(",")) == ("d2", "3", ["2", "1"])
 
 
-def test_a_push_to_what_runs_waits_its_turn(lanes: RedisLanes) -> None:
+def test_a_push_to_a_running_environment_waits(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     begin(lanes, first.dispatch)
     push(lanes, "d2")
@@ -152,16 +152,14 @@ def test_a_push_to_what_runs_waits_its_turn(lanes: RedisLanes) -> None:
 
 
 @pytest.mark.parametrize("cause", [Cause.REDEPLOY, Cause.TEARDOWN])
-def test_what_a_person_asked_for_is_in_the_history_when_a_push_replaces_it(
-    lanes: RedisLanes, cause: Cause
-) -> None:
+def test_the_activity_lists_a_request_that_a_push_replaces(lanes: RedisLanes, cause: Cause) -> None:
     asked = lanes.accept(HELLO, Work(X, cause=cause))
     push(lanes, "d1")
     (line,) = lanes.activity(HELLO)
     assert (line.goal, line.outcome, line.reason) == (asked.goal, "superseded", "replaced by d1")
 
 
-def test_a_push_replaces_what_would_have_been_snoozed(lanes: RedisLanes) -> None:
+def test_a_push_replaces_an_item_that_would_have_been_snoozed(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
     push(lanes, "d2")
@@ -170,7 +168,7 @@ def test_a_push_replaces_what_would_have_been_snoozed(lanes: RedisLanes) -> None
     assert outcome(lanes, "d1") == "superseded"
 
 
-def test_a_replaced_dispatch_is_sent_anew_for_its_new_task(lanes: RedisLanes) -> None:
+def test_a_replaced_dispatch_is_sent_again_with_its_new_task(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
     handed = lanes.finish(HELLO, first.dispatch.token, Again(work.but(task=Task.PROVISION)))
@@ -183,7 +181,7 @@ def test_a_replaced_dispatch_is_sent_anew_for_its_new_task(lanes: RedisLanes) ->
     assert begin(lanes, second).goal == "d2"
 
 
-def test_an_event_joins_what_waits_and_wakes_what_sleeps(lanes: RedisLanes) -> None:
+def test_an_event_joins_a_waiting_item_and_wakes_a_snoozed_one(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
     assert lanes.finish(HELLO, first.dispatch.token, Snooze(work.but(polls=7), 100)) is None
@@ -194,7 +192,7 @@ def test_an_event_joins_what_waits_and_wakes_what_sleeps(lanes: RedisLanes) -> N
     assert outcome(lanes, "d1") == outcome(lanes, "e1") == "deployed"
 
 
-def test_an_event_during_the_task_makes_it_look_again_at_once(lanes: RedisLanes) -> None:
+def test_an_event_during_a_task_repeats_the_task_at_once(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
     event(lanes, "e1")
@@ -202,7 +200,7 @@ def test_an_event_during_the_task_makes_it_look_again_at_once(lanes: RedisLanes)
     assert begin(lanes, dispatch).deliveries == "d1,e1"
 
 
-def test_an_event_that_waits_gives_way_to_a_push_and_goes_along(lanes: RedisLanes) -> None:
+def test_a_push_replaces_a_waiting_event_and_gets_its_delivery(lanes: RedisLanes) -> None:
     first = push(lanes, "d0", Y)
     event(lanes, "e1")
     push(lanes, "d1")
@@ -211,7 +209,7 @@ def test_an_event_that_waits_gives_way_to_a_push_and_goes_along(lanes: RedisLane
     assert (work.goal, work.task, set(work.deliveries.split(","))) == ("d1", Task.SYNC, {"d1", "e1"})
 
 
-def test_a_resync_joins_and_never_doubles(lanes: RedisLanes) -> None:
+def test_a_resync_joins_a_waiting_item(lanes: RedisLanes) -> None:
     first = push(lanes, "d1", RESYNC_KEY)
     begin(lanes, first.dispatch)
     push(lanes, "d2")
@@ -221,7 +219,7 @@ def test_a_resync_joins_and_never_doubles(lanes: RedisLanes) -> None:
     assert lanes.lanes()[0].waiting == []
 
 
-def test_a_snooze_comes_back_when_due_and_others_go_on_meanwhile(lanes: RedisLanes) -> None:
+def test_a_snoozed_item_comes_back_when_due_and_others_run_meanwhile(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
     push(lanes, "d2", Y)
@@ -235,7 +233,7 @@ def test_a_snooze_comes_back_when_due_and_others_go_on_meanwhile(lanes: RedisLan
     assert begin(lanes, dispatch).attempts == 1
 
 
-def test_a_retry_costs_an_attempt_and_a_snooze_does_not(lanes: RedisLanes) -> None:
+def test_a_retry_counts_as_an_attempt_and_a_snooze_does_not(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     attempts = []
     for ends_well in (False, False, True, False):
@@ -266,7 +264,7 @@ def test_an_old_token_begins_nothing_and_finishes_nothing(lanes: RedisLanes) -> 
     assert outcome(lanes, "d1") == "deployed"
 
 
-def test_a_lease_that_is_renewed_is_kept(lanes: RedisLanes) -> None:
+def test_a_renewed_lease_does_not_expire(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     begin(lanes, first.dispatch)
     for _ in range(4):
@@ -287,7 +285,7 @@ def test_a_lost_message_is_sent_again_under_its_token(lanes: RedisLanes) -> None
     assert lanes.begin(HELLO, again.token) is None
 
 
-def test_work_that_kills_its_workers_becomes_a_dead_letter(lanes: RedisLanes) -> None:
+def test_an_item_that_loses_its_workers_becomes_a_dead_letter(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     push(lanes, "d2", Y)
     for _ in range(ATTEMPTS + 1):
@@ -322,7 +320,7 @@ def _bury(lanes: RedisLanes, delivery: str = "d1", environment: str = X) -> Dead
     return dead.letter
 
 
-def test_a_dead_letter_is_kept_shown_and_replayed(lanes: RedisLanes) -> None:
+def test_a_dead_letter_is_stored_shown_and_replayed(lanes: RedisLanes) -> None:
     letter = _bury(lanes)
     (kept,) = lanes.dead_letters()
     assert kept == lanes.dead_letter(letter.id)
@@ -341,7 +339,7 @@ def test_a_dead_letter_is_kept_shown_and_replayed(lanes: RedisLanes) -> None:
         lanes.replay(letter.id)
 
 
-def test_a_replay_gives_way_to_what_came_since(lanes: RedisLanes) -> None:
+def test_newer_work_replaces_a_replay(lanes: RedisLanes) -> None:
     letter = _bury(lanes)
     other = push(lanes, "d0", Y)
     push(lanes, "d2")
@@ -352,7 +350,7 @@ def test_a_replay_gives_way_to_what_came_since(lanes: RedisLanes) -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_of_wishes_that_are_replayed_together_the_later_one_stays(
+def test_of_requests_that_are_replayed_together_the_later_one_stays(
     lanes: RedisLanes, order: tuple[int, int]
 ) -> None:
     letters = []
@@ -367,7 +365,7 @@ def test_of_wishes_that_are_replayed_together_the_later_one_stays(
     assert outcome(lanes, "d1") == "superseded"
 
 
-def test_a_letter_outlives_the_records_of_its_deliveries(lanes: RedisLanes, client: Any) -> None:
+def test_a_dead_letter_outlives_the_records_of_its_deliveries(lanes: RedisLanes, client: Any) -> None:
     letter = _bury(lanes)
     client.delete("deployer:{acme/hello}:delivery:d1")  # 30 days have passed
     replayed = lanes.replay(letter.id)
@@ -377,7 +375,7 @@ def test_a_letter_outlives_the_records_of_its_deliveries(lanes: RedisLanes, clie
     assert not client.exists("deployer:{acme/hello}:delivery:d1")
 
 
-def test_a_resync_that_kills_its_workers_again_and_again_leaves_one_letter(lanes: RedisLanes) -> None:
+def test_a_resync_that_loses_its_workers_repeatedly_leaves_one_dead_letter(lanes: RedisLanes) -> None:
     for _ in range(2):
         dispatch = lanes.accept(HELLO, Work("*", task=Task.RESYNC, cause=Cause.RESYNC)).dispatch
         for _ in range(ATTEMPTS + 1):
@@ -387,7 +385,7 @@ def test_a_resync_that_kills_its_workers_again_and_again_leaves_one_letter(lanes
     assert [letter.id for letter in lanes.dead_letters()] == ["acme~hello-resync"]
 
 
-def test_a_replay_wakes_what_sleeps_and_is_sent_as_what_it_is(lanes: RedisLanes) -> None:
+def test_a_replay_wakes_a_snoozed_item_and_is_sent_as_its_own_task(lanes: RedisLanes) -> None:
     for verdict in (lambda work: Snooze(work, 100), None):
         letter = _bury(lanes)
         waits = event(lanes, "e1")
@@ -409,7 +407,7 @@ def test_a_dead_letter_can_be_discarded(lanes: RedisLanes) -> None:
         assert lanes.dead_letter(wrong) is None
 
 
-def test_the_same_delivery_may_come_again_after_a_dead_letter(lanes: RedisLanes) -> None:
+def test_a_delivery_is_accepted_again_after_a_dead_letter(lanes: RedisLanes) -> None:
     letter = _bury(lanes)
     again = push(lanes, "d1")
     assert again.outcome == "queued"
@@ -418,10 +416,10 @@ def test_the_same_delivery_may_come_again_after_a_dead_letter(lanes: RedisLanes)
     assert (work.attempts, work.failed_attempts) == (1, [])
 
 
-def test_a_dead_letter_tells_every_attempt_with_its_times(lanes: RedisLanes) -> None:
+def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     began, ended = [], []
-    for error in ("AWS is slow", "", "AWS is away"):  # at the second its worker is lost
+    for error in ("AWS is slow", "", "AWS is away"):  # the second attempt loses its worker
         work = begin(lanes, dispatch)
         assert work.began_at > (ended[-1] if ended else 0)
         began.append(work.began_at)
@@ -429,7 +427,7 @@ def test_a_dead_letter_tells_every_attempt_with_its_times(lanes: RedisLanes) -> 
         later(lanes, seconds)
         ended.append(work.began_at + seconds)
         if error:
-            # the task that ran is told, whichever comes next
+            # the attempt names the task that ran, whichever is next
             retry = Retry(work.but(task=Task.PROVISION), 5, error)
             assert lanes.finish(HELLO, dispatch.token, retry) is None
             later(lanes, 6)
@@ -446,9 +444,9 @@ def test_a_dead_letter_tells_every_attempt_with_its_times(lanes: RedisLanes) -> 
     assert told[3].ended_at >= told[3].began_at
 
 
-def test_lost_workers_are_attempts_with_times_too(lanes: RedisLanes) -> None:
+def test_lost_workers_are_listed_as_attempts_with_times(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
-    for _ in range(ATTEMPTS + 1):  # the last one is there to tell of it, and is lost as well
+    for _ in range(ATTEMPTS + 1):  # the last worker should only report it, and is lost too
         assert lanes.dead_letters() == []
         begin(lanes, dispatch)
         later(lanes, LEASE + 1)
@@ -461,7 +459,7 @@ def test_lost_workers_are_attempts_with_times_too(lanes: RedisLanes) -> None:
     assert sorted(told, key=lambda each: each.began_at) == told
 
 
-def test_attempts_are_forgotten_where_they_are_counted_anew(lanes: RedisLanes) -> None:
+def test_attempts_are_deleted_when_their_count_is_reset(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     work = begin(lanes, dispatch)
     lanes.finish(HELLO, dispatch.token, Retry(work, 5, "AWS is away"))
@@ -484,7 +482,7 @@ def test_attempts_are_forgotten_where_they_are_counted_anew(lanes: RedisLanes) -
     assert (work.attempts, work.failed_attempts) == (1, [])
 
 
-def test_only_the_newest_attempts_are_kept_each_in_a_short_line(lanes: RedisLanes) -> None:
+def test_only_the_newest_attempts_are_stored_each_in_a_short_line(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     for number in range(25):
         work = begin(lanes, dispatch)
@@ -500,7 +498,7 @@ def test_only_the_newest_attempts_are_kept_each_in_a_short_line(lanes: RedisLane
         assert each.error.endswith("ü" * 200)
 
 
-def test_a_dead_letter_is_kept_until_someone_decides(lanes: RedisLanes, client: Any) -> None:
+def test_a_dead_letter_is_stored_until_a_person_decides(lanes: RedisLanes, client: Any) -> None:
     kept, other = _bury(lanes), _bury(lanes, "d2", Y)
     later(lanes, 400 * 86400)
     lanes.sweep()
@@ -517,7 +515,7 @@ def test_a_dead_letter_is_kept_until_someone_decides(lanes: RedisLanes, client: 
     assert lanes.repositories() == []
 
 
-def test_what_an_older_version_wrote_is_read_and_goes_on(lanes: RedisLanes, client: Any) -> None:
+def test_items_of_an_older_version_are_read_and_run(lanes: RedisLanes, client: Any) -> None:
     def older(text: str) -> str:
         return json.dumps({k: v for k, v in json.loads(text).items() if k not in {"began_at", "tries"}})
 
@@ -543,7 +541,7 @@ def test_what_an_older_version_wrote_is_read_and_goes_on(lanes: RedisLanes, clie
     assert lanes.replay("acme~hello-7").outcome == "queued"
 
 
-def test_an_event_that_comes_again_does_not_stand_for_the_push_it_died_with(lanes: RedisLanes) -> None:
+def test_a_repeated_event_does_not_replay_the_push_of_its_dead_letter(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     event(lanes, "e1")
     for _ in range(ATTEMPTS + 1):
@@ -556,7 +554,7 @@ def test_an_event_that_comes_again_does_not_stand_for_the_push_it_died_with(lane
     assert outcome(lanes, "d1") == "dead-lettered"
 
 
-def test_what_waits_again_has_no_end(lanes: RedisLanes) -> None:
+def test_a_delivery_that_is_queued_again_has_no_end(lanes: RedisLanes) -> None:
     letter = _bury(lanes)
     for again in (lambda: lanes.replay(letter.id), lambda: push(lanes, "d1")):
         dispatch = again().dispatch
@@ -567,7 +565,7 @@ def test_what_waits_again_has_no_end(lanes: RedisLanes) -> None:
         lanes.finish(HELLO, dispatch.token, done(Outcome.FAILED))
 
 
-def test_the_last_push_that_was_replaced_is_remembered(lanes: RedisLanes) -> None:
+def test_the_last_replaced_push_is_stored_in_the_item(lanes: RedisLanes) -> None:
     first = push(lanes, "d1", after="1")
     work = begin(lanes, first.dispatch)
     push(lanes, "d2", after="2")
@@ -576,15 +574,15 @@ def test_the_last_push_that_was_replaced_is_remembered(lanes: RedisLanes) -> Non
     assert begin(lanes, dispatch).replaced_after == "2"
 
 
-def test_a_push_just_when_its_repository_is_forgotten_is_handed_out_again(lanes: RedisLanes) -> None:
-    run = lanes._run
+def test_a_push_during_the_deletion_of_its_repository_is_handed_out(lanes: RedisLanes) -> None:
+    run = lanes._run_operation
 
     def forgotten_meanwhile(*arguments: Any) -> Any:
-        lanes._run = run  # type: ignore[method-assign]
-        lanes.forget_if_empty(HELLO)  # after the push has written its repository's name, and before its work
+        lanes._run_operation = run  # type: ignore[method-assign]
+        lanes.forget_if_empty(HELLO)  # after the push has written its repository's name, and before its item
         return run(*arguments)
 
-    lanes._run = forgotten_meanwhile  # type: ignore[method-assign]
+    lanes._run_operation = forgotten_meanwhile  # type: ignore[method-assign]
     push(lanes, "d1")
     lanes.forget_if_empty(HELLO)
     assert lanes.repositories() == [HELLO]
@@ -599,7 +597,7 @@ def tag(lanes: RedisLanes, number: int, cause: Cause = Cause.PUSH, pushed_at: fl
     return lanes.accept(HELLO, work, delivery, "push")
 
 
-def test_tags_that_differ_never_replace_each_other(lanes: RedisLanes) -> None:
+def test_different_tags_never_replace_each_other(lanes: RedisLanes) -> None:
     for number in (2, 4, 1):
         tag(lanes, number)
     lanes.accept(HELLO, Work(PRODUCTION, cause=Cause.TEARDOWN))
@@ -630,7 +628,7 @@ def admitted(lanes: RedisLanes, accepted: Accepted, decided_at: float) -> Dispat
 
 @pytest.mark.parametrize("cause", [Cause.REDEPLOY, Cause.TEARDOWN])
 @pytest.mark.parametrize(("seconds", "stays"), [(-10, "person"), (10, "tag")])
-def test_of_an_admitted_tag_and_what_a_person_wants_the_later_stays(
+def test_of_an_admitted_tag_and_a_request_the_later_stays(
     lanes: RedisLanes, cause: Cause, seconds: int, stays: str
 ) -> None:
     first = tag(lanes, 1)
@@ -642,7 +640,7 @@ def test_of_an_admitted_tag_and_what_a_person_wants_the_later_stays(
 
 
 @pytest.mark.parametrize("cause", [Cause.EVENT, Cause.RESYNC])
-def test_an_admitted_tag_is_joined_by_what_only_looks(lanes: RedisLanes, cause: Cause) -> None:
+def test_events_and_resyncs_join_an_admitted_tag(lanes: RedisLanes, cause: Cause) -> None:
     first = tag(lanes, 1)
     lanes.accept(HELLO, Work(PRODUCTION, cause=cause, goal="look"), "e1" if cause == Cause.EVENT else "")
     work = begin(lanes, admitted(lanes, first, 5))
@@ -650,13 +648,13 @@ def test_an_admitted_tag_is_joined_by_what_only_looks(lanes: RedisLanes, cause: 
     assert work.deliveries == ("t1-push-0,e1" if cause == Cause.EVENT else "t1-push-0")
 
 
-def test_every_tag_that_waits_is_judged_before_production_changes(lanes: RedisLanes) -> None:
+def test_every_waiting_tag_is_checked_before_production_changes(lanes: RedisLanes) -> None:
     first, _ = tag(lanes, 1), tag(lanes, 2)
     second = admitted(lanes, first, 1)
     assert begin(lanes, second).ref == "refs/tags/v2"
 
 
-def test_what_wakes_production_leaves_a_tag_asleep_that_waits_for_its_commit(lanes: RedisLanes) -> None:
+def test_work_of_production_does_not_wake_a_tag_that_waits_for_its_commit(lanes: RedisLanes) -> None:
     first = tag(lanes, 1)
     lanes.finish(HELLO, first.dispatch.token, Snooze(begin(lanes, first.dispatch), 60))
     event = lanes.accept(HELLO, Work(PRODUCTION, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage")
@@ -665,7 +663,7 @@ def test_what_wakes_production_leaves_a_tag_asleep_that_waits_for_its_commit(lan
     assert list(lane.snoozed) == lane.asleep(PRODUCTION) == ["production refs/tags/v1"]
 
 
-def test_a_resync_that_takes_an_events_place_rests_as_it_did(lanes: RedisLanes) -> None:
+def test_a_resync_that_replaces_a_resting_event_rests_too(lanes: RedisLanes) -> None:
     first = event(lanes, "e1")
     work = begin(lanes, first.dispatch)
     lanes.finish(HELLO, first.dispatch.token, Retry(work, 100, "AWS is away"))
@@ -675,7 +673,7 @@ def test_a_resync_that_takes_an_events_place_rests_as_it_did(lanes: RedisLanes) 
     assert begin(lanes, dispatch).deliveries == "e1"
 
 
-def test_a_wiped_server_forgets_and_still_refuses_old_tokens(lanes: RedisLanes, client: Any) -> None:
+def test_old_tokens_are_refused_after_redis_lost_its_data(lanes: RedisLanes, client: Any) -> None:
     first = push(lanes, "d1")
     begin(lanes, first.dispatch)
     client.flushall()
@@ -699,7 +697,7 @@ def test_an_ignored_delivery_is_recorded_and_does_not_hide_another_outcome(lanes
     assert outcome(lanes, "d1") == "deployed"
 
 
-def test_an_ignored_push_is_listed_once_and_describes_an_environment_of_which_nothing_is_known(
+def test_an_ignored_push_is_listed_once_and_becomes_the_record_of_an_unknown_environment(
     lanes: RedisLanes,
 ) -> None:
     record = DeliveryRecord("s1", "Acme/new", X, "push", str(Outcome.SKIPPED), "it says so")
@@ -722,9 +720,7 @@ def test_an_ignored_push_is_listed_once_and_describes_an_environment_of_which_no
 
 
 @pytest.mark.parametrize("there", ["waiting", "known"])
-def test_an_ignored_push_changes_no_record_and_describes_nothing_that_waits(
-    lanes: RedisLanes, there: str
-) -> None:
+def test_an_ignored_push_changes_no_record_and_no_waiting_environment(lanes: RedisLanes, there: str) -> None:
     dispatch = push(lanes, "d1").dispatch
     if there == "known":
         begin(lanes, dispatch)
@@ -748,7 +744,7 @@ def test_an_ignored_ref_that_has_no_environment_is_listed(lanes: RedisLanes) -> 
     assert lanes.environments(HELLO) == []
 
 
-def test_the_echo_of_what_was_done_is_no_history(lanes: RedisLanes) -> None:
+def test_events_of_deployers_own_operations_are_not_listed(lanes: RedisLanes) -> None:
     for delivery, outcome in (("e1", Outcome.SKIPPED), ("e2", Outcome.DEPLOYED)):
         dispatch = event(lanes, delivery).dispatch
         begin(lanes, dispatch)
@@ -759,7 +755,7 @@ def test_the_echo_of_what_was_done_is_no_history(lanes: RedisLanes) -> None:
     assert [(line.goal, line.outcome) for line in lanes.activity()] == [("e2", "deployed")]
 
 
-def test_what_was_ignored_may_be_told_again(lanes: RedisLanes) -> None:
+def test_an_ignored_delivery_is_accepted_again(lanes: RedisLanes) -> None:
     lanes.ignore(DeliveryRecord("d1", "acme/hello", reason="not served"))
     accepted = push(lanes, "d1")
     assert (accepted.outcome, accepted.goal) == ("queued", "d1")
@@ -768,7 +764,7 @@ def test_what_was_ignored_may_be_told_again(lanes: RedisLanes) -> None:
     assert outcome(lanes, "d1") == "deployed"
 
 
-def test_a_repository_is_one_however_it_is_spelled(lanes: RedisLanes) -> None:
+def test_a_repository_is_the_same_however_it_is_spelled(lanes: RedisLanes) -> None:
     lanes.accept(Repository.parse("acme/HELLO"), Work(X), "d1", "push")
     lanes.accept(HELLO, Work(Y), "d2", "push")
     assert lanes.repositories() == [HELLO]
@@ -779,7 +775,7 @@ def test_a_repository_is_one_however_it_is_spelled(lanes: RedisLanes) -> None:
     assert dispatch.repository == "acme/hello"
 
 
-def test_what_people_see_of_a_lane(lanes: RedisLanes) -> None:
+def test_the_state_of_a_queue_for_people(lanes: RedisLanes) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
     lanes.finish(HELLO, first.dispatch.token, Snooze(work, 50))
@@ -799,7 +795,7 @@ def test_what_people_see_of_a_lane(lanes: RedisLanes) -> None:
     assert lanes.lanes(Repository.parse("acme/idle")) == []
 
 
-def test_people_see_what_is_to_be_tried_again_until_an_attempt_ends_well(lanes: RedisLanes) -> None:
+def test_a_failing_item_is_shown_until_an_attempt_succeeds(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     for attempt in (1, 2):
         work = begin(lanes, dispatch)
@@ -814,7 +810,7 @@ def test_people_see_what_is_to_be_tried_again_until_an_attempt_ends_well(lanes: 
     assert (list(lane.snoozed), lane.failing) == ([X], {})
 
 
-def test_the_last_error_is_that_of_the_last_attempt_whoever_noted_it(lanes: RedisLanes) -> None:
+def test_the_last_error_is_that_of_the_last_attempt(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     lanes.finish(HELLO, dispatch.token, Retry(begin(lanes, dispatch), 5, "AWS is away"))
     later(lanes, 6)
@@ -837,7 +833,7 @@ def test_a_stack_name_finds_its_environment(lanes: RedisLanes) -> None:
     assert lanes.find("other") is None
 
 
-def test_a_former_name_finds_who_came_first_until_it_is_on_record(lanes: RedisLanes) -> None:
+def test_a_former_name_finds_the_first_environment_until_a_record_uses_it(lanes: RedisLanes) -> None:
     one, other = (Environment.of_ref(HELLO, Ref.of_branch(each), "main") for each in TWINS)
     dispatch = push(lanes, "d1", one.key).dispatch
     push(lanes, "d2", other.key)
@@ -860,7 +856,7 @@ def test_counters_add_up(lanes: RedisLanes) -> None:
     assert (counts["delivery:queued"], counts["delivery:duplicate"], counts["outcome:deployed"]) == (1, 1, 1)
 
 
-def test_who_was_heard_of(lanes: RedisLanes) -> None:
+def test_heartbeats_are_listed_until_they_expire(lanes: RedisLanes) -> None:
     assert lanes.beats() == {}
     lanes.beat("worker", 60)
     push(lanes, "d1")
@@ -871,13 +867,13 @@ def test_who_was_heard_of(lanes: RedisLanes) -> None:
     assert all(abs(at - time.time()) < 60 for at in beats.values())
 
 
-def test_a_server_tells_how_it_keeps_what_it_holds(redis_url: str) -> None:
+def test_the_servers_memory_and_persistence_are_read(redis_url: str) -> None:
     with connect(redis_url) as client:
         told = RedisLanes(client).server()
     assert (told["aof_enabled"], told["maxmemory_policy"]) == ("1", "noeviction")
 
 
-def test_a_server_that_is_away_is_told_and_quickly() -> None:
+def test_an_unavailable_server_is_reported_quickly() -> None:
     away = RedisLanes(connect("redis://127.0.0.1:1/0"))
     with pytest.raises(UnavailableError):
         away.ping()
@@ -907,7 +903,7 @@ def resync(lanes: RedisLanes, environment: str) -> Any:
     return lanes.accept(HELLO, Work(environment=environment, cause=Cause.RESYNC))
 
 
-def test_what_stands_without_its_branch_is_told_of_many_repositories_at_once(lanes: Lanes) -> None:
+def test_orphans_of_many_repositories_are_read_at_once(lanes: Lanes) -> None:
     first, second, third = (Repository("acme", name) for name in ("First", "second", "third"))
     lanes.see(first, Seen({"development:refs/heads/x": 5.0}))
     lanes.see(second, Seen(never_deployed="v1"))
@@ -918,7 +914,7 @@ def test_what_stands_without_its_branch_is_told_of_many_repositories_at_once(lan
     assert lanes.orphaned([]) == {}
 
 
-def test_what_only_a_resync_wants_lets_all_pass_until_something_waits_for_it(lanes: RedisLanes) -> None:
+def test_an_item_of_a_resync_has_low_priority_until_another_item_waits_behind_it(lanes: RedisLanes) -> None:
     first = resync(lanes, RESYNC_KEY).dispatch
     assert first.low
     assert resync(lanes, X).dispatch is None
@@ -930,7 +926,7 @@ def test_what_only_a_resync_wants_lets_all_pass_until_something_waits_for_it(lan
     assert (dispatch.environment, dispatch.low) == (X, False)
 
 
-def test_what_is_due_does_not_wait_for_what_lets_all_pass(lanes: RedisLanes) -> None:
+def test_a_due_item_raises_the_priority_of_a_sent_resync(lanes: RedisLanes) -> None:
     dispatch = push(lanes, "d1").dispatch
     lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch), GRACE / 2))
     low = resync(lanes, Y).dispatch
@@ -940,7 +936,7 @@ def test_what_is_due_does_not_wait_for_what_lets_all_pass(lanes: RedisLanes) -> 
     assert (hastened.token, hastened.environment, hastened.low) == (low.token, Y, False)
 
 
-def test_who_waits_for_a_turn_keeps_it_when_the_next_resync_comes(lanes: RedisLanes) -> None:
+def test_an_item_keeps_its_turn_when_the_next_resync_joins(lanes: RedisLanes) -> None:
     dispatch = resync(lanes, X).dispatch
     lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch).but(turned=True), 100, rests=True))
     later(lanes, 60)
@@ -952,7 +948,7 @@ def test_who_waits_for_a_turn_keeps_it_when_the_next_resync_comes(lanes: RedisLa
 
 
 @pytest.mark.parametrize("who", ["an event", "a person"])
-def test_more_than_a_resync_of_all_waits_for_no_turn(lanes: RedisLanes, who: str) -> None:
+def test_a_request_or_event_ends_the_wait_for_a_turn(lanes: RedisLanes, who: str) -> None:
     dispatch = resync(lanes, X).dispatch
     lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch).but(turned=True), 100, rests=True))
     wish = Work(environment=X, cause=Cause.RESYNC, turned=True)
@@ -962,7 +958,9 @@ def test_more_than_a_resync_of_all_waits_for_no_turn(lanes: RedisLanes, who: str
 
 @pytest.mark.parametrize("who", ["an event", "a person"])
 @pytest.mark.parametrize("comes", ["later", "first"])
-def test_who_joins_what_has_not_had_its_turn_takes_none(lanes: RedisLanes, who: str, comes: str) -> None:
+def test_an_item_that_a_request_joins_before_its_turn_takes_none(
+    lanes: RedisLanes, who: str, comes: str
+) -> None:
     wish = Work(environment=X, cause=Cause.RESYNC, turned=True)
     asks = [
         lambda: resync(lanes, X),
@@ -975,7 +973,7 @@ def test_who_joins_what_has_not_had_its_turn_takes_none(lanes: RedisLanes, who: 
     assert begin(lanes, lanes.finish(HELLO, first.token, done())).turned
 
 
-def test_turns_come_one_after_the_other_in_each_line(lanes: RedisLanes) -> None:
+def test_turns_of_each_name_come_one_after_the_other(lanes: RedisLanes) -> None:
     first = [lanes.turn("resyncs", 60, 3) for _ in range(5)]
     assert first[:3] == [0, 0, 0]
     assert first[3:] == [pytest.approx(60, abs=5), pytest.approx(120, abs=5)]
@@ -995,7 +993,7 @@ def delete(lanes: RedisLanes, place: str) -> Environment:
     return environment
 
 
-def test_an_environment_can_be_forgotten(lanes: RedisLanes) -> None:
+def test_the_record_of_an_environment_can_be_deleted(lanes: RedisLanes) -> None:
     gone, stays = delete(lanes, X), delete(lanes, Y)
     lanes.forget(HELLO, [])
     lanes.forget(HELLO, [each for each in lanes.environments(HELLO) if each.environment == X])
@@ -1006,19 +1004,19 @@ def test_an_environment_can_be_forgotten(lanes: RedisLanes) -> None:
     assert [lanes.find(name) for name in stays.stack_names] == [stays, stays]
 
 
-def test_names_lead_to_what_waits_or_runs_and_no_longer(lanes: RedisLanes) -> None:
+def test_stack_names_are_indexed_while_an_item_waits_or_runs(lanes: RedisLanes) -> None:
     first, second = (Environment.from_key(HELLO, each) for each in (X, Y))
     dispatch = push(lanes, "d1", X).dispatch
     push(lanes, "d2", Y)
     begin(lanes, dispatch)
     lanes.index_names()
     assert [lanes.find(each.stack_name) for each in (first, second)] == [first, second]
-    lanes.finish(HELLO, dispatch.token, Done("skipped", ""))  # it leaves no record
+    lanes.finish(HELLO, dispatch.token, Done("skipped", ""))  # so that it leaves no record
     lanes.index_names()
     assert [lanes.find(each.stack_name) for each in (first, second)] == [None, second]
 
 
-def test_a_name_that_is_wanted_just_when_it_is_dropped_stays(
+def test_a_stack_name_that_is_needed_during_its_deletion_stays(
     lanes: RedisLanes, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = Environment.from_key(HELLO, X)
@@ -1037,7 +1035,7 @@ def test_a_name_that_is_wanted_just_when_it_is_dropped_stays(
     assert [lanes.find(name) for name in environment.stack_names] == [environment, environment]
 
 
-def test_names_lead_to_what_only_a_dead_letter_knows(lanes: RedisLanes, client: Any) -> None:
+def test_stack_names_are_indexed_while_a_dead_letter_needs_them(lanes: RedisLanes, client: Any) -> None:
     kept, other = Environment.from_key(HELLO, X), Environment.from_key(HELLO, Y)
     letter = _bury(lanes)
     push(lanes, "d2", Y)
@@ -1050,7 +1048,7 @@ def test_names_lead_to_what_only_a_dead_letter_knows(lanes: RedisLanes, client: 
     assert [lanes.find(each.stack_name) for each in (kept, other)] == [None, other]
 
 
-def test_a_replay_writes_the_names_of_its_environment_again(lanes: RedisLanes, client: Any) -> None:
+def test_a_replay_indexes_the_stack_names_of_its_environment(lanes: RedisLanes, client: Any) -> None:
     environment, letter = Environment.from_key(HELLO, X), _bury(lanes)
     client.delete("deployer:names")
     lanes.replay(letter.id)
@@ -1058,7 +1056,7 @@ def test_a_replay_writes_the_names_of_its_environment_again(lanes: RedisLanes, c
 
 
 @pytest.mark.parametrize("what", ["waits", "sleeps", "runs", "has changed"])
-def test_what_has_come_meanwhile_is_not_forgotten(lanes: RedisLanes, what: str) -> None:
+def test_a_record_that_has_changed_is_not_deleted(lanes: RedisLanes, what: str) -> None:
     environment = delete(lanes, X)
     seen = lanes.environments(HELLO)
     dispatch = push(lanes, "d1").dispatch

@@ -1,10 +1,10 @@
-"""Any interleaving of what web, workers, sweeper and people do to a lane, side by side with the model of it.
+"""Random sequences of the operations of web, workers, scheduler and people on a lane and on its model.
 
-After every step, answers and the whole state agree with lane_model.py, and what docs/lanes.md promises holds in both;
-at the end everything comes to its outcome.
+After every step, the answers and the whole state agree with lane_model.py, and the invariants of docs/lanes.md hold
+in both. At the end every item reaches its outcome.
 
-The script's clock stands still but for the time that a rule lets pass, so that all times agree to the millisecond.
-Durations are numbers of ticks: much is due at the very moment of a step. (The real clock is in test_lanes.py.)
+The script's clock only advances by the time that a rule lets pass, so that all times agree to the millisecond.
+Durations are numbers of ticks, so much is due exactly at a step. (test_lanes.py uses the real clock.)
 """
 
 import json
@@ -47,15 +47,16 @@ from deployer.queue.dead_letters import letter_id
 from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
 from deployer.queue.store import Dispatch
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes, lane_script
+from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue_script import queue_script_text
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"
 X, Y, PRODUCTION = "development:refs/heads/x", "development:refs/heads/y", "production"
-START = 1_800_000_000  # where the clock begins, in epoch seconds
+START = 1_800_000_000  # the start of the clock in epoch seconds
 TICK = 20
 LEASE, GRACE, ATTEMPTS = 2 * TICK, TICK, 3
-REFUSALS = 2  # so that the last one is met often
+REFUSALS = 2  # few, so that the last one happens often
 # the fields of work that the model knows
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
@@ -63,7 +64,7 @@ FIELDS = [
     "deletions", "execution", "not_before", "began_at", "tries", "looked_at", "turned",
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
-PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # one is met often
+PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # the first one often
 KINDS = st.sampled_from(
     [
         "done",
@@ -94,9 +95,9 @@ class LaneMachine(RuleBasedStateMachine):
     def begin_empty(self) -> None:
         self.client.flushall()
         self.lanes = RedisLanes(self.client, lease_seconds=LEASE, grace_seconds=GRACE, max_attempts=ATTEMPTS)
-        source = lane_script()
+        source = queue_script_text()
         for old, new in (
-            ("C('TIME')", f"{{ {START}, 0 }}"),
+            ("call('TIME')", f"{{ {START}, 0 }}"),
             ("LONGEST_PAUSE = 8,", f"LONGEST_PAUSE = {REFUSALS},"),
             self.change,
         ):
@@ -116,7 +117,7 @@ class LaneMachine(RuleBasedStateMachine):
         return self.numbers
 
     def sent(self, dispatch: Dispatch | None, handed: Handed | None) -> Any:
-        """A message that goes out. The model learns the token, which must be greater than all before."""
+        """A message that is sent. The model learns its token, which must be greater than all before."""
         assert (dispatch is None) == (handed is None), (dispatch, handed)
         if dispatch is None:
             return multiple()
@@ -170,7 +171,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(target=messages, cause=st.sampled_from([Cause.RESYNC, Cause.REDEPLOY]))
     def accept_tag(self, cause: Cause) -> Any:
-        """A person names a tag for production, or a resync found one of which no webhook told."""
+        """A person names a tag for production, or a resync finds one whose webhook was lost."""
         n = self.number()
         return self.accept_both(
             Work(PRODUCTION, cause=cause, goal=f"g{n}", ref=f"refs/tags/v{n % 3}", candidate=True)
@@ -179,17 +180,17 @@ class LaneMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.deliveries)
     @rule(target=messages, data=st.data())
     def tell_again(self, data: st.DataObject) -> Any:
-        """GitHub and AWS repeat a delivery: it counts once."""
+        """GitHub and AWS repeat a delivery, which counts once."""
         return self.accept_again(data.draw(st.sampled_from(sorted(self.model.deliveries))))
 
     @precondition(lambda self: self.ended_badly())
     @rule(target=messages, data=st.data())
     def redeliver(self, data: st.DataObject) -> Any:
-        """One that ended badly counts again."""
+        """A delivery that failed counts again."""
         return self.accept_again(data.draw(st.sampled_from(self.ended_badly())))
 
     def ended_badly(self) -> list[str]:
-        """Deliveries that may come again; those in a dead letter if there are any, they are rare."""
+        """Deliveries that may be accepted again; only those in a dead letter if there are any: they are rare."""
         found = sorted(name for name, each in self.model.deliveries.items() if each.outcome in REPEATABLE)
         return [each for each in found if self.model.deliveries[each].letter in self.model.letters] or found
 
@@ -214,7 +215,7 @@ class LaneMachine(RuleBasedStateMachine):
             return multiple()
         drawn = UUID(int=self.number() << 80)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("deployer.redis_store.queue.uuid.uuid4", lambda: drawn)
+            patch.setattr("deployer.redis_store.dead_letters.uuid.uuid4", lambda: drawn)
             accepted = self.lanes.replay(letter)
         goal, handed = self.model.replay(self.now, letter, f"replay-{drawn.hex[:12]}")
         assert accepted.goal == goal
@@ -230,7 +231,7 @@ class LaneMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.environments)
     @rule(anew=st.booleans())
     def forget(self, anew: bool) -> None:
-        """A resync drops what it read, now or some time ago."""
+        """A resync deletes records that it has read, now or some time ago."""
         if anew or not self.read[0]:
             self.read = self.lanes.environments(HELLO), dict(self.model.environments)
         else:
@@ -251,13 +252,13 @@ class LaneMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.status == "sent")
     @rule(target=messages, kind=KINDS, ticks=TICKS, recorded=st.booleans())
     def carry_out(self, kind: str, ticks: int, recorded: bool) -> Any:
-        """A worker does at once what was sent."""
+        """A worker carries out the sent item at once."""
         return self.finish_both(self.begin_both(self.model.token), kind, ticks, recorded)
 
     @precondition(lambda self: self.model.status == "sent")
     @rule(target=messages)
     def kill(self) -> Any:
-        """What was sent kills its worker."""
+        """The sent item kills its worker."""
         self.begin_both(self.model.token)
         return self.sweep_both(LEASE // TICK)
 
@@ -336,7 +337,7 @@ class LaneMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.status != "idle")
     @rule(target=messages, late=st.booleans())
     def refuse(self, late: bool) -> Any:
-        """A worker does not understand what it was handed, begun or not; or it says so too late."""
+        """A worker does not understand its item, begun or not; or it refuses the item too late."""
         token = self.model.token - late
         outcome, seconds, handed = self.model.refuse(self.now, START + self.now, token, "unknown")
         try:
@@ -349,14 +350,14 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(token=consumes(held))
     def crash(self, token: int) -> None:
-        """A worker never comes back, and its lease runs out."""
+        """A worker is lost, and its lease expires."""
         assert token in self.works
         self.let_pass(LEASE // TICK)
 
     @precondition(lambda self: self.model.status == "running")
     @rule(kind=KINDS, ticks=TICKS)
     def stall(self, kind: str, ticks: int) -> None:
-        """A worker sleeps past its lease, another takes over at once, and the first tries to go on."""
+        """A worker is stopped past its lease, another one takes over at once, and the first one tries to continue."""
         token = self.model.token
         self.sweep_both(LEASE // TICK)
         if self.model.status == "sent":
@@ -395,7 +396,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     wiped = False
 
-    # --- both hold the same, and what always holds
+    # --- both have the same state, and the invariants hold
 
     @invariant()
     def agree(self) -> None:
@@ -409,14 +410,14 @@ class LaneMachine(RuleBasedStateMachine):
             letters={name: replace(each, work=known(each.work)) for name, each in self.model.letters.items()},
             environments={name: each.but(updated_at=0) for name, each in self.model.environments.items()},
         )
-        if model.status == "idle":  # nobody looks at them then
+        if model.status == "idle":  # nobody reads them then
             model.until = model.sends = 0
         assert vars(seen) == vars(model)
         assert not list(seen.violations())
         assert not list(model.violations())
 
     def seen(self) -> Lane:
-        """The lane as it stands in Redis, in the model's form."""
+        """The lane in Redis, in the form of the model."""
         pipe = self.client.pipeline(transaction=False)
         for name in ("state", "items", "environments", "dead", "counters", "refused"):
             pipe.hgetall(f"{PREFIX}:{name}")
@@ -425,20 +426,24 @@ class LaneMachine(RuleBasedStateMachine):
         pipe.lrange(f"{PREFIX}:activity", 0, -1)
         pipe.zrange(f"{PREFIX}:snoozed", 0, -1, withscores=True)
         pipe.zscore("deployer:lanes", HELLO.key)
-        pipe.hgetall("deployer:{-/-}:counters")  # what is ignored may be of no repository that is listed
+        pipe.hgetall(
+            "deployer:{-/-}:counters"
+        )  # ignored deliveries may be of a repository that is not listed
         for delivery in self.model.deliveries:
             pipe.hgetall(f"{PREFIX}:delivery:{delivery}")
             pipe.ttl(f"{PREFIX}:delivery:{delivery}")
         state, items, environments, dead, counters, refused, *rest = pipe.execute()
         queue, later, activity, snoozed, look, totals, *records = rest
         places = {*queue, *later, *(name for name, _ in snoozed)}
-        assert set(items) == places, "1: an environment is in one place"
+        assert set(items) == places, "1: an item is in one place"
         if items or state.get("status", "idle") != "idle":
-            assert since_start(look / 1000) <= self.model.look(self.now), "7: it is looked at in time"
+            assert since_start(look / 1000) <= self.model.look(self.now), "7: it is swept in time"
         status = state.get("status", "idle")
         deliveries = {}
         for delivery, record, ttl in zip(self.model.deliveries, records[::2], records[1::2], strict=True):
-            assert (ttl == -1) == (record["outcome"] == "queued"), "3: what waits is not forgotten"
+            assert (ttl == -1) == (record["outcome"] == "queued"), (
+                "3: the record of a queued delivery does not expire"
+            )
             deliveries[delivery] = Delivery(
                 record.get("environment", ""),
                 record.get("event", ""),
@@ -494,7 +499,7 @@ class LaneMachine(RuleBasedStateMachine):
         )
 
     def teardown(self) -> None:
-        """Everything comes to rest when workers do their work again."""
+        """Every item reaches its outcome if workers work again."""
         if not hasattr(self, "lanes"):
             return
         for _ in range(80):
@@ -512,17 +517,17 @@ class LaneMachine(RuleBasedStateMachine):
 
 
 def since_start(seconds: float) -> float:
-    """A time of the script in the model's; 0 stays 0."""
+    """A time of the script as a time of the model; 0 stays 0."""
     return round(seconds - START, 3) if seconds else 0
 
 
 def known(entry: Entry) -> Entry:
-    """An entry without the fields that the model does not know."""
+    """An item without the fields that the model does not know."""
     return Entry(**{name: getattr(entry, name) for name in FIELDS})
 
 
 def drive(client: Any, change: tuple[str, str] = ("", ""), examples: int = 100, **options: Any) -> None:
-    """Run the machine on a server."""
+    """Run the state machine on a server."""
     machine = type("Machine", (LaneMachine,), {"client": client, "change": change})
     machine.TestCase.settings = settings(
         max_examples=examples,
@@ -543,33 +548,36 @@ def test_any_interleaving_on_a_server(redis_url: str) -> None:
         drive(client, examples=100)
 
 
-# what the test has to see when it is missing or wrong in the script: those that it sees within some dozens of examples,
-# what takes it longer has a test of its own in test_lanes.py
+# Changes of the script that the test must find: those that it finds within some dozens of examples. Others have a test
+# of their own in test_lanes.py.
 BREAKAGES = {
-    "begin looks at no token": (
-        "if held('token') ~= token or status() ~= 'sent'",
-        "if status() ~= 'sent'",
+    "begin does not check the token": (
+        "if state_field('token') ~= token or queue_status() ~= 'sent'",
+        "if queue_status() ~= 'sent'",
     ),
-    "extend looks at no token": (
-        "if held('token') ~= token or status() ~= 'running' then return answer(0)",
-        "if status() ~= 'running' then return answer(0)",
+    "extend does not check the token": (
+        "if state_field('token') ~= token or queue_status() ~= 'running' then return reply(0)",
+        "if queue_status() ~= 'running' then return reply(0)",
     ),
-    "expire looks at no token": (
-        "if running and held('token') == token then",
+    "expire does not check the token": (
+        "if running and state_field('token') == token then",
         "if running then",
     ),
-    "how an attempt ended is forgotten": ("why ~= '' and why or", ""),
-    "how an attempt ended is learnt too late": ("  try.error = why\n", ""),
-    "finish looks at no token": (
-        "if held('token') ~= token or status() ~= 'running' then return answer('lost')",
-        "if status() ~= 'running' then return answer('lost')",
+    "the reason of an expired lease is lost": ("why ~= '' and why or", ""),
+    "a late reason of an expired lease is lost": ("  try.error = why\n", ""),
+    "finish does not check the token": (
+        "if state_field('token') ~= token or queue_status() ~= 'running' then return reply('lost')",
+        "if queue_status() ~= 'running' then return reply('lost')",
     ),
-    "a token begins twice": ("or status() ~= 'sent' then", "then"),
-    "what runs still waits": ("  C('HDEL', items, key)\n  work.attempts", "  work.attempts"),
-    "a lost worker costs no attempt": ("count('lane:expired')", "work.attempts = work.attempts - 1"),
-    "lost workers without end": ("work.attempts > tonumber(max_attempts)", "false"),
-    "superseded without an outcome": ("close(work, 'superseded', reason, ttl)", ""),
-    "woken and still asleep": ("    C('ZREM', snoozed, key)\n    local", "    local"),
+    "a token begins twice": ("or queue_status() ~= 'sent' then", "then"),
+    "a running item still waits": ("  call('HDEL', items, key)\n  work.attempts", "  work.attempts"),
+    "a lost worker does not count as an attempt": (
+        "add_to_counter('lane:expired')",
+        "work.attempts = work.attempts - 1",
+    ),
+    "workers are lost without a limit": ("work.attempts > tonumber(max_attempts)", "false"),
+    "a superseded delivery has no outcome": ("end_deliveries(work, 'superseded', reason, ttl)", ""),
+    "an item is awake and snoozed": ("    call('ZREM', snoozed, key)\n    local", "    local"),
     "a replay keeps old attempts": (
         "work.attempts, work.tries, work.polls, work.goal = 0, '', 0,",
         "work.polls, work.goal = 0,",
@@ -578,44 +586,59 @@ BREAKAGES = {
         "return work.candidate and work.environment .. ' ' .. work.ref or work.environment",
         "return work.environment",
     ),
-    "an admitted tag is newer than all that waits": (
+    "an admitted tag is newer than every waiting item": (
         "was == 'new' or (was ~= 'running' and",
         "was == 'new' or was == 'admitted' or (was ~= 'running' and",
     ),
-    "an admitted tag goes on before other tags are judged": (
+    "an admitted tag runs before other tags are checked": (
         "elseif was == 'running' then",
         "elseif was ~= 'new' then",
     ),
-    "calls are told by nobody": ("for name, by in pairs(cjson.decode(counts)) do count(name, by) end", ""),
-    "a resync lets nothing pass": ("return work.cause == 'resync' and later or queue", "return queue"),
-    "a push waits as a resync does": (
-        "if place_of(work) == queue and C('LREM', later",
-        "if false and C('LREM', later",
+    "counts are not added": (
+        "for name, by in pairs(cjson.decode(counts)) do add_to_counter(name, by) end",
+        "",
     ),
-    "a push waits for what is low": (
-        "if is_low() and place_of(work) == queue and not resting(work) then return hasten() end",
+    "items of resyncs do not wait behind others": (
+        "return work.cause == 'resync' and later or queue",
+        "return queue",
+    ),
+    "a push that joins a resync waits like a resync": (
+        "if list_of(work) == queue and call('LREM', later",
+        "if false and call('LREM', later",
+    ),
+    "a push does not raise the priority": (
+        "if is_low_priority() and list_of(work) == queue and not is_resting(work) then return raise_priority() end",
         "",
     ),
     "a resync that joins takes a new turn": ("if kind == 'retry' or kind == 'rest'", "if kind == 'retry'"),
-    "who joins before the turn waits for it": ("older.turned = older.turned or wants_no_turn(newer)", ""),
-    "what has work is forgotten": ("env ~= runs and C('HEXISTS', items, env) == 0", "env ~= runs"),
-    "an attempt is not noted": ("note_try(work, work, why ~= '' and why or LOST_ERROR)", ""),
-    "to tell of a death is an attempt": ("not UNTRIED[dead.kind]", "true"),
+    "an item that a request joins still takes a turn": (
+        "older.turned = older.turned or needs_no_turn(newer)",
+        "",
+    ),
+    "the record of an environment with an item is deleted": (
+        "env ~= runs and call('HEXISTS', items, env) == 0",
+        "env ~= runs",
+    ),
+    "an attempt is not recorded": (
+        "add_failed_attempt(work, work, why ~= '' and why or WORKER_LOST_ERROR)",
+        "",
+    ),
+    "reporting a dead letter is an attempt": ("not REPORT_ONLY[dead_letter.kind]", "true"),
     "a queued delivery expires": (
-        "    C('HDEL', key, 'finished_at')\n    C('PERSIST', key)\n    count",
-        "    C('HDEL', key, 'finished_at')\n    count",
+        "    call('HDEL', key, 'finished_at')\n    call('PERSIST', key)\n    add_to_counter",
+        "    call('HDEL', key, 'finished_at')\n    add_to_counter",
     ),
 }
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
-def test_a_broken_script_is_seen(breakage: str, redis_url: str) -> None:
+def test_a_broken_script_is_found(breakage: str, redis_url: str) -> None:
     with connect(redis_url) as client, pytest.raises(AssertionError):
         drive(
             client,
             BREAKAGES[breakage],
-            examples=2000,  # far more than it takes: it ends at the first that shows it
+            examples=2000,  # far more than needed: the run ends at the first failure
             phases=[Phase.generate],
-            derandomize=True,  # chance would find some of them within a second or within a minute
+            derandomize=True,  # random runs would take from a second to a minute
             database=None,
         )

@@ -1,4 +1,4 @@
-"""How dispatches come to Redis: the Celery queue in front of a real server, and what it makes of a URL."""
+"""Sending dispatches by Celery to a real server, and the clients that are made from a URL."""
 
 import os
 import signal
@@ -63,7 +63,7 @@ def seconds_to_send(queue: CeleryQueue) -> float:
     return time.monotonic() - begin
 
 
-def test_a_redis_that_hangs_or_has_gone_holds_nobody_up(server: Server, queue: CeleryQueue) -> None:
+def test_a_redis_that_hangs_or_is_gone_delays_no_request(server: Server, queue: CeleryQueue) -> None:
     queue.send(DISPATCH)
     server.process.send_signal(signal.SIGSTOP)
 
@@ -78,7 +78,7 @@ def test_a_redis_that_hangs_or_has_gone_holds_nobody_up(server: Server, queue: C
     assert seconds_to_send(queue) + seconds_to_send(queue) < 2
 
 
-def test_what_is_low_lets_all_others_pass(server: Server, queue: CeleryQueue) -> None:
+def test_messages_of_low_priority_are_taken_last(server: Server, queue: CeleryQueue) -> None:
     for token, low in ((1, True), (2, False), (3, True), (4, False)):
         queue.send(replace(DISPATCH, token=token, low=low))
     with (
@@ -137,7 +137,7 @@ def test_without_tls_in_the_url_there_is_none(url: str) -> None:
     ("credentials", "user", "password"),
     [(":p%40s%2Fs%25@", None, "p@s/s%"), ("deployer:pw@", "deployer", "pw"), ("", None, None)],
 )
-def test_both_clients_sign_in_alike(
+def test_both_clients_authenticate_alike(
     host: str, credentials: str, user: str | None, password: str | None
 ) -> None:
     url = host.format(credentials)
@@ -149,14 +149,14 @@ def test_both_clients_sign_in_alike(
     "url", ["unix:///run/redis.sock?db=3", "unix://:pw@/run/redis.sock?db=3", "redis://db.example:1?db=3"]
 )
 def test_both_clients_use_the_same_database(url: str) -> None:
-    """Two installations in one Redis would else take each other's messages."""
+    """Otherwise two installations in one Redis would take each other's messages."""
     for made in (connection(url), connect(url).connection_pool.make_connection()):
         assert made.db == 3
         assert getattr(made, "path", "/run/redis.sock") == "/run/redis.sock"
 
 
 def options_of_the_clients() -> list[str]:
-    """Every option that redis-py or kombu would read out of a URL, as far as their own code tells."""
+    """Every option that redis-py or kombu reads from a URL, according to their code."""
     makers = (
         redis.connection.AbstractConnection,
         redis.Connection,
@@ -168,8 +168,8 @@ def options_of_the_clients() -> list[str]:
     return sorted(found | set(redis.connection.URL_QUERY_ARGUMENT_PARSERS))
 
 
-def test_every_option_that_a_client_knows_is_taken_by_both_or_refused() -> None:
-    """A value that each of them can read: `1` is a number, a text and a yes."""
+def test_every_option_of_a_client_is_accepted_by_both_or_refused() -> None:
+    """A value that each of them can read: `1` is a number, a text and a boolean."""
     taken = set()
     for scheme, more in (
         ("redis://h", ""),
@@ -203,7 +203,7 @@ def test_every_option_that_a_client_knows_is_taken_by_both_or_refused() -> None:
         ("sentinel://a:1,b:2/service/3", None, None),
     ],
 )
-def test_both_clients_sign_in_to_the_sentinels_alike(
+def test_both_clients_authenticate_to_the_sentinels_alike(
     url: str, user: str | None, password: str | None
 ) -> None:
     for made in (connection(url), connect(url).connection_pool.make_connection()):

@@ -12,7 +12,8 @@ from deployer.model.errors import PermanentError, UnavailableError
 from deployer.model.events import Push
 from deployer.model.records import Cause, DeliveryRecord, Outcome, RepositoryRecord, Seen, Work
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.redis_store.connection import connect, refuses_one, unavailable
+from deployer.redis_store.connection import connect
+from deployer.redis_store.errors import refuses_one_command, unavailable
 from deployer.redis_store.queue import RedisLanes
 from tests.records import know_repository
 from tests.unit.world import HELLO, World, environment, sha
@@ -43,7 +44,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Calla
     monkeypatch.setattr(owner, name, called)
 
 
-def test_a_look_at_a_repository_keeps_what_a_check_of_deliveries_has_noted(
+def test_a_resync_keeps_what_a_check_of_deliveries_has_stored(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     know_repository(world.lanes, RepositoryRecord("acme/hello", 1))
@@ -55,7 +56,7 @@ def test_a_look_at_a_repository_keeps_what_a_check_of_deliveries_has_noted(
     assert known.checked_at > 0, "else the next resync looks through three days of deliveries again"
 
 
-def test_a_check_of_deliveries_keeps_what_a_look_has_found(
+def test_a_check_of_deliveries_keeps_what_a_resync_has_stored(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.host.change(HELLO, archived=True)
@@ -65,7 +66,7 @@ def test_a_check_of_deliveries_keeps_what_a_look_has_found(
     assert world.known(HELLO).checked_at > 0
 
 
-def test_a_look_keeps_that_a_person_has_accepted_a_repository(
+def test_a_resync_keeps_that_a_person_has_accepted_a_repository(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = RepositoryRecord("acme/hello")
@@ -75,7 +76,7 @@ def test_a_look_keeps_that_a_person_has_accepted_a_repository(
     assert (world.known(HELLO).state, world.known(HELLO).id) == ("", 1), "its own number"
 
 
-def test_a_change_is_repeated_until_nobody_comes_in_between(world: World, client: Any) -> None:
+def test_a_change_is_repeated_until_no_other_process_interferes(world: World, client: Any) -> None:
     know_repository(world.lanes, RepositoryRecord("acme/hello", 1))
     other, others = RedisLanes(connect_like(client)), ["a", "b", "c"]
 
@@ -102,7 +103,7 @@ def connect_like(client: Any) -> Any:
     return connect(f"redis://127.0.0.1:{port}/0")
 
 
-def test_a_resync_that_was_overtaken_leaves_what_was_seen_since(world: World) -> None:
+def test_a_late_resync_does_not_overwrite_a_newer_one(world: World) -> None:
     began = world.lanes.seen(HELLO)
     accepted = Seen(accepted_at=5.0, never_deployed="v1")
     world.lanes.see(HELLO, accepted)
@@ -174,13 +175,13 @@ def test_deliveries_of_repositories_that_are_not_served_are_counted_and_leave_no
         ("NOREPLICAS Not enough good replicas to write.", False),
     ],
 )
-def test_what_redis_refuses_of_one_key_is_told_from_what_it_refuses_of_all(answer: str, one: bool) -> None:
+def test_a_refusal_of_one_command_differs_from_a_refusal_of_all(answer: str, one: bool) -> None:
     with pytest.raises(UnavailableError) as caught, unavailable():
         raise redis.ResponseError(answer)
-    assert refuses_one(caught.value) == one
+    assert refuses_one_command(caught.value) == one
 
 
-def test_a_redis_that_does_not_answer_refuses_not_only_one_key() -> None:
+def test_a_redis_that_does_not_answer_refuses_all_commands() -> None:
     with pytest.raises(UnavailableError) as caught:
         RedisLanes(connect("redis://127.0.0.1:1/0")).ping()
-    assert not refuses_one(caught.value)
+    assert not refuses_one_command(caught.value)

@@ -303,7 +303,7 @@ def test_processes_survive_a_late_and_an_interrupted_redis(start: Start, tmp_pat
     app = make_celery(away.prepared.url)
     queue = CeleryQueue(app, away.client)
     queue.send(Dispatch("acme/hello", "staging", "deployer.sync", 7))
-    worker.says("deployer.sync of acme/hello: its token is no longer the current one", 40)
+    worker.says("deployer.sync of acme/hello: its token is not the current one", 40)
 
     away.goes()
     wait_for("the web is not ready", lambda: ready(503))
@@ -315,7 +315,7 @@ def test_processes_survive_a_late_and_an_interrupted_redis(start: Start, tmp_pat
     wait_for("the web is ready again", lambda: ready(200))
     wait_for("the scheduler goes on", lambda: scheduler.output.count("Redis is back") == 2)
     queue.send(Dispatch("acme/api", "staging", "deployer.sync", 7))
-    worker.says("deployer.sync of acme/api: its token is no longer the current one", 40)
+    worker.says("deployer.sync of acme/api: its token is not the current one", 40)
     app.close()
 
     for each in everyone:
@@ -365,7 +365,7 @@ class Heart:
     def read_response(self): raise consumer.redis.ResponseError("MISCONF it cannot save")
 
 try:
-    consumer._beat(Heart())
+    consumer._ping(Heart())
 except consumer.deployer.celery.connection_for_read().connection_errors as lost:
     print("it is lost:", lost)
 """

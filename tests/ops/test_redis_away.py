@@ -109,7 +109,7 @@ class Product:
 
         That is a lost connection, or a verdict that Redis does not take, which it offers for half a minute.
         """
-        met = re.findall(r"Connection to broker lost|returning a verdict to", self.processes[process].output)
+        met = re.findall(r"Connection to broker lost|returning a result to", self.processes[process].output)
         return self.losses(process) + len(met)
 
     def losses(self, process: str) -> int:

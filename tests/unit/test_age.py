@@ -427,7 +427,7 @@ def test_fifty_that_cannot_be_looked_at_do_not_keep_others_asleep() -> None:
 def test_records_that_cannot_be_read_keep_no_others_waiting(
     life: Life, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployer.redis_store.values._warned", set())
+    monkeypatch.setattr("deployer.redis_store.records.values._warned", set())
     life.redis.hset("deployer:{acme/aaa}:environments", DEV.key, "what a newer version wrote")
     life.redis.zadd("deployer:lanes", {"acme/aaa": 0})
     life.pass_time(2.5 * DAY)

@@ -57,7 +57,7 @@ def world() -> Costly:
     return Costly()
 
 
-def test_a_repository_that_has_used_its_share_waits_and_others_go_on(world: Costly) -> None:
+def test_a_repository_that_has_used_its_share_waits_and_others_run(world: Costly) -> None:
     world.spend_share()
     assert 500 <= world.calls <= 500 + COST
 
@@ -79,7 +79,7 @@ def test_a_repository_that_has_used_its_share_waits_and_others_go_on(world: Cost
     assert world.lanes.dead_letters() == []
 
 
-def test_waiting_for_a_share_is_no_attempt_and_forgets_none(world: Costly) -> None:
+def test_waiting_for_a_share_is_no_attempt_and_resets_none(world: Costly) -> None:
     world.spend_share()
     key = environment(BRANCH).key
     world.push(BRANCH, sha(200))
@@ -96,7 +96,7 @@ def test_waiting_for_a_share_is_no_attempt_and_forgets_none(world: Costly) -> No
 
 
 @pytest.mark.parametrize("cause", [Cause.PUSH, Cause.REDEPLOY])
-def test_what_a_person_asks_for_may_use_the_reserve(world: Costly, cause: Cause) -> None:
+def test_requests_of_people_may_use_the_reserve(world: Costly, cause: Cause) -> None:
     world.push(BRANCH, sha(200))
     world.run()
     world.spend_share()
@@ -121,7 +121,7 @@ def test_production_may_use_the_reserve(world: Costly) -> None:
     assert world.calls > before
 
 
-def test_a_large_resync_goes_on_bit_by_bit(world: Costly) -> None:
+def test_a_large_resync_continues_in_parts(world: Costly) -> None:
     for number in range(1, 11):
         world.host.push(HELLO, f"refs/heads/b{number}", sha(number), files={"pipeline.yml": TEMPLATE})
     world.deployer.intake.resync(HELLO)
@@ -133,13 +133,13 @@ def test_a_large_resync_goes_on_bit_by_bit(world: Costly) -> None:
     assert world.lanes.dead_letters() == []
 
 
-def test_where_github_names_no_limit_nobody_waits(world: Costly) -> None:
+def test_nobody_waits_if_github_names_no_limit(world: Costly) -> None:
     world.quota = ""
     with pytest.raises(AssertionError, match="never has to wait"):
         world.spend_share()
 
 
-def test_one_task_makes_no_more_calls_than_any_may(world: Costly) -> None:
+def test_a_task_makes_no_more_calls_than_its_limit(world: Costly) -> None:
     world.cost = 10_000
     delivery = world.push(BRANCH, sha(1))
     world.run()
@@ -221,7 +221,7 @@ def test_statuses_beyond_the_limit_are_posted_by_the_next_task(
     assert not world.record(of).open
 
 
-def test_a_task_that_github_slows_down_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_github_slows_down_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Reading()
     monkeypatch.setattr("deployer.queue.runner.LAST_CALL", -1.0)
     delivery = world.push(BRANCH, sha(1))

@@ -74,7 +74,7 @@ def test_a_repository_that_ends_for_a_moment_keeps_its_deleted_environments_dele
     assert STAGING not in world.standing(HELLO), "a person deleted it"
 
 
-def test_each_time_that_a_repository_is_left_out_counts_by_itself(
+def test_each_exclusion_of_a_repository_counts_separately(
     world: World,
 ) -> None:
     world.teardown(STAGING)
@@ -123,7 +123,7 @@ def test_a_dead_letter_names_the_record_of_the_repository_that_cannot_be_read(wo
     assert world.known(HELLO).id
 
 
-def test_a_resync_replaces_what_resyncs_have_seen_where_that_cannot_be_read(world: World) -> None:
+def test_a_resync_replaces_unreadable_data_of_earlier_resyncs(world: World) -> None:
     tag = "refs/tags/v1"
     world.host.push(HELLO, tag, sha(1), files={}, at=1000)
     world.redis.set(f"{PREFIX}:seen", "no JSON")
@@ -135,7 +135,7 @@ def test_a_resync_replaces_what_resyncs_have_seen_where_that_cannot_be_read(worl
 # --- the record of an environment ---------------------------------------------------------------------------------
 
 
-def test_an_event_of_an_environment_whose_record_is_damaged_is_taken_and_the_task_says_so(
+def test_an_event_of_an_environment_with_a_damaged_record_is_accepted_and_its_task_reports_it(
     world: World,
 ) -> None:
     place = environment(BRANCH)
@@ -162,7 +162,7 @@ def test_names_are_indexed_although_a_key_of_one_repository_has_another_type(wor
     assert world.lanes.find("gone") is None, other
 
 
-def test_indexing_that_fails_is_tried_again_in_minutes(
+def test_failed_indexing_is_repeated_within_minutes(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now, tried = [time.monotonic()], []
@@ -184,7 +184,7 @@ def test_indexing_that_fails_is_tried_again_in_minutes(
 # --- the end of a repository --------------------------------------------------------------------------------------
 
 
-def test_a_repository_goes_although_one_of_its_counters_is_no_number(world: World) -> None:
+def test_a_repository_with_an_invalid_counter_is_deleted(world: World) -> None:
     counted = world.lanes.counters()
     world.redis.hset(f"{PREFIX}:counters", mapping={"goal:odd": "x", "goal:huge": "9" * 30})
     world.redis.delete(f"{PREFIX}:environments")

@@ -1,4 +1,4 @@
-"""A task's lease: the kernel ends the process before the lease can expire, whatever its task does."""
+"""The kernel ends a task's process before its lease can expire, whatever the task does."""
 
 import signal
 import subprocess
@@ -60,7 +60,7 @@ time.sleep(sum(after))
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """All of them at once, since most only wait."""
+    """Run all of them at once, because most only wait."""
     started = {}
     for task, (code, _) in ENDS.items():
         longest = "0.5" if "longer than any" in task else "60"
@@ -82,7 +82,7 @@ def test_a_process_ends_before_its_lease_can_expire(
 
 
 class Recorded:
-    """A timer that only notes by when the process was to end."""
+    """A timer that only records when the process would end."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -95,7 +95,7 @@ class Recorded:
 
 
 @pytest.mark.parametrize("longest", [0.25, 60])
-def test_the_end_is_within_what_redis_was_last_asked_for(
+def test_the_process_ends_within_the_last_requested_lease(
     monkeypatch: pytest.MonkeyPatch, longest: float
 ) -> None:
     monkeypatch.setattr(lease, "LONGEST_TASK", longest)

@@ -266,7 +266,7 @@ def pushed(world: World, files: dict[str, bytes]) -> tuple[str, str]:
     delivery = world.deliver(ref, sha(number))
     world.run()
     assert world.lanes.dead_letters() == []
-    assert not any(told.startswith("again in") for told in world.told)
+    assert not any(told.startswith("retry in") for told in world.told)
     return world.outcome(delivery)
 
 

@@ -8,7 +8,7 @@ from deployer.model.errors import CallLimitError, TransientError
 from deployer.queue.call_counter import Tally, allow_more, counting, is_limit_reached, note, purpose
 
 
-def test_calls_are_sorted_by_service_and_purpose() -> None:
+def test_calls_are_counted_by_service_and_purpose() -> None:
     with counting() as tally:
         note("aws")
         with purpose("stages"):
@@ -46,7 +46,7 @@ def test_the_call_after_the_limit_is_not_made_until_more_are_allowed() -> None:
     assert tally.github_all == 3
 
 
-def test_no_call_to_github_begins_after_the_time() -> None:
+def test_no_call_to_github_begins_after_the_time_limit() -> None:
     with counting(github_until=time.monotonic() - 1) as tally:
         with pytest.raises(TransientError, match="GitHub is slow"):
             note("github")

@@ -16,7 +16,7 @@ from workers import celery
     ids=repr,
 )
 @pytest.mark.parametrize("check", ["check_worker", "check_redis", "hide_memory"])
-def test_what_fails_before_the_first_task_ends_it(
+def test_an_error_before_the_first_task_ends_the_worker(
     monkeypatch: pytest.MonkeyPatch, check: str, error: Exception, status: object
 ) -> None:
     def fail(*_: object) -> None:

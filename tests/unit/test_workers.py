@@ -1,4 +1,4 @@
-"""The mapping from tasks to their lane, calls by people, and the scheduler."""
+"""The runner of queue items, calls of tasks by people, and the scheduler."""
 
 import errno
 import logging
@@ -54,7 +54,7 @@ def test_the_same_message_twice_runs_once(world: World) -> None:
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
 
 
-def test_a_worker_that_slept_past_its_lease_changes_nothing(
+def test_a_worker_whose_lease_has_expired_changes_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delivery = world.push(BRANCH, sha(1))
@@ -74,7 +74,7 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing(
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
 
 
-def test_a_verdict_waits_for_redis(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_waits_for_redis(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     delivery = world.push(BRANCH, sha(1))
     away = [UnavailableError("Redis is away")] * 2
     finish = world.lanes.finish
@@ -91,7 +91,7 @@ def test_a_verdict_waits_for_redis(world: World, monkeypatch: pytest.MonkeyPatch
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
 
 
-def test_a_verdict_whose_answer_was_lost_is_not_taken_for_a_lost_lane(
+def test_a_result_whose_answer_was_lost_is_not_taken_for_a_lost_lease(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delivery = world.push(BRANCH, sha(1))
@@ -111,7 +111,7 @@ def test_a_verdict_whose_answer_was_lost_is_not_taken_for_a_lost_lane(
     assert not [line for line in world.told if line.startswith("lost")]
 
 
-def test_an_item_that_only_a_newer_version_understands_waits_for_it_and_others_go_on(
+def test_an_item_of_a_newer_version_waits_for_it_and_others_run(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     newer = Work(environment("refs/heads/newer").key, task="deployer.sync", cause="rollback")
@@ -131,7 +131,7 @@ def test_an_item_that_only_a_newer_version_understands_waits_for_it_and_others_g
     assert "update them, then replay it" in caplog.text
 
 
-def test_a_record_that_cannot_be_read_is_a_dead_letter_that_says_what_to_do(world: World) -> None:
+def test_an_unreadable_record_makes_a_dead_letter_that_says_what_to_do(world: World) -> None:
     world.redis.hset("deployer:{acme/hello}:environments", environment(BRANCH).key, "no JSON")
     delivery = world.push(BRANCH, sha(1))
     world.run()
@@ -144,7 +144,7 @@ def test_a_record_that_cannot_be_read_is_a_dead_letter_that_says_what_to_do(worl
     assert world.outcome(delivery)[0] == "deployed"
 
 
-def test_a_dead_letter_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_dead_letter_is_limited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise KeyError("x" * 50_000)
 
@@ -157,10 +157,10 @@ def test_a_dead_letter_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("read", [False, True])
-def test_what_takes_every_worker_along_is_told_on_its_commit(world: World, *, read: bool) -> None:
+def test_an_item_that_loses_every_worker_is_reported_on_its_commit(world: World, *, read: bool) -> None:
     delivery = world.push(BRANCH, sha(1))
     if read:
-        world.tasks()  # up to the wait for its stack
+        world.tasks()  # until it waits for its stack
         world.step()
     attempts = world.deployer.config.max_attempts
     for _ in range(attempts):
@@ -206,7 +206,7 @@ def test_a_repository_with_many_pushes_delays_another_by_one_task(world: World) 
 
 
 def killed_for_time(world: World) -> None:
-    """What was sent is begun, and its process is killed at the end of its time."""
+    """Begin the sent item, and let its process be killed because it ran out of time."""
     (dispatch,) = world.sent
     world.sent.clear()
     assert world.lanes.begin(HELLO, dispatch.token)
@@ -215,7 +215,7 @@ def killed_for_time(world: World) -> None:
     world.sent.extend(world.lanes.sweep())
 
 
-def test_what_runs_out_of_time_twice_is_a_dead_letter(world: World) -> None:
+def test_a_task_that_runs_out_of_time_twice_is_a_dead_letter(world: World) -> None:
     delivery = world.push(BRANCH, sha(1))
     killed_for_time(world)
     killed_for_time(world)
@@ -232,7 +232,7 @@ def test_what_runs_out_of_time_twice_is_a_dead_letter(world: World) -> None:
     assert world.outcome(delivery)[0] == "deployed"
 
 
-def test_what_runs_out_of_time_once_is_tried_once_more(world: World) -> None:
+def test_a_task_that_runs_out_of_time_once_is_repeated(world: World) -> None:
     delivery = world.push(BRANCH, sha(1))
     killed_for_time(world)
     (dispatch,) = world.sent
@@ -271,7 +271,7 @@ def test_kills_with_a_success_between_them_are_not_in_a_row(world: World) -> Non
     assert world.lanes.dead_letters() == []
 
 
-def test_a_lease_outlasts_a_redis_that_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_survives_a_restart_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(World, "settings", {**World.settings, "DEPLOYER_LEASE_SECONDS": "3"})
     world = World()
     delivery = world.push(BRANCH, sha(1))
@@ -291,7 +291,7 @@ def test_a_lease_outlasts_a_redis_that_starts_anew(monkeypatch: pytest.MonkeyPat
 
     def slow(*arguments: Any) -> Any:
         while not renewed.wait(0.1):
-            world.sent.extend(world.lanes.sweep())  # hands out again what nobody holds any more
+            world.sent.extend(world.lanes.sweep())  # hands out the item of the lost worker again
         return files(*arguments)
 
     monkeypatch.setattr(world.lanes, "extend", unsure)
@@ -303,7 +303,7 @@ def test_a_lease_outlasts_a_redis_that_starts_anew(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("moment", ["files", "create_stack", "finish"])
-def test_what_is_interrupted_goes_on_at_once_and_costs_no_attempt(
+def test_an_interrupted_task_is_repeated_at_once_and_is_no_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     delivery = world.push(BRANCH, sha(1))
@@ -315,7 +315,7 @@ def test_what_is_interrupted_goes_on_at_once_and_costs_no_attempt(
             return act(*arguments)
         interrupted.append(True)
         if moment == "create_stack":
-            act(*arguments)  # it took effect, and nobody heard the answer
+            act(*arguments)  # it took effect, but its answer was lost
         raise SystemExit
 
     monkeypatch.setattr(owner, moment, ended)
@@ -328,7 +328,7 @@ def test_what_is_interrupted_goes_on_at_once_and_costs_no_attempt(
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
 
 
-def test_a_call_that_is_not_made_yet_costs_no_attempt(world: World) -> None:
+def test_a_call_delayed_by_a_rate_limit_is_no_attempt(world: World) -> None:
     world.cloud.fail_next(ThrottledError("not now", retry_after=7), times=20, method="create_stack")
 
     delivery = world.push(BRANCH, sha(1))
@@ -347,7 +347,7 @@ def test_a_call_that_is_not_made_yet_costs_no_attempt(world: World) -> None:
     ],
     ids=["the far end", "a bug"],
 )
-def test_a_death_says_why_in_the_log_and_traces_bugs_only(
+def test_a_dead_letter_is_logged_with_a_traceback_only_for_a_bug(
     world: World, caplog: pytest.LogCaptureFixture, error: Exception, told: str, traced: bool
 ) -> None:
     world.cloud.fail_next(error, times=20, method="create_stack")
@@ -363,17 +363,17 @@ def test_a_death_says_why_in_the_log_and_traces_bugs_only(
 
 
 @pytest.mark.parametrize(("part", "method"), [("host", "files"), ("cloud", "create_stack")])
-def test_a_full_machine_is_waited_for(world: World, part: str, method: str) -> None:
+def test_an_error_of_a_full_machine_is_retried(world: World, part: str, method: str) -> None:
     getattr(world, part).fail_next(OSError(errno.ENOSPC, "No space left on device"), method=method)
     delivery = world.push(BRANCH, sha(1))
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
-    (reason,) = {each.partition(": ")[2] for each in world.told if each.startswith("again in ")}
+    (reason,) = {each.partition(": ")[2] for each in world.told if each.startswith("retry in ")}
     assert reason.startswith("the worker's machine: ")
     assert world.lanes.dead_letters() == []
 
 
-def test_a_machine_that_stays_full_is_told_in_a_line(world: World) -> None:
+def test_a_machine_that_stays_full_makes_a_dead_letter_of_one_line(world: World) -> None:
     world.cloud.fail_next(OSError(errno.ENOSPC, "No space left on device"), times=99, method="create_stack")
     world.push(BRANCH, sha(1))
     world.run()
@@ -386,7 +386,7 @@ def test_a_machine_that_stays_full_is_told_in_a_line(world: World) -> None:
 
 
 @pytest.mark.parametrize("step", ["begin", "finish"])
-def test_a_task_that_redis_leaves_is_handed_out_again(
+def test_a_task_that_cannot_reach_redis_is_handed_out_again(
     world: World, monkeypatch: pytest.MonkeyPatch, step: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     delivery = world.push(BRANCH, sha(1))
@@ -410,7 +410,7 @@ def test_a_task_that_redis_leaves_is_handed_out_again(
 # --- people ---
 
 
-def test_people_enqueue_by_the_names_of_tasks(world: World) -> None:
+def test_people_submit_work_by_the_names_of_tasks(world: World) -> None:
     world.push(BRANCH, sha(1))
     world.push(MAIN, sha(2))
     world.run()
@@ -432,13 +432,13 @@ def test_people_enqueue_by_the_names_of_tasks(world: World) -> None:
     assert world.record(environment(BRANCH)).state == "deployed"
 
 
-def test_people_wait_for_no_turn_though_many_do(world: World) -> None:
+def test_requests_of_people_wait_for_no_turn(world: World) -> None:
     world.push(BRANCH, sha(1))
     world.run()
     for line in ("resyncs", "wishes"):
         for _ in range(100):
             world.lanes.turn(line, 60, 1)
-    world.deployer.intake.resync(HELLO, in_turn=True)  # the schedule's, which nobody has begun
+    world.deployer.intake.resync(HELLO, in_turn=True)  # a scheduled resync, which no worker has begun
     for task, environment_ in ((Task.RESYNC, ""), (Task.SYNC, "x")):
         world.runner.carry_out(task, "acme/hello", environment_, 0)
     world.tasks()
@@ -464,7 +464,7 @@ def test_people_wait_for_no_turn_though_many_do(world: World) -> None:
         (["other/hello", "x"], {}, "other/hello matches none of the patterns in DEPLOYER_REPOSITORIES"),
     ],
 )
-def test_what_people_call_wrongly_is_refused_in_a_line(
+def test_a_wrong_call_of_a_person_is_refused_in_a_line(
     world: World,
     caplog: pytest.LogCaptureFixture,
     arguments: list[object],
@@ -493,7 +493,7 @@ def test_a_resync_of_one_branch_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["acme/mistyped", "other/hello"])
-def test_a_resync_of_a_repository_that_nobody_knows_is_reported(
+def test_a_resync_of_an_unknown_repository_is_reported(
     world: World, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     told = register(Celery("tests"), world.deployer)[Task.RESYNC].apply([name]).result
@@ -504,13 +504,13 @@ def test_a_resync_of_a_repository_that_nobody_knows_is_reported(
     assert world.lanes.repositories() == []
 
 
-def test_a_repository_that_only_github_knows_is_looked_at(world: World) -> None:
+def test_a_repository_that_only_github_knows_is_resynced(world: World) -> None:
     world.host.create(HELLO)
     resync = register(Celery("tests"), world.deployer)[Task.RESYNC]
     assert resync.apply(["acme/hello"]).result.startswith("queued as ")
 
 
-def test_a_call_while_github_is_away_is_queued(world: World) -> None:
+def test_a_call_while_github_is_unavailable_is_queued(world: World) -> None:
     world.host.fail_next(TransientError("GitHub is away"))
     resync = register(Celery("tests"), world.deployer)[Task.RESYNC]
     assert resync.apply(["acme/unknown"]).result.startswith("queued as ")
@@ -528,7 +528,7 @@ def test_people_cannot_delete_staging_by_a_task(world: World) -> None:
 # --- the scheduler ---
 
 
-def test_a_scheduler_tells_that_it_is_alive(world: World) -> None:
+def test_a_scheduler_sends_heartbeats(world: World) -> None:
     assert "scheduler" not in world.lanes.beats()
     Scheduler(world.deployer).sweep()
     assert "scheduler" in world.lanes.beats()
@@ -548,7 +548,7 @@ def running(world: World, monkeypatch: pytest.MonkeyPatch, pause: float = 0.005)
         assert not thread.is_alive()
 
 
-def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
+def test_known_repositories_are_resynced_at_start_and_then_in_turn(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1_000_000.0]
@@ -594,16 +594,16 @@ def test_what_was_known_is_resynced_at_start_and_then_in_its_turn(
     assert looked() == ["acme/hello"], "its stack tells of it"
 
 
-def test_several_schedulers_ask_once_though_their_clocks_differ(
+def test_several_schedulers_request_one_resync_though_their_clocks_differ(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, period = [1_000_000.0], world.deployer.config.resync_seconds
     monkeypatch.setattr(world.lanes, "now", lambda: now[0])  # Redis's clock
     world.push(BRANCH, sha(1))
     world.run()
-    world.lanes.beat("scheduler", 90)  # one ran when they came
+    world.lanes.beat("scheduler", 90)  # a scheduler ran when the repositories appeared
     made, count = [Scheduler(world.deployer), Scheduler(world.deployer)], 0
-    next_turn = period - (now[0] + scheduler._offset(HELLO, period)) % period
+    next_turn = period - (now[0] + scheduler._offset_in_period(HELLO, period)) % period
     for seconds in (0, next_turn - 35, *[10] * 7, period - 40, *[10] * 7):
         now[0] += seconds
         for each, ahead in zip(made, (-86_400.0, 86_400.0), strict=True):
@@ -616,7 +616,7 @@ def test_several_schedulers_ask_once_though_their_clocks_differ(
 
 
 @pytest.mark.parametrize("back", [86_400.0, -86_400.0])
-def test_a_step_of_a_schedulers_own_clock_stops_none_of_its_jobs(
+def test_a_step_of_a_schedulers_clock_stops_no_job(
     world: World, monkeypatch: pytest.MonkeyPatch, back: float
 ) -> None:
     real, passed = (time.time, time.monotonic), [0.0]
@@ -635,7 +635,7 @@ def test_a_step_of_a_schedulers_own_clock_stops_none_of_its_jobs(
     assert len(looks) == 2
 
 
-def test_who_asks_for_resyncs_is_one_at_a_time(world: World) -> None:
+def test_one_scheduler_at_a_time_requests_resyncs(world: World) -> None:
     world.push(BRANCH, sha(1))
     world.run()
     made = Scheduler(world.deployer)
@@ -648,11 +648,11 @@ def test_who_asks_for_resyncs_is_one_at_a_time(world: World) -> None:
 
 
 @pytest.mark.parametrize("period", [0, 3600])
-def test_what_redis_lost_is_resynced_at_once(
+def test_everything_is_resynced_at_once_after_redis_lost_its_data(
     world: World, monkeypatch: pytest.MonkeyPatch, period: float
 ) -> None:
     monkeypatch.setattr("workers.scheduler._DUE_SECONDS", 0)
-    monkeypatch.setattr("workers.scheduler._AGAIN_SECONDS", 0)
+    monkeypatch.setattr("workers.scheduler._AWS_RETRY_SECONDS", 0)
     world.deployer.config = replace(world.deployer.config, resync_seconds=period)
     made = Scheduler(world.deployer)
     made.tend()
@@ -660,7 +660,7 @@ def test_what_redis_lost_is_resynced_at_once(
     world.tasks()  # its stack is being created
     world.redis.flushall()
     other = Repository.parse("acme/other")
-    world.host.create(other)  # and nothing of it in AWS
+    world.host.create(other)  # with no stack in AWS
     world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
     world.sent.clear()
 
@@ -680,7 +680,7 @@ def test_what_redis_lost_is_resynced_at_once(
     monkeypatch.setattr(world.deployer.intake, "resync", unsure(resync, hiccups))
     made = Scheduler(world.deployer)  # the first one was killed
     with pytest.raises(UnavailableError):
-        made.tend()  # finds AWS away once more, and then Redis
+        made.tend()  # AWS is still unavailable, and then Redis is too
     for _ in range(2):
         made.tend()
         world.run()
@@ -698,12 +698,12 @@ def test_what_redis_lost_is_resynced_at_once(
     )
 
 
-def test_no_lane_waits_for_a_listing_of_the_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_queue_waits_for_a_listing_of_the_stacks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push(BRANCH, sha(1))
     world.sent.clear()  # its message was lost
     listed, swept = threading.Event(), threading.Event()
     monkeypatch.setattr(world.deployer.resyncer, "repositories", lambda *_: listed.wait(20) and [])
-    monkeypatch.setattr(world.lanes, "_grace", 0)
+    monkeypatch.setattr(world.lanes, "_grace_ms", 0)
     send = world.deployer.queue.send
 
     def sent(dispatch: Dispatch) -> None:
@@ -721,16 +721,16 @@ def test_no_lane_waits_for_a_listing_of_the_stacks(world: World, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "broken", ["sweeping the lanes", "indexing the names", "asking for resyncs", "looking at the ages"]
+    "broken", ["sweeping the queues", "indexing the names", "requesting resyncs", "checking the expiries"]
 )
 def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     jobs = {
-        "sweeping the lanes": (world.lanes, "sweep"),
+        "sweeping the queues": (world.lanes, "sweep"),
         "indexing the names": (world.lanes, "index_names"),
-        "asking for resyncs": (world.deployer.resyncer, "repositories"),
-        "looking at the ages": (world.deployer.intake, "age"),
+        "requesting resyncs": (world.deployer.resyncer, "repositories"),
+        "checking the expiries": (world.deployer.intake, "age"),
     }
     ran = {name: threading.Event() for name in jobs}
 
@@ -746,16 +746,16 @@ def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
     for name, (owner, attribute) in jobs.items():
         monkeypatch.setattr(owner, attribute, job(name))
     monkeypatch.setattr(scheduler, "_DUE_SECONDS", 0.01)
-    monkeypatch.setattr(scheduler, "_FAILED_SECONDS", 0.02)
-    monkeypatch.setattr(scheduler, "_INDEX_AGAIN_SECONDS", 0.02)
-    monkeypatch.setattr(scheduler, "_AGE_POLLS", 0)
+    monkeypatch.setattr(scheduler, "_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(scheduler, "_INDEX_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(scheduler, "_EXPIRY_POLLS", 0)
     with running(world, monkeypatch):
         assert all(each.wait(10) for each in ran.values())
-        # while sweeping fails, nobody says that the scheduler is alive
-        expected = set() if broken == "sweeping the lanes" else {"scheduler", FAILING_JOB}
+        # while sweeping fails, the scheduler sends no heartbeat
+        expected = set() if broken == "sweeping the queues" else {"scheduler", FAILING_JOB}
         wait_for("the beats", lambda: expected <= set(world.lanes.beats()), 10)
         wait_for("a second attempt", lambda: caplog.text.count(f"{broken} ") > 1, 10)
-    assert caplog.text.count("Traceback") == 1, "the same error again is a line"
+    assert caplog.text.count("Traceback") == 1, "a repeated error is one line"
 
 
 def test_a_key_of_another_type_stops_no_job_but_its_own(
@@ -774,7 +774,7 @@ def test_a_key_of_another_type_stops_no_job_but_its_own(
     assert "WRONGTYPE" in told.getMessage()
 
 
-def test_what_cannot_be_read_ends_no_scheduler(
+def test_unreadable_values_end_no_scheduler(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = Repository.parse("acme/other")
@@ -795,7 +795,7 @@ def test_what_cannot_be_read_ends_no_scheduler(
     assert "a newer version wrote it" in caplog.text
 
 
-def test_a_scheduler_whose_resyncs_hang_tells_no_more_that_it_is_alive(
+def test_a_scheduler_whose_resyncs_hang_sends_no_heartbeat(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]
@@ -810,10 +810,10 @@ def test_a_scheduler_whose_resyncs_hang_tells_no_more_that_it_is_alive(
         made.sweep()
         alive.append("scheduler" in world.lanes.beats())
     assert alive == [True, False, False, False, True]
-    assert caplog.text.count("asking for resyncs hangs since 605 s") == 1
+    assert caplog.text.count("requesting resyncs has hung for 605 s") == 1
 
 
-def test_redis_away_is_told_once_and_waited_for(
+def test_an_unavailable_redis_is_logged_once_and_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     swept = threading.Event()
@@ -830,5 +830,5 @@ def test_redis_away_is_told_once_and_waited_for(
         assert swept.wait(10)
     told = [record.getMessage() for record in caplog.records if record.name == "deployer.scheduler"]
     assert [text for text in told if "no route" in text] == [
-        "sweeping the lanes: no route; waiting for it to return"
+        "sweeping the queues: no route; waiting for it to return"
     ]

@@ -18,7 +18,7 @@ from deployer.model.records import EnvironmentRecord, Work
 from deployer.model.refs import Ref
 from deployer.queue.step_results import Done, Verdict
 from deployer.queue.store import Dispatch
-from deployer.redis_store.connection import Budget
+from deployer.redis_store.circuit_breaker import Budget
 from deployer.redis_store.queue import RedisLanes
 from deployer.settings.loading import load
 from deployer.wiring import Deployer

@@ -18,7 +18,8 @@ from deployer.model.records import DeadLetter, Work
 from deployer.queue.step_results import Dead, Done
 from deployer.redis_store.aws.region_status import RedisRegionStatus
 from deployer.redis_store.aws.shared_redis import SharedRedis
-from deployer.redis_store.connection import Budget, connect
+from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.connection import connect
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
 from web.application import REDIS_SECONDS

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from deployer.redis_store.connection import Budget, connect
+from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.connection import connect
 from sandbox.installation import wait_for
 from tests.redis_kit import Server, SlowNetwork
 from tests.stalls import Stopwatch

@@ -16,8 +16,8 @@ from deployer.model.errors import ConfigError, DeployerError, NotFoundError
 from deployer.model.records import Activity, DeadLetter, EnvironmentRecord, split_key
 from deployer.model.refs import Ref, skip_reason
 from deployer.queue.dead_letters import sentence
+from deployer.queue.lookup import record_of
 from deployer.queue.store import Lane
-from deployer.queue.submit import record_of
 from deployer.resync.missed_tags import never_deployed_words
 from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes

@@ -24,8 +24,8 @@ import msgspec
 
 from deployer.environment.ports import Room
 from deployer.redis_store.aws.shared_redis import SharedRedis, key_prefix
-from deployer.redis_store.connection import claimed
-from deployer.redis_store.values import readable, skip
+from deployer.redis_store.coordination import claimed
+from deployer.redis_store.records.values import read_valid, warn_unreadable
 
 _MIN_WAITING = 2  # up to this many environments call AWS themselves, whatever a listing costs
 _WAITING_SECONDS = 60.0  # an environment that has not asked for this long does not wait any more
@@ -155,7 +155,7 @@ class RedisRegionStatus:
         try:
             counted, at = int(found[0]), float(found[1])
         except ValueError as error:
-            skip(f"{what} of {self._redis_key('room')}", error)  # the value is counted again
+            warn_unreadable(f"{what} of {self._redis_key('room')}", error)  # the value is counted again
             return None
         return (max(counted, 0), at) if at >= self.now() - within else None
 
@@ -207,7 +207,7 @@ class RedisRegionStatus:
         """Yield the last complete count of the region, if there is one that can be read."""
         key = self._redis_key("last_count")
         if text := self._redis.run_if_available(lambda r: r.get(key)):
-            yield from readable([(key, text)], partial(msgspec.json.decode, type=Room, strict=False))
+            yield from read_valid([(key, text)], partial(msgspec.json.decode, type=Room, strict=False))
 
     def _redis_key(self, name: str) -> str:
         return f"{self._prefix}:{name}"
@@ -224,5 +224,5 @@ def counted_rooms(redis: SharedRedis) -> list[Room]:
     oldest = redis.now() - _COUNTED_DAYS * _DAY
     regions = redis.run_if_available(lambda r: r.zrange(_REGIONS_KEY, oldest, "+inf", byscore=True)) or []
     rows = ((f"{region} of {_REGIONS_KEY}", region) for region in sorted(regions))
-    known = readable(rows, partial(msgspec.json.decode, type=tuple[str, str]))
+    known = read_valid(rows, partial(msgspec.json.decode, type=tuple[str, str]))
     return [room for region in known for room in RedisRegionStatus(redis, *region).last_count()]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import redis
 
 from deployer.model.errors import UnavailableError
-from deployer.redis_store.connection import unavailable
+from deployer.redis_store.errors import unavailable
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -12,16 +12,18 @@ _COMMAND = " ".join(sys.orig_argv)
 _BROKEN_PROCESSES = ("--app=workers worker", "workers.scheduler", "gunicorn")
 _LUA = {
     # The script does not check the token, so a worker that has lost its lease continues.
-    "fencing": [("held('token') ~= token or status() ~= 'running'", "status() ~= 'running'")],
+    "fencing": [
+        ("state_field('token') ~= token or queue_status() ~= 'running'", "queue_status() ~= 'running'")
+    ],
     # A lease never expires, so no other worker gets the item of a lost worker.
     "early-ack": [
         ("'current', text, 'until', now + lease", "'current', text, 'until', now + 1e12"),
-        ("C('HSET', state, 'until', now + lease)", "C('HSET', state, 'until', now + 1e12)"),
+        ("call('HSET', state, 'until', now + lease)", "call('HSET', state, 'until', now + 1e12)"),
     ],
     # Of two pushes delivered out of order, the one delivered last counts as the newer one.
     "no-supersede": [
         ("newer.pushed_at < (older.pushed_at or 0)", "false"),
-        ("decided_at(work) > decided_at(there)", "true"),
+        ("decision_time(work) > decision_time(there)", "true"),
     ],
 }
 
@@ -42,9 +44,11 @@ def _poison() -> None:
 def _break(what: str) -> None:
     from deployer.deployment.desired_production import Production
     from deployer.deployment.ref_tracking import Moves
-    from deployer.redis_store import queue as redis_lanes
+    from deployer.redis_store.queue import RedisLanes
+    from deployer.redis_store.records.deliveries import DELIVERY_POINTER
+    from deployer.redis_store.records.repository_index import repository_prefix
 
-    lanes = redis_lanes.RedisLanes
+    lanes = RedisLanes
     if what in _LUA:
         made = lanes.__init__
 
@@ -78,10 +82,10 @@ def _break(what: str) -> None:
 
         def seen_first(self, repository, work, delivery="", event=""):  # type: ignore[no-untyped-def]
             if delivery and not delivery.startswith("again") and hash(delivery) % 5 == 0:
-                key = f"{redis_lanes._prefix(repository.full_name)}:delivery:{delivery}"
+                key = f"{repository_prefix(repository.full_name)}:delivery:{delivery}"
                 if not self._redis.exists(key):
                     self._redis.hset(key, mapping={"delivery": delivery, "outcome": "queued"})
-                    self._redis.set(redis_lanes._POINTER + delivery, repository.full_name)
+                    self._redis.set(DELIVERY_POINTER + delivery, repository.full_name)
                     from deployer.model.errors import UnavailableError
 
                     raise UnavailableError("the process died between writing the marker and the queue")

@@ -24,7 +24,8 @@ from deployer.environment.ports import Cloud, Clouds, Listed
 from deployer.model.environments import Kind, Repository, from_tag_value
 from deployer.model.errors import PayloadError, ThrottledError, TransientError, UnavailableError
 from deployer.model.stacks import Stack
-from deployer.redis_store.connection import claimed, unavailable
+from deployer.redis_store.coordination import claimed
+from deployer.redis_store.errors import unavailable
 
 _BEGAN = ".began"  # no repository's key begins with a dot
 _KEPT_SECONDS = 3600

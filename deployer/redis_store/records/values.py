@@ -1,4 +1,4 @@
-"""Reads stored values one by one: what cannot be read is named in the log and hides nothing else."""
+"""Reads stored values one by one, so that an unreadable value hides no other value."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -11,20 +11,20 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, PayloadError
 from deployer.model.records import RESYNC_KEY, EnvironmentRecord, RepositoryRecord
 from deployer.model.refs import Ref
-from deployer.redis_store.connection import refuses_all
+from deployer.redis_store.errors import refuses_all_commands
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_warned: set[str] = set()  # listings are read every few seconds
+_warned: set[str] = set()  # pages read the same values every few seconds
 _MOST_WARNED = 1000
 
 
-def skip(where: str, why: object) -> None:
-    """Warn, once per process, that a value is left out.
+def warn_unreadable(where: str, why: object) -> None:
+    """Log, once per process, that a value cannot be read.
 
     Args:
-        where: the key, and the field if it has any.
-        why: what is wrong with it.
+        where: the key, with the field of a hash.
+        why: what is wrong with the value.
     """
     if where in _warned or len(_warned) >= _MOST_WARNED:
         return
@@ -32,36 +32,36 @@ def skip(where: str, why: object) -> None:
     _log.warning("%s in Redis is left out: %s; correct it or delete it there", where[:300], why)
 
 
-def readable(rows: Iterable[tuple[str, str]], read: Callable[[str], T]) -> Iterator[T]:
-    """The values that can be read.
+def read_valid(rows: Iterable[tuple[str, str]], read: Callable[[str], T]) -> Iterator[T]:
+    """Yield the values that can be read; the others are named in the log.
 
     Args:
-        rows: where each stands, and its text.
-        read: makes a value of a text; raises `DeployerError`, `MsgspecError` or `ValueError` where it cannot.
+        rows: the key (and field) and the text of each value.
+        read: parses a text; raises `DeployerError`, `MsgspecError` or `ValueError` if the text is invalid.
     """
     for where, text in rows:
         try:
             yield read(text)
         except (DeployerError, msgspec.MsgspecError, ValueError) as error:
-            skip(where, error)
+            warn_unreadable(where, error)
 
 
-def answered(where: str, answer: T | Exception, empty: T) -> T:
-    """One answer of a pipeline that does not raise; `empty` where the key is of another type than the command needs.
+def value_or_default(where: str, answer: T | Exception, empty: T) -> T:
+    """One answer of a pipeline with `raise_on_error=False`; `empty` if the key has another type than the command needs.
 
     Raises:
-        redis.RedisError: Redis refuses more than this command.
+        redis.RedisError: Redis refuses other commands too.
     """
     if not isinstance(answer, Exception):
         return answer
-    if not isinstance(answer, redis.ResponseError) or refuses_all(answer):
+    if not isinstance(answer, redis.ResponseError) or refuses_all_commands(answer):
         raise answer
-    skip(where, answer)
+    warn_unreadable(where, answer)
     return empty
 
 
-def is_environment(repository: Repository, key: str) -> bool:
-    """Whether this is the key of an environment, or stands for the whole repository."""
+def is_environment_key(repository: Repository, key: str) -> bool:
+    """Whether this is the key of an environment, or `RESYNC_KEY`."""
     if key == RESYNC_KEY:
         return True
     try:
@@ -71,12 +71,12 @@ def is_environment(repository: Repository, key: str) -> bool:
     return True
 
 
-def environment_record(repository: Repository, text: str) -> EnvironmentRecord:
+def parse_environment_record(repository: Repository, text: str) -> EnvironmentRecord:
     """Read an environment's record.
 
     Raises:
-        StoredValueError: it is no record.
-        PayloadError: it names no environment of this repository, or no ref.
+        StoredValueError: the text is no record.
+        PayloadError: the record names no environment of this repository, or no ref.
     """
     record = EnvironmentRecord.from_json(text)
     if record.repository.lower() != repository.key:
@@ -88,12 +88,12 @@ def environment_record(repository: Repository, text: str) -> EnvironmentRecord:
     return record
 
 
-def repository_record(repository: Repository, text: str) -> RepositoryRecord:
+def parse_repository_record(repository: Repository, text: str) -> RepositoryRecord:
     """Read the record of a repository as a whole.
 
     Raises:
-        StoredValueError: it is no record.
-        PayloadError: it is of another repository.
+        StoredValueError: the text is no record.
+        PayloadError: the record is of another repository.
     """
     record = RepositoryRecord.from_json(text)
     if record.repository.lower() != repository.key:
@@ -101,8 +101,8 @@ def repository_record(repository: Repository, text: str) -> RepositoryRecord:
     return record
 
 
-def number(text: object, default: float = 0) -> float:
-    """A number, or the default where it is none."""
+def to_number(text: object, default: float = 0) -> float:
+    """A finite number; the default if it is none."""
     try:
         found = float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -1,0 +1,114 @@
+"""The dead letters of the queues."""
+
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+
+from deployer.model.environments import Environment, Repository
+from deployer.model.errors import NotFoundError, PayloadError, StoredValueError
+from deployer.model.records import DeadLetter
+from deployer.queue.store import Accepted
+from deployer.redis_store.errors import unavailable
+from deployer.redis_store.queue_script import DELIVERY_TTL, QueueScript, parse_dispatch
+from deployer.redis_store.records.repository_index import repository_key
+from deployer.redis_store.records.stack_names import add_stack_names
+from deployer.redis_store.records.values import to_number
+
+_LONGEST_SHOWN = 2000  # characters shown of a dead letter that cannot be read
+
+
+class DeadLetters(QueueScript):
+    """Implements the methods of `Lanes` for dead letters."""
+
+    def dead_letters(self, repository: Repository | None = None) -> list[DeadLetter]:
+        """See `Lanes.dead_letters`."""
+        chosen = [repository] if repository else self.repositories()
+        found = [
+            _parse_letter(each, name, text)
+            for each, texts in self._read_each("dead", "hgetall", chosen, {})
+            for name, text in texts.items()
+        ]
+        return sorted(found, key=lambda letter: letter.at)
+
+    def dead_letter(self, letter: str) -> DeadLetter | None:
+        """See `Lanes.dead_letter`."""
+        try:
+            repository = repository_of_letter(letter)
+        except NotFoundError:
+            return None
+        with unavailable():
+            text = self._redis.hget(repository_key(repository, "dead"), letter)
+        return _parse_letter(repository, letter, text) if text else None
+
+    def replay(self, letter: str) -> Accepted:
+        """See `Lanes.replay`."""
+        repository = repository_of_letter(letter)
+        goal = f"replay-{uuid.uuid4().hex[:12]}"
+        with unavailable():
+            text = self._redis.hget(repository_key(repository, "dead"), letter)
+            dead = _parse_letter(repository, letter, text) if text else None
+            if dead:
+                self._index_letter_names(repository, dead.arguments.environment)
+            readable = dead is not None and dead.readable
+            reply = self._run_operation(
+                repository, "replay", letter, goal, self._grace_ms, DELIVERY_TTL, str(int(readable))
+            )
+        if not reply:
+            raise NotFoundError(f"there is no dead letter {letter}; see: deployer dead-letters list")
+        if reply == ["unreadable"]:
+            raise StoredValueError(
+                f"dead letter {letter} does not say what to do; discard it: deployer dead-letters discard {letter}"
+            )
+        return Accepted("queued", "", goal=reply[0], dispatch=parse_dispatch(repository, reply[1:]))
+
+    def discard(self, letter: str) -> None:
+        """See `Lanes.discard`."""
+        repository = repository_of_letter(letter)
+        with unavailable():
+            if not int(self._run_operation(repository, "discard", letter)[0]):
+                raise NotFoundError(f"there is no dead letter {letter}; see: deployer dead-letters list")
+
+    def _index_letter_names(self, repository: Repository, key: str) -> None:
+        """Add the stack names of a dead letter's environment to the index, because they may have been dropped."""
+        with suppress(PayloadError):  # the letter is damaged, or is about a whole repository
+            pipe = self._redis.pipeline(transaction=False)
+            add_stack_names(pipe, Environment.from_key(repository, key))
+            pipe.execute()
+
+
+def repository_of_letter(letter: str) -> Repository:
+    """The repository that a dead letter's id names: `owner~name-token`.
+
+    Raises:
+        NotFoundError: the text is no such id.
+    """
+    try:
+        return Repository.parse(letter.rpartition("-")[0].replace("~", "/"))
+    except PayloadError as error:
+        raise NotFoundError(
+            f"there is no dead letter {letter[:100]}; see: deployer dead-letters list"
+        ) from error
+
+
+def _parse_letter(repository: Repository, name: str, text: str) -> DeadLetter:
+    """Read a dead letter. One that cannot be read is shown too, because a person has to decide about it."""
+    try:
+        letter = DeadLetter.from_json(text)
+        return (
+            letter
+            if letter.repository.lower() == repository.key
+            else replace(letter, repository=str(repository))
+        )
+    except StoredValueError as error:
+        at = to_number(name.rpartition("-")[2]) / 1000
+        return DeadLetter(
+            id=name,
+            repository=repository.full_name,
+            task="",
+            reason=f"this dead letter cannot be read: {error}",
+            traceback=text[:_LONGEST_SHOWN],
+            at=at if 0 < at < time.time() else time.time(),
+            work="",
+            kind=type(error).__name__,
+        )

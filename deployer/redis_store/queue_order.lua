@@ -1,0 +1,117 @@
+-- Orders the items of a queue and hands out the next one.
+
+-- The pauses between the refusals of an item are 15 minutes in all, because a rolling update takes less.
+local REFUSALS_LIMIT, FIRST_PAUSE, LONGEST_PAUSE = 8, 10000, 300000
+
+local function is_resting(work) return (work.not_before or 0) > now end
+
+-- The list in which an item waits. Items of resyncs wait behind all others.
+local function list_of(work) return work.cause == 'resync' and later or queue end
+
+-- Move an item to the end of the normal list if it waits among the items of resyncs and is no item of a resync any more.
+local function leave_later_list(work)
+  local key = item_key(work)
+  if list_of(work) == queue and call('LREM', later, 1, key) == 1 then call('RPUSH', queue, key) end
+end
+
+-- When it was decided what an item wants: for an admitted tag the time of its push, for other items that of their arrival.
+local function decision_time(work) return work.decided_at > 0 and work.decided_at or work.accepted_at end
+
+-- Put an item into the queue. If the queue has an item with the same key, `was` says which of the two is newer: a 'new'
+-- item is newer, a 'running' one is older, and for an 'admitted' or 'dead' one the time of the decision decides. An
+-- admitted item goes to the end, so that the other waiting tags are checked before production changes.
+local function enqueue(work, was, ttl)
+  local key = item_key(work)
+  local there = waiting_item(key)
+  if there then
+    local newer = was == 'new' or (was ~= 'running' and decision_time(work) > decision_time(there))
+    work = newer and merge_items(there, work, ttl) or merge_items(work, there, ttl)
+    -- an item that is snoozed after a failure stays snoozed if the other one only joined it, because of rate limits
+    if not is_resting(work) and call('ZREM', snoozed, key) == 1 then call('RPUSH', list_of(work), key) end
+    leave_later_list(work)
+  elseif was == 'running' then
+    call('LPUSH', list_of(work), key)
+  else
+    call('RPUSH', list_of(work), key)
+  end
+  call('HSET', items, key, encode_item(work))
+  return work
+end
+
+-- Snooze an item that ran until `due` (ms). If a newer item has arrived meanwhile, both are merged and may run at once.
+local function snooze_item(work, due, ttl)
+  local key = item_key(work)
+  local newer = waiting_item(key)
+  if newer then work = merge_items(work, newer, ttl) end
+  call('HSET', items, key, encode_item(work))
+  if not newer or is_resting(work) then  -- otherwise it is in a list already
+    call('LREM', queue, 0, key)
+    call('LREM', later, 0, key)
+    call('ZADD', snoozed, work.not_before or due, key)
+  else
+    leave_later_list(work)
+  end
+end
+
+-- Give an item that a worker did not understand to another worker later. After some refusals make a dead letter of it.
+local function refuse_item(work, why, ttl)
+  local key = item_key(work)
+  local before = call('HGET', refused, key) or ''
+  local times, goal = string.match(before, '^(%d+) (%S*)')
+  times = (goal == work.goal and tonumber(times) or 0) + 1
+  why = short_line(why)
+  if times >= REFUSALS_LIMIT then
+    end_unreadable(work, 'no worker understood this queue item, ' .. times .. ' were asked: ' .. why, ttl)
+    return 'dead', 0
+  end
+  call('HSET', refused, key, times .. ' ' .. work.goal .. ' ' .. why)
+  local pause = math.min(FIRST_PAUSE * 2 ^ (times - 1), LONGEST_PAUSE)
+  if not work.raw then work.not_before = now + pause end
+  snooze_item(work, now + pause, ttl)
+  return 'refused', pause
+end
+
+-- The key of the next item, which this function moves to the head of the queue.
+local function head_of_queue()
+  if call('EXISTS', queue) == 0 and call('EXISTS', later) == 1 then call('RPUSH', queue, call('LPOP', later)) end
+  return call('LINDEX', queue, 0)
+end
+
+local function dispatch_next(grace)
+  local key = head_of_queue()
+  -- a key whose item was lost is skipped; the next resync finds what its environment needs
+  while key and call('HEXISTS', items, key) == 0 do
+    call('LPOP', queue)
+    key = head_of_queue()
+  end
+  if not key then
+    call('HSET', state, 'status', 'idle', 'env', '', 'task', '', 'current', '', 'until', 0)
+    return {}
+  end
+  local work = waiting_item(key)
+  local task = work.task ~= '' and work.task or FALLBACK_TASK
+  local low = list_of(work) == later and call('LLEN', queue) == 1 and '1' or '0'
+  -- Tokens only grow, even if Redis lost its data, so no earlier holder is ever taken for the current one.
+  local token = string.format('%.0f', math.max(state_number('token') + 1, now))
+  call('HSET', state, 'status', 'sent', 'token', token, 'env', key, 'task', task, 'current', '',
+    'until', now + grace, 'sends', 1, 'low', low)
+  return { key, task, token, low }
+end
+
+-- Give the message that was sent with low priority a normal priority, because a more urgent item waits behind it.
+local function raise_priority()
+  call('HSET', state, 'low', '0')
+  return { state_field('env'), state_field('task'), state_field('token'), '0' }
+end
+
+local function is_low_priority() return queue_status() == 'sent' and state_field('low') == '1' end
+
+-- Hand out the next item if nobody holds the queue, or if the sent message names another task than its item now has. If
+-- the new item is urgent, raise the priority of the sent message.
+local function dispatch_after_enqueue(work, grace)
+  local status = queue_status()
+  local sent_otherwise = status == 'sent' and state_field('env') == item_key(work) and state_field('task') ~= work.task
+  if status == 'idle' or sent_otherwise then return dispatch_next(grace) end
+  if is_low_priority() and list_of(work) == queue and not is_resting(work) then return raise_priority() end
+  return {}
+end

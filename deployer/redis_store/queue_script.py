@@ -1,0 +1,80 @@
+"""Runs the Lua script of a queue."""
+
+import uuid
+from importlib import resources
+from typing import Any
+
+import redis
+
+from deployer.model.environments import Repository
+from deployer.queue.store import Dispatch
+from deployer.redis_store.records.repository_index import SWEEP_INDEX, RepositoryIndex, repository_prefix
+
+# each file uses only names that files before it define
+_FILES = ("queue_items.lua", "queue_ends.lua", "queue_merge.lua", "queue_order.lua", "queue.lua")
+DELIVERY_TTL = 30 * 86400  # seconds
+
+
+class QueueScript(RepositoryIndex):
+    """Runs each operation of a queue as one step in Redis.
+
+    Args:
+        client: a connection with `decode_responses`.
+        lease_seconds: how long a worker holds a queue without renewing its lease.
+        grace_seconds: how long a dispatch may take to reach a worker before it is sent again.
+        max_attempts: how often a queue item may lose its worker before it becomes a dead letter.
+        clock_offset_ms: added to Redis's clock; only tests use it, to let time pass.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        lease_seconds: float = 60,
+        grace_seconds: float = 10,
+        max_attempts: int = 5,
+        clock_offset_ms: int = 0,
+    ) -> None:
+        super().__init__(client, clock_offset_ms=clock_offset_ms)
+        self._lease_ms = int(lease_seconds * 1000)
+        self._grace_ms = int(grace_seconds * 1000)
+        self._max_attempts = max_attempts
+        self._script: Any = client.register_script(queue_script_text())
+
+    def _run_operation(
+        self, repository: Repository, operation: str, *arguments: object, request: str | None = None
+    ) -> list[str]:
+        """Run an operation.
+
+        Args:
+            repository: whose queue.
+            operation: the name of a function in `ops` of queue.lua.
+            arguments: its arguments.
+            request: the id by which a repeat is recognised; empty if a repeat changes nothing. A new one by default.
+
+        Returns:
+            The reply of the operation, without the time of the next sweep.
+        """
+        # redis-py repeats a command whose answer was lost; the script recognises the repeat by this id
+        request = uuid.uuid4().hex if request is None else request
+        values = [operation, self.clock_offset_ms, request, *arguments]
+        sweep_at, *rest = self._script(keys=[repository_prefix(repository.full_name)], args=values)
+        # The index is in another slot of a cluster, so it is written after the script. `accept` and `sweep` write it
+        # before the script too, so a crash between the two only delays the next sweep of this queue.
+        self._redis.zadd(SWEEP_INDEX, {repository.key: float(sweep_at)}, lt=True)
+        reply: list[str] = rest
+        return reply
+
+
+def queue_script_text() -> str:
+    """The text of the script, joined from its files."""
+    files = resources.files("deployer.redis_store")
+    return "\n".join(files.joinpath(name).read_text() for name in _FILES)
+
+
+def parse_dispatch(repository: Repository, reply: list[str]) -> Dispatch | None:
+    """Read the dispatch at the end of the script's reply; None if the reply has none."""
+    if not reply:
+        return None
+    key, task, token, low = reply
+    return Dispatch(repository.full_name, key, task, int(token), low=low == "1")

@@ -1,0 +1,1 @@
+"""The records of repositories in Redis, one kind of record in each module."""

@@ -1,0 +1,154 @@
+"""The records of deliveries with the activity that lists their outcomes."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from deployer.model.environments import Environment, Repository
+from deployer.model.errors import PayloadError, StoredValueError
+from deployer.model.records import Activity, DeliveryRecord, EnvironmentRecord, Outcome, whole
+from deployer.redis_store.errors import unavailable
+from deployer.redis_store.records.counters import TOTALS
+from deployer.redis_store.records.repository_index import (
+    SPELLED_NAMES,
+    SWEEP_INDEX,
+    RepositoryIndex,
+    repository_key,
+    repository_prefix,
+)
+from deployer.redis_store.records.stack_names import add_stack_names
+from deployer.redis_store.records.values import read_valid, to_number
+
+DELIVERY_POINTER = "deployer:delivery-of:"  # delivery -> repository
+_DAY = 86400
+_IGNORED_TTL = 3 * _DAY  # GitHub allows a redelivery for three days
+_ACTIVITY_LIMIT = 500  # lines of a repository, as in queue.lua
+# repository that the settings exclude -> time of its last delivery (epoch seconds)
+UNSERVED = "deployer:unserved"
+_MOST_UNSERVED = 20
+_UNSERVED_SECONDS = 30 * _DAY
+
+
+class DeliveryRecords(RepositoryIndex):
+    """Implements the methods of `Lanes` for deliveries."""
+
+    def ignore(
+        self,
+        record: DeliveryRecord,
+        *,
+        served: bool = True,
+        ref: str = "",
+        commit: str = "",
+        first: EnvironmentRecord | None = None,
+    ) -> None:
+        """See `Lanes.ignore`."""
+        repository = record.repository or "-/-"
+        prefix = repository_prefix(repository)
+        key = f"{prefix}:delivery:{record.delivery}"
+        environments = f"{prefix}:environments"
+        outcome = record.outcome or str(Outcome.IGNORED)
+
+        def write_record(pipe: Any) -> None:
+            is_recorded = pipe.hexists(key, "outcome")
+            has_item = pipe.hexists(f"{prefix}:items", record.environment)
+            stored = pipe.hget(environments, record.environment) if first else None
+            now = self.now()
+            pipe.multi()
+            if is_recorded:  # a redelivery must not overwrite the outcome of the first delivery
+                return
+            if record.environment:
+                line = Activity(
+                    now,
+                    repository,
+                    record.environment,
+                    record.delivery,
+                    outcome,
+                    whole(record.reason),
+                    commit,
+                    ref,
+                )
+                self._add_activity(pipe, line)
+                if first and not has_item and (shown := _record_of_skipped_push(stored, first)):
+                    shown = shown.but(changed_at=now, updated_at=now)
+                    pipe.hset(environments, record.environment, shown.to_json())
+            pipe.set(DELIVERY_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
+            fields = json.loads(record.to_json()) | {"received_at": now, "finished_at": now}
+            pipe.hset(key, mapping=fields | {"outcome": outcome})
+            pipe.expire(key, _IGNORED_TTL)
+            # counted in the totals, because a repository that is not listed has no counters
+            pipe.hincrby(TOTALS, f"outcome:{outcome}", 1)
+            if not served:
+                record_unserved_delivery(pipe, repository, now)
+
+        with unavailable():
+            self._redis.transaction(write_record, key, *([f"{prefix}:items", environments] if first else []))
+
+    def _add_activity(self, pipe: Any, line: Activity) -> None:
+        """Add an ignored or skipped push to the activity of its repository, and the repository to the index."""
+        repository = Repository.parse(line.repository)
+        prefix = repository_prefix(line.repository)
+        pipe.zadd(SWEEP_INDEX, {repository.key: 0}, nx=True)
+        pipe.hset(SPELLED_NAMES, repository.key, repository.full_name)
+        with suppress(PayloadError):  # a ref that is neither a branch nor a tag has no environment
+            add_stack_names(pipe, Environment.from_key(repository, line.environment))
+        pipe.lpush(f"{prefix}:activity", line.to_json())
+        pipe.ltrim(f"{prefix}:activity", 0, _ACTIVITY_LIMIT - 1)
+
+    def delivery(self, delivery: str) -> DeliveryRecord | None:
+        """See `Lanes.delivery`."""
+        with unavailable():
+            repository = self._redis.get(DELIVERY_POINTER + delivery)
+            if not repository:
+                return None
+            found = self._redis.hgetall(f"{repository_prefix(repository)}:delivery:{delivery}")
+        if not found:
+            return None
+        times = {name: to_number(found.pop(name, None)) for name in ("received_at", "finished_at")}
+        return DeliveryRecord.from_json(json.dumps(found | times))
+
+    def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
+        """See `Lanes.activity`."""
+        chosen = [repository] if repository else self.repositories()
+        found = [
+            line
+            for each, texts in self._read_each("activity", "lrange", chosen, [], 0, limit - 1)
+            for line in read_valid(
+                ((repository_key(each, "activity"), text) for text in texts), Activity.from_json
+            )
+        ]
+        return sorted(found, key=lambda line: -line.at)[:limit]
+
+    def unserved(self) -> dict[str, float]:
+        """See `Lanes.unserved`."""
+        with unavailable():
+            return dict(self._redis.zrange(UNSERVED, 0, -1, desc=True, withscores=True))
+
+
+def _record_of_skipped_push(text: str | None, first: EnvironmentRecord) -> EnvironmentRecord | None:
+    """The record of an environment that has only had skipped pushes; None if it has another record.
+
+    Args:
+        text: the stored record; one that cannot be read is not replaced.
+        first: the record for the newest skipped push.
+    """
+    if text is None:
+        return first
+    try:
+        known = EnvironmentRecord.from_json(text)
+    except StoredValueError:
+        return None
+    return first.but(generation=known.generation) if known.only_skipped else None
+
+
+def record_unserved_delivery(pipe: Any, repository: str, now: float) -> None:
+    """Record a delivery of a repository that the settings exclude. The newest few repositories are kept for 30 days.
+
+    Args:
+        pipe: the commands are added to it.
+        repository: `owner/name`.
+        now: epoch seconds by Redis's clock.
+    """
+    pipe.zadd(UNSERVED, {repository.lower(): now})
+    pipe.zremrangebyrank(UNSERVED, 0, -_MOST_UNSERVED - 1)
+    pipe.expire(UNSERVED, _UNSERVED_SECONDS)
+    pipe.hincrby(TOTALS, "delivery:unserved", 1)

@@ -1,0 +1,137 @@
+"""The records of repositories as a whole."""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from deployer.model.environments import Repository
+from deployer.model.errors import PayloadError, StoredValueError
+from deployer.model.records import RepositoryRecord
+from deployer.redis_store.errors import unavailable
+from deployer.redis_store.records.counters import TOTALS
+from deployer.redis_store.records.repository_index import (
+    SPELLED_NAMES,
+    SWEEP_INDEX,
+    RepositoryIndex,
+    repository_key,
+    repository_prefix,
+)
+from deployer.redis_store.records.values import parse_repository_record, read_valid
+
+_DAY = 86400
+_ACTIVITY_SECONDS = (
+    _DAY  # after a repository was dropped, so that a person who waits for a result still finds it
+)
+_COUNT = re.compile(r"-?[0-9]{1,18}")  # a number that `HINCRBY` accepts; a counter may be damaged
+
+
+class RepositoryRecords(RepositoryIndex):
+    """Implements the methods of `Lanes` for the records of repositories."""
+
+    def repository(self, repository: Repository) -> RepositoryRecord | None:
+        """See `Lanes.repository`."""
+        with unavailable():
+            text = self._redis.get(repository_key(repository, "repository"))
+        return _parse_record(repository, text) if text else None
+
+    def repository_records(self, repositories: Sequence[Repository] | None = None) -> list[RepositoryRecord]:
+        """See `Lanes.repository_records`."""
+        chosen = self.repositories() if repositories is None else repositories
+        return [
+            record
+            for each, text in self._read_each("repository", "get", chosen, None)
+            for record in read_valid(
+                [(repository_key(each, "repository"), text)] if text else [],
+                partial(parse_repository_record, each),
+            )
+        ]
+
+    def change_repository(
+        self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
+    ) -> RepositoryRecord:
+        """See `Lanes.change_repository`."""
+        stored = RepositoryRecord(repository.full_name)
+
+        def edit_text(text: str | None) -> str | None:
+            nonlocal stored
+            before = _parse_record(repository, text) if text else RepositoryRecord(repository.full_name)
+            stored = edit(before)
+            return None if stored == before else stored.to_json()
+
+        with unavailable():
+            compare_and_set(self._redis, repository_key(repository, "repository"), edit_text)
+        return stored
+
+
+def _parse_record(repository: Repository, text: str) -> RepositoryRecord:
+    """Read the record of a repository.
+
+    Raises:
+        StoredValueError: the text cannot be read; the error names the key and the remedy.
+    """
+    try:
+        return parse_repository_record(repository, text)
+    except (StoredValueError, PayloadError) as error:
+        raise StoredValueError(
+            f"the record of {repository} in Redis cannot be read: {error}; correct it, or delete the key "
+            f"{repository_key(repository, 'repository')}: a resync finds the rest"
+        ) from error
+
+
+def compare_and_set(client: Any, key: str, edit: Callable[[str | None], str | None]) -> None:
+    """Replace the text of a key. If another process replaces it meanwhile, edit the new text instead.
+
+    Args:
+        client: a connection with `decode_responses`.
+        key: the key.
+        edit: gets the text, or None if there is none, and returns the new text, or None for no change. It is called
+            again after each change by another process. Its exceptions are not caught.
+
+    Raises:
+        redis.RedisError: Redis is unavailable.
+    """
+
+    def replace(pipe: Any) -> None:
+        text = edit(pipe.get(key))
+        pipe.multi()
+        if text is not None:
+            pipe.set(key, text)
+
+    client.transaction(replace, key)
+
+
+def drop_repository(client: Any, repository: Repository) -> bool:
+    """Delete the data of a repository, if it has no environment, no queue item and no dead letter.
+
+    Its counters are added to the totals, which never decrease. Its deliveries expire by themselves.
+
+    Returns:
+        Whether the data was deleted.
+
+    Raises:
+        redis.RedisError: Redis is unavailable.
+    """
+    prefix = repository_prefix(repository.full_name)
+    holds = [f"{prefix}:{name}" for name in ("environments", "items", "dead")]
+    state, counters = f"{prefix}:state", f"{prefix}:counters"
+    rest = [
+        f"{prefix}:{name}" for name in ("repository", "seen", "kept", "queue", "later", "snoozed", "refused")
+    ]
+
+    def drop(pipe: Any) -> bool:
+        if pipe.exists(*holds) or pipe.hget(state, "status") not in {None, "idle"}:
+            return False
+        counts = pipe.hgetall(counters)
+        pipe.multi()
+        for name, number in counts.items():
+            if _COUNT.fullmatch(number):
+                pipe.hincrby(TOTALS, name, number)
+        pipe.delete(state, counters, *rest)
+        pipe.expire(f"{prefix}:activity", _ACTIVITY_SECONDS)
+        pipe.zrem(SWEEP_INDEX, repository.key)
+        pipe.hdel(SPELLED_NAMES, repository.key)
+        return True
+
+    dropped: bool = client.transaction(drop, *holds, state, counters, value_from_callable=True)
+    return dropped
