@@ -7,7 +7,7 @@ what no event told is found too. Staging and production are never touched by any
 
 from collections.abc import Callable
 
-from deployer.deployment.desired_production import put_off
+from deployer.deployment.production_candidates import put_off
 from deployer.environment.ports import LISTING_PATIENCE, Facts, Inventory
 from deployer.environment.repository_state import (
     DEFAULT,

@@ -155,7 +155,7 @@ class TestDecisions:
         world.run()
         world.event(environment(BRANCH))
         set_clock(monkeypatch, skew)
-        assert world.deployer.reconciler._heard()
+        assert world.deployer.reconciler._events_arrive()
 
     def test_a_resync_believes_what_was_recorded_after_its_listing(
         self, world: World, monkeypatch: pytest.MonkeyPatch, skew: float

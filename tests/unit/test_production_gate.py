@@ -424,7 +424,7 @@ def test_an_approval_is_for_one_tag_at_one_commit() -> None:
 
 
 def test_only_the_checked_calls_deploy_anything_in_aws() -> None:
-    """Whatever deploys a commit in AWS is ordered by `Run`, which insists on the admission."""
+    """Whatever deploys a commit in AWS is ordered by `ReconcileContext`, which insists on the admission."""
     orders, found = {"create_stack", "update_stack", "start"}, set[str]()
     for path in Path("deployer").rglob("*.py"):
         if path.parts[1] == "aws":

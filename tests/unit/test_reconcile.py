@@ -150,8 +150,8 @@ def test_a_stale_read_after_a_push_is_waited_out(world: World) -> None:
 @pytest.mark.parametrize("ahead", [3600, -3600])
 def test_how_long_a_stale_read_is_waited_out_is_no_matter_of_a_worker_s_clock(ahead: float) -> None:
     world = World()
-    moves = world.deployer.reconciler._wanted._moves
-    moves._clock = lambda: world.lanes.now() + ahead  # as of a worker that does not know when it began
+    tracker = world.deployer.reconciler._tracker
+    tracker._clock = lambda: world.lanes.now() + ahead  # as of a worker that does not know when it began
     world.push(X, sha(1))
     world.run()
     world.host.lag(HELLO, X)
