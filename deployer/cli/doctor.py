@@ -12,8 +12,8 @@ import click
 from deployer.cli import output
 from deployer.cli.check_groups import FAIL, OK, PROBE_SECONDS, WARN, Check, Group, Look, guarded, run
 from deployer.cli.common import json_option, wired
-from deployer.deployment.capacity import admits
-from deployer.environment.ports import Cloud
+from deployer.environment.capacity import admits
+from deployer.environment.cloud_region import Cloud
 from deployer.model.durations import span
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import ConfigError, StoredValueError, UnavailableError

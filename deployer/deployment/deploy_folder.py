@@ -6,8 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from deployer.environment.cloud_region import Clouds
+from deployer.environment.code_host import Host
 from deployer.environment.context import ReconcileContext, Stop
-from deployer.environment.ports import Clouds, Host
 from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.records import Cause, Outcome
 from deployer.model.refs import Ref

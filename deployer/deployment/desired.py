@@ -3,11 +3,11 @@
 import shlex
 from collections.abc import Callable
 
-from deployer.deployment.desired_production import DesiredProduction
 from deployer.deployment.desired_state import Absent, Deploy
+from deployer.deployment.production.desired import DesiredProduction
 from deployer.deployment.ref_tracking import RefTracker
+from deployer.environment.code_host import Facts, Head, Host
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
-from deployer.environment.ports import Facts, Head, Host
 from deployer.environment.repository_state import Repositories
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import duration_text

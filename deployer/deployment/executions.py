@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.drift import applied
-from deployer.environment.ports import Execution
 from deployer.environment.statuses import StatusReporter, failure_text, stages_of
 from deployer.model.environments import Kind
 from deployer.model.records import Cause, EnvironmentRecord, Outcome, Task, Work

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Sequence
 
-from deployer.deployment.capacity import admits, fullest_last
+from deployer.environment.capacity import admits, fullest_last
+from deployer.environment.cloud_region import LISTING_PATIENCE, Cloud, Clouds, Inventory
 from deployer.environment.context import ReconcileContext, Stop
-from deployer.environment.ports import LISTING_PATIENCE, Cloud, Clouds, Inventory
 from deployer.environment.statuses import StatusReporter
 from deployer.model.environments import Environment
 from deployer.model.errors import TransientError

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.observation import Observation
 from deployer.deployment.placement import Placement
+from deployer.environment.cloud_region import Clouds
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.decision import Decision
 from deployer.environment.drift import applied
-from deployer.environment.ports import Clouds
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import clock
 from deployer.model.environments import Kind

@@ -10,18 +10,19 @@ from dataclasses import dataclass, replace
 from deployer.deployment.adoption import StackAdoption
 from deployer.deployment.deploy_folder import DeployFolderReader
 from deployer.deployment.desired import DesiredResolver
-from deployer.deployment.desired_production import DesiredProduction
 from deployer.deployment.desired_state import Absent, Deploy
 from deployer.deployment.executions import Executions
 from deployer.deployment.observation import Observation, Observer, StackRead, read_stack
 from deployer.deployment.placement import Placement
-from deployer.deployment.production_candidates import CandidateJudge
-from deployer.deployment.production_gate import Gate
+from deployer.deployment.production.candidates import CandidateJudge
+from deployer.deployment.production.desired import DesiredProduction
+from deployer.deployment.production.gate import Gate
 from deployer.deployment.provisioning import Provisioning
 from deployer.deployment.ref_tracking import RefTracker
+from deployer.environment.cloud_region import Clouds, Inventory
+from deployer.environment.code_host import Host
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
 from deployer.environment.decision import Decision, decide
-from deployer.environment.ports import Clouds, Host, Inventory
 from deployer.environment.repository_state import DEFAULT, DELETED, RENAMED, Repositories
 from deployer.environment.statuses import StatusReporter
 from deployer.model.environments import Environment, Kind, Repository

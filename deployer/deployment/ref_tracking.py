@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.desired_state import Deploy
+from deployer.environment.code_host import Head, Host
 from deployer.environment.context import ReconcileContext, Stop
-from deployer.environment.ports import Head, Host
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError
 from deployer.model.records import Cause, EnvironmentRecord, Outcome

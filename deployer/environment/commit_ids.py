@@ -1,6 +1,6 @@
 """Commits as people name them: by a whole id or by the beginning of one."""
 
-from deployer.environment.ports import Host
+from deployer.environment.code_host import Host
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, PermanentError, TransientError
 from deployer.model.refs import is_full_sha

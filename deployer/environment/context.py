@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from deployer.environment.ports import Cloud
+from deployer.environment.cloud_region import Cloud
 from deployer.model.durations import backoff
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import CallLimitError, DeployerError, PermanentError

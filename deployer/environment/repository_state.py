@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from deployer.environment.ports import Facts, Host
+from deployer.environment.code_host import Facts, Host
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError
 from deployer.model.records import RepositoryRecord

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from deployer.environment.cloud_region import Cloud, Execution
+from deployer.environment.code_host import Host, Status
 from deployer.environment.context import ReconcileContext
-from deployer.environment.ports import Cloud, Execution, Host, Status
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import CallLimitError, PermanentError
 from deployer.model.records import EnvironmentRecord, Outcome, StageState

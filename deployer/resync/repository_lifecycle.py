@@ -7,8 +7,9 @@ what no event told is found too. Staging and production are never touched by any
 
 from collections.abc import Callable
 
-from deployer.deployment.production_candidates import put_off
-from deployer.environment.ports import LISTING_PATIENCE, Facts, Inventory
+from deployer.deployment.production.candidates import put_off
+from deployer.environment.cloud_region import LISTING_PATIENCE, Inventory
+from deployer.environment.code_host import Facts
 from deployer.environment.repository_state import (
     DEFAULT,
     DELETED,

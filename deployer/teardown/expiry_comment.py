@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from deployer.environment.ports import Host
+from deployer.environment.code_host import Host
 from deployer.model.durations import date
 from deployer.model.environments import Environment
 from deployer.model.errors import DeployerError, PermanentError

@@ -8,8 +8,8 @@ loses a part of it.
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
+from deployer.environment.cloud_region import LISTING_PATIENCE, Clouds, Inventory
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
-from deployer.environment.ports import LISTING_PATIENCE, Clouds, Inventory
 from deployer.environment.statuses import StatusReporter
 from deployer.model.environments import Environment, Kind
 from deployer.model.records import Cause, Outcome, Task

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployer.cli import doctor
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import Push
 from deployer.model.records import Cause, RepositoryRecord, Work

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.deployment.production_gate import MOST_COMPARED, Admitted, Gate, Need, Refused, Situation, judge
-from deployer.environment.ports import Relation
+from deployer.deployment.production.gate import MOST_COMPARED, Admitted, Gate, Need, Refused, Situation, judge
+from deployer.environment.code_host import Relation
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, TransientError
 from deployer.model.production_record import (

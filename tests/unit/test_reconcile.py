@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deployer.deployment.executions import needs_start
-from deployer.environment.ports import Execution
+from deployer.environment.cloud_region import Execution
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import TransientError
 from deployer.model.records import Cause, Task, Work

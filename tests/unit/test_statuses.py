@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from world import HELLO, World, environment, sha
 
-from deployer.deployment.capacity import Room
+from deployer.environment.capacity import Room
 
 MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
 DEV = environment(BRANCH)

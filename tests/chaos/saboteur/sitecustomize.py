@@ -41,7 +41,7 @@ def _poison() -> None:
 
 def _break(what: str) -> None:
     from deployer.deployment.desired_state import Deploy
-    from deployer.deployment.production_candidates import CandidateJudge
+    from deployer.deployment.production.candidates import CandidateJudge
     from deployer.deployment.ref_tracking import RefTracker
     from deployer.redis_store import queue as redis_lanes
 

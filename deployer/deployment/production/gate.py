@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from deployer.environment.ports import Clouds, Host, Relation
+from deployer.environment.cloud_region import Clouds
+from deployer.environment.code_host import Host, Relation
 from deployer.model.environments import Kind, Repository
 from deployer.model.refs import Ref
 from deployer.model.targets import Target

@@ -2,11 +2,11 @@
 
 from deployer.deployment.desired_state import Deploy
 from deployer.deployment.executions import Executions
-from deployer.deployment.production_candidates import CandidateJudge
+from deployer.deployment.production.candidates import CandidateJudge
 from deployer.deployment.ref_tracking import RefTracker
+from deployer.environment.code_host import Facts, Host
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.drift import applied, record_drift
-from deployer.environment.ports import Facts, Host
 from deployer.environment.statuses import StatusReporter
 from deployer.model.errors import PermanentError
 from deployer.model.records import Cause, Outcome, Task, Work

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.model.durations import clock
 from deployer.model.environments import Kind
 from deployer.model.targets import Target

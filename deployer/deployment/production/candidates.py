@@ -5,11 +5,11 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
-from deployer.deployment.newest_tag import Order, order
-from deployer.deployment.production_gate import Admitted, Gate, Refused
+from deployer.deployment.production.gate import Admitted, Gate, Refused
+from deployer.deployment.production.newest_tag import Order, order
 from deployer.deployment.ref_tracking import RefTracker
+from deployer.environment.code_host import Head, Host
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
-from deployer.environment.ports import Head, Host
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import backoff
 from deployer.model.environments import Environment, Kind
