@@ -202,7 +202,7 @@ class DesiredResolver:
         )
         record = record.but(warned_at=now, told_end=0)
         record = record.but(told_end=expires_at(record, self._ttl, now) or 0)
-        context = context.replace_record(self._comments.warn(environment, record))
+        context = context.replace_record(self._comments.warn_of_end(environment, record))
         posted = self._reporter.post_age(environment, record, text)
         if not posted and not context.record.notice:
             raise PermanentError(

@@ -203,7 +203,7 @@ class Reconciler:
         environment, work, record = context.environment, context.work, result.record
         if not work.candidate:  # the end of a candidate is not the end of what production runs
             record = self._reporter.end_prepare(environment, record, result.reason)
-        record = self._comments.correct(environment, record)
+        record = self._comments.correct_warning(environment, record)
         # A record that an event did not change is not written: a newer `updated_at` would make a running resync
         # ignore its own listing.
         unchanged = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)

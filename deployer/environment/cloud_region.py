@@ -14,19 +14,19 @@ from deployer.model.stacks import Failure, Resource, Stack
 from deployer.model.targets import Target
 from deployer.templates.release import Release
 
-LISTING_PATIENCE = 5.0  # seconds of a task, for a listing of all stacks that another one makes
+LISTING_PATIENCE = 5.0  # seconds that a task waits for a listing of all stacks by another task
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run of a pipeline.
+    """One execution of a pipeline.
 
     Attributes:
         status: `running`, `succeeded`, `failed`, `stopped` or `superseded`.
-        sha: the commit it builds; empty until its source stage has read it.
-        automatic: it was started by the pipeline's creation, not by us.
-        started_at: when it began (epoch seconds), in a list of executions; 0 elsewhere.
-        stages: in order; only those it has reached.
+        sha: the commit that it builds; empty until its source stage has read the commit.
+        automatic: whether the creation of the pipeline started it, and not deployer.
+        started_at: when it started (epoch seconds), in a list of executions; 0 elsewhere.
+        stages: the stages that it has reached, in order.
     """
 
     id: str
@@ -38,20 +38,20 @@ class Execution:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the execution has ended."""
         return self.status != "running"
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How full an account's region is, as last counted.
+    """The use of the quotas in one region of an account, as last counted.
 
     Attributes:
         region: the region.
-        stacks, pipelines: how many there are, other people's too.
-        stacks_limit, pipelines_limit: how many there may be.
-        counted_at: when that was counted, in epoch seconds.
-        account: the account's id, where that is known.
+        stacks, pipelines: how many exist, including those that deployer does not manage.
+        stacks_limit, pipelines_limit: how many may exist.
+        counted_at: the time of the count in epoch seconds.
+        account: the id of the account; empty if it is unknown.
     """
 
     region: str
@@ -64,59 +64,59 @@ class Room:
 
     @property
     def free(self) -> int:
-        """How many more environments there is room for."""
+        """How many more environments fit."""
         return max(0, min(self.stacks_limit - self.stacks, self.pipelines_limit - self.pipelines))
 
     @property
     def nearly_full(self) -> bool:
-        """Whether nine tenths of what there may be are there."""
+        """Whether nine tenths of a quota are used."""
         return self.stacks >= 0.9 * self.stacks_limit or self.pipelines >= 0.9 * self.pipelines_limit
 
 
 class Cloud(Protocol):
-    """CloudFormation, CodePipeline and the buckets of one account and region, with one target's rights."""
+    """CloudFormation, CodePipeline and S3 in one region of an account, with the permissions of one target."""
 
     @property
     def account(self) -> str:
-        """The account's id, or `own` where the target does not tell it."""
+        """The id of the account, or `own` if the target does not name it."""
 
     @property
     def region(self) -> str:
         """The region's name."""
 
     def check_reachable(self, seconds: float) -> None:
-        """Ask CloudFormation in this region once, without deployer's credentials, whether it is there.
+        """Send CloudFormation one request without credentials, to find out whether it is available in this region.
 
         Args:
             seconds: how long to wait for a connection, and as long again for an answer.
 
         Raises:
-            TransientError: it does not answer, or answers with a server error.
+            TransientError: CloudFormation does not answer, or answers with a server error.
         """
 
     def stack(self, name: str) -> Stack | None:
-        """The stack of this name or ARN; a deleted one is found by its ARN only."""
+        """The stack with this name or ARN. A deleted stack is found only by its ARN."""
 
     def stacks(self) -> Iterator[Stack]:
-        """Every stack that bears `deployer:managed`, read page by page."""
+        """Every stack with the tag `deployer:managed`, read page by page."""
 
     def create_stack(self, name: str, release: Release, token: str) -> str:
-        """Order a stack's creation and return its ARN. Repeating it with the same token changes nothing."""
+        """Order the creation of a stack and return its ARN. A repeat with the same token changes nothing."""
 
     def update_stack(self, name: str, release: Release, token: str) -> bool:
-        """Order an update; False where CloudFormation sees nothing to update."""
+        """Order an update of a stack; returns False if CloudFormation finds nothing to update."""
 
     def continue_rollback(self, name: str, token: str) -> None:
-        """Order that an update which stopped half-way be rolled back, or that its failed rollback go on."""
+        """Roll back an update that stopped half-way, or continue its failed rollback."""
 
     def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
-        """Order a stack's deletion.
+        """Order the deletion of a stack.
 
         Args:
             arn: the stack.
-            token: recognises a repeat.
-            retain: logical ids of resources to leave behind; only a stack whose deletion failed takes any.
-            force: leave behind whatever cannot be deleted; likewise.
+            token: the idempotency token, by which AWS recognizes a repeat.
+            retain: logical IDs of resources to leave; AWS allows them only for a stack whose deletion failed.
+            force: leave every resource that cannot be deleted; allowed in the same case.
 
         Raises:
             ProtectedError: the stack has termination protection.
@@ -126,98 +126,100 @@ class Cloud(Protocol):
         """Turn a stack's termination protection on or off."""
 
     def resources(self, arn: str) -> list[Resource]:
-        """The stack's resources, of a deleted one too (by its ARN); empty if there is no such stack."""
+        """The resources of a stack, also of a deleted one; empty if there is no such stack."""
 
     def still_busy(self, name: str, since: float) -> bool:
-        """Whether a look at all stacks that began after `since` shows an operation at work.
+        """Whether a listing of all stacks that began after `since` shows an operation on a stack in progress.
 
-        Many environments that wait share one look, so it costs next to nothing. False says nothing: ask `stack`.
+        Many waiting environments share one listing, so this is cheap. After False, read the stack: it may be unlisted.
 
         Args:
             name: the stack's name or ARN.
-            since: when it was last known to be at work, in epoch seconds: the last look at it, not its beginning.
+            since: when the operation was last seen in progress, in epoch seconds.
         """
 
     def room(self) -> Room:
-        """How full the region is. Counted now and then, not with every call."""
+        """Count the use of the region's quotas. A recent count is returned again."""
 
     def known_room(self) -> Room | None:
-        """The same as far as it is known without a call; None if it was not counted lately."""
+        """The last count, without a call to AWS; None if there is no recent one."""
 
     def probe_artifacts(self) -> None:
-        """Write a small object into the artifact bucket, where templates go that are too large for a request.
+        """Write a small object into the artifact bucket, which holds templates that are too large for a request.
 
         Raises:
-            TransientError: the bucket is not there, or takes nothing.
+            TransientError: the bucket does not exist, or refuses the object.
         """
 
     def failure(self, arn: str) -> Failure | None:
-        """Why the stack's last operation failed: the first resource that failed, and its reason."""
+        """The first resource that failed in the stack's last operation, and the reason; None if nothing failed."""
 
     def stack_url(self, arn: str) -> str:
-        """Where people can look at a stack."""
+        """The address of a stack in the AWS console."""
 
     def empty_buckets(self, arn: str, guard: Callable[[], None] = ...) -> bool:
-        """Delete what the stack's buckets hold, every version, as far as a call of some seconds gets.
+        """Delete every version of the objects in the stack's buckets, for some seconds.
 
         Args:
-            arn: the stack; one that has gone has nothing.
-            guard: called before each batch of deletions; what it raises ends the call.
+            arn: the stack; a deleted stack has no buckets.
+            guard: called before each batch of deletions; an exception that it raises ends the call.
 
         Returns:
-            Whether all is empty; where it is not, the next call goes on.
+            Whether all buckets are empty. Otherwise the next call continues.
         """
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
-        """Names of the stacks that the pipeline's CloudFormation actions make; empty if it does not exist."""
+        """Names of the stacks that the pipeline's CloudFormation actions deploy; empty if there is no such pipeline."""
 
     def stage_names(self, pipeline: str) -> list[str]:
-        """The names of the pipeline's stages, in order; empty if it does not exist."""
+        """The names of the pipeline's stages, in order; empty if there is no such pipeline."""
 
     def executions(self, pipeline: str) -> list[Execution]:
-        """The pipeline's newest executions, newest first, without stages; empty if it does not exist."""
+        """The pipeline's latest executions, newest first and without stages; empty if there is no such pipeline."""
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
-        """One execution with its stages, or None if there is none."""
+        """One execution with its stages; None if there is no such execution."""
 
     def start(self, pipeline: str, sha: str, token: str) -> str:
-        """Start an execution pinned to a commit and return its id. The same token gives the same execution."""
+        """Start an execution of a commit and return its id. A repeat with the same token returns the same execution."""
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
-        """Stop an execution at once; one that has ended is left alone."""
+        """Stop an execution at once. An execution that has ended stays unchanged."""
 
     def execution_url(self, pipeline: str, execution: str) -> str:
-        """Where people can look at an execution."""
+        """The address of an execution in the AWS console."""
 
 
 class Clouds(Protocol):
-    """AWS as the installation uses it: a cloud for each target and region."""
+    """AWS as the installation uses it: one `Cloud` for each target and region."""
 
     def target(self, kind: Kind) -> Target:
-        """Where environments of a kind live; its `regions` are never empty."""
+        """The target of a kind of environments. Its `regions` are never empty."""
 
     def at(self, kind: Kind, region: str = "") -> Cloud:
-        """The cloud of a kind's target in a region, by default its first."""
+        """The `Cloud` of a kind's target in a region, by default in the target's first region."""
 
     def every(self) -> Sequence[Cloud]:
-        """One cloud for each account and region that any target uses."""
+        """One `Cloud` for each account and region that any target uses."""
 
     def own_account(self) -> str:
         """The account of deployer's own credentials.
 
         Raises:
-            TransientError: AWS is away, or there are no credentials.
+            TransientError: AWS is unavailable, or deployer has no credentials.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Stacks as a listing showed them that began then (epoch seconds).
+    """The result of a listing of stacks.
 
     Attributes:
-        regions: where it looked for the environments of each kind. Those of the settings: what was made in another one
-            before it was taken out of them may stand there still. Without the kinds whose account is away.
-        away: why an account could not be listed; empty where all could.
+        began: when the listing began, in epoch seconds.
+        stacks: the stacks.
+        regions: the regions that were listed for each kind of environments: those of the settings. A stack in a region
+            that was removed from the settings may still exist. Kinds whose account is unavailable are missing.
+        away: why an account could not be listed; empty if every account was listed.
     """
 
     began: float
@@ -227,9 +229,9 @@ class Listed:
 
 
 class Inventory(Protocol):
-    """All stacks with deployer's tags in every account and region: one listing of each serves all who ask.
+    """All stacks with deployer's tags in every account and region. One listing of each serves every caller.
 
-    What bears the tags of a kind of environment in an account where that kind does not live is none of them.
+    A stack with the tags of a kind of environments is left out in an account that is not the target of that kind.
     """
 
     def stacks(
@@ -241,20 +243,20 @@ class Inventory(Protocol):
         *,
         partly: bool = ...,
     ) -> Listed:
-        """The stacks that bear a repository's tag, as listings showed them that began at `since` or later.
+        """The stacks with a repository's tag, from listings that began at `since` or later.
 
         Args:
-            repository: whose.
-            since: epoch seconds; where the last listing is older, a new one is made.
-            patience: seconds to wait for one that somebody else makes.
-            kind: asks only the regions of this kind's target. Elsewhere what was listed within the hour will do, or
-                nothing, so that no other account or region needs to answer.
-            partly: whether some accounts will do where others are away.
+            repository: the repository.
+            since: epoch seconds; if the last listing is older, a new one is made.
+            patience: seconds to wait for a listing that another caller makes.
+            kind: list only the regions of this kind's target. For other regions a listing of the last hour is used, or
+                none, so that no other account or region needs to answer.
+            partly: whether to return some accounts if others are unavailable.
 
         Raises:
-            ThrottledError: somebody else still makes one.
-            TransientError: AWS is away.
+            ThrottledError: another caller still makes a listing.
+            TransientError: AWS is unavailable.
         """
 
     def repositories(self, since: float, patience: float = ...) -> list[Repository]:
-        """The repositories that any stack's tags name, likewise."""
+        """The repositories that the tags of any stack name, from listings that began at `since` or later."""

@@ -15,13 +15,13 @@ from deployer.model.refs import Ref
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a ref stands.
+    """The object to which a ref points.
 
     Attributes:
-        object: what the ref itself points to: a commit, or the tag object of an annotated tag.
-        sha: the commit, peeled.
-        message: that commit's message.
-        at: of a tag, when it was made (epoch seconds): the tag object's time, or else the commit's; 0 if unknown.
+        object: the object itself: a commit, or the tag object of an annotated tag.
+        sha: the commit, also of an annotated tag.
+        message: the message of that commit.
+        at: when a tag was made (epoch seconds): the time of the tag object, or else of the commit; 0 if unknown.
     """
 
     object: str
@@ -32,7 +32,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A commit status; the adapter keeps to GitHub's lengths."""
+    """A commit status. The adapter shortens texts to GitHub's limits."""
 
     context: str
     state: str  # pending, success, failure or error
@@ -42,13 +42,13 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What GitHub says of a repository as a whole.
+    """GitHub's description of a repository.
 
     Attributes:
-        id: stays when it is renamed or transferred.
-        full_name: `owner/name` as it is now; another one than was asked for if it has moved.
-        refs: every branch and tag, or the one that was asked for if it is there, with the object it points to.
-        made: when each of the tags was made, as `Head.at` has it.
+        id: the id, which stays when the repository is renamed or transferred.
+        full_name: the present `owner/name`; it differs from the requested name if the repository was renamed.
+        refs: every branch and tag, or the requested one if it exists, with the object to which it points.
+        made: when each tag was made, as in `Head.at`.
     """
 
     id: int
@@ -62,15 +62,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class HookDelivery:
-    """One attempt of GitHub at delivering to a webhook.
+    """One attempt of GitHub to deliver to a webhook.
 
     Attributes:
-        id: the attempt's; `hook` is the webhook's, 0 for an App's own.
-        guid: the delivery's, the same for each attempt.
-        ok: whether it was answered with a 2xx.
-        delivered_at: when, in epoch seconds.
-        refused: whether it was answered with 401: the webhook's secret is not ours.
-        organization: the login of the organization whose webhook it is; empty for a repository's own and an App's.
+        id: the id of the attempt.
+        hook: the id of the webhook; 0 for the webhook of a GitHub App.
+        guid: the id of the delivery, the same for each attempt.
+        ok: whether the answer was a 2xx.
+        delivered_at: the time of the attempt in epoch seconds.
+        refused: whether the answer was 401, which means that the webhook has another secret than deployer.
+        organization: the login of the organization that owns the webhook; empty if a repository or an App owns it.
     """
 
     id: int
@@ -84,7 +85,7 @@ class HookDelivery:
 
 
 class Relation(StrEnum):
-    """How a commit stands to a base, in the words of GitHub's comparison, and one for histories that never met."""
+    """The relation of a commit to a base: GitHub's words for a comparison, and one for unrelated histories."""
 
     IDENTICAL = "identical"
     BEHIND = "behind"  # the base contains it
@@ -100,13 +101,13 @@ class Relation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """What keeps people from moving a repository's default branch and tags, as far as deployer may read it.
+    """The protection of a repository's default branch and tags, as far as deployer may read it.
 
     Attributes:
-        branch: the default branch's short name.
-        branch_protected: whether a branch protection or ruleset holds for it; None where that cannot be read.
-        tags_protected: whether an active ruleset is about tags; None where that cannot be read.
-        unread: why something cannot be read; empty where all can.
+        branch: the short name of the default branch.
+        branch_protected: whether a branch protection or ruleset applies to it; None if that cannot be read.
+        tags_protected: whether an active ruleset applies to tags; None if that cannot be read.
+        unread: why something cannot be read; empty if everything can.
     """
 
     branch: str
@@ -120,118 +121,124 @@ class Host(Protocol):
 
     @property
     def is_app(self) -> bool:
-        """Whether one webhook, that of a GitHub App, tells of every repository."""
+        """Whether one webhook, that of a GitHub App, delivers the events of every repository."""
 
     def webhook_organization(self, repository: Repository, url: str) -> str:
-        """The login of the organization whose webhook tells of a repository, where it has no webhook of its own.
+        """The login of the organization whose webhook delivers a repository's events.
 
         Args:
-            repository: which one.
-            url: the webhook's address, which must be the same to the character.
+            repository: the repository.
+            url: the webhook's address, which must match exactly.
 
         Returns:
-            An empty text where the webhook is the repository's own, or a GitHub App's.
+            An empty text if the webhook belongs to the repository itself or to a GitHub App.
 
         Raises:
-            RightsError: deployer may not see the webhooks.
+            RightsError: deployer may not read the webhooks.
             NotFoundError: there is no such webhook.
         """
 
     def deliveries(
         self, repository: Repository, url: str, since: float, others: Collection[int] = ()
     ) -> list[HookDelivery]:
-        """The attempts at delivering to the webhook with this address, newest first; an App's are of all repositories.
+        """The attempts to deliver to a webhook, newest first. Those of an App are about all repositories.
 
         Args:
-            repository: whose webhook; or whose deliveries, where only its organization has such a webhook.
-            url: the webhook's address, which must be the same to the character; empty where it is not known.
-            since: older attempts are left out; epoch seconds.
+            repository: the repository whose webhook, or whose organization's webhook, has this address.
+            url: the webhook's address, which must match exactly; empty if it is unknown.
+            since: epoch seconds; older attempts are left out.
             others: GitHub's ids of further repositories whose attempts count if the webhook is the organization's.
 
         Raises:
-            RightsError: deployer may not see them.
+            RightsError: deployer may not read them.
             NotFoundError: there is no such webhook.
         """
 
     def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
-        """What was delivered."""
+        """The payload that was delivered."""
 
     def redeliver(self, repository: Repository, delivery: HookDelivery) -> None:
-        """Have it delivered once more, under the same guid.
+        """Request another attempt with the same guid.
 
         Raises:
-            PermanentError: GitHub will not, since it is too old or deployer has no right to it.
+            PermanentError: GitHub refuses, because the delivery is too old or deployer lacks the permission.
         """
 
     def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
-        """Say something where people look at a branch: on its open pull requests, or on a commit where there is none.
+        """Comment on the open pull requests of a branch, or on a commit if the branch has none.
 
-        What deployer has said there before, under the same first line, is replaced.
+        The text replaces deployer's earlier comment with the same first line.
 
         Args:
-            repository: where.
-            branch: whose pull requests.
+            repository: the repository.
+            branch: the branch of the pull requests.
             sha: the commit.
-            text: Markdown, whose first line is told apart by nobody else's.
+            text: Markdown. Its first line identifies the comment, so nobody else may use such a line.
 
         Returns:
-            What `change_comment` knows the comments by.
+            The ids of the comments for `change_comment`.
 
         Raises:
-            RightsError: deployer may not.
+            RightsError: deployer may not comment.
         """
 
     def change_comment(self, repository: Repository, comment: str, text: str) -> None:
-        """Replace what a comment says.
+        """Replace the text of a comment.
 
         Raises:
-            RightsError: deployer may not, or it is gone.
+            RightsError: deployer may not change it, or it does not exist any more.
         """
 
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
-        """See that a webhook delivers JSON to this address; says whether it was `created`, `updated` or `unchanged`.
+        """Create or correct a webhook that delivers JSON to an address.
 
-        Its secret is set in any case: GitHub does not tell whether it is the same.
+        The secret is set in any case, because GitHub does not say whether it is the same.
+
+        Returns:
+            `created`, `updated` or `unchanged`.
 
         Raises:
-            RightsError: deployer may not manage webhooks there.
+            RightsError: deployer may not manage the repository's webhooks.
         """
 
     def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
-        """What GitHub says of a repository, its refs included; a former name is followed.
+        """Read a repository with its refs. A former name leads to the renamed repository.
 
-        None where it is not there or cannot be seen, two things that GitHub does not tell apart. Its refs are all that
-        there are, or it is an error: what stands without its branch is deleted.
+        An incomplete list of refs is an error, because environments whose branch is missing are deleted.
 
         Args:
-            repository: which.
-            only: the one ref that it is asked for, which spares the walk through all; no other is then told of.
+            repository: the repository.
+            only: the only ref that the caller needs. It saves reading the whole list of refs, and no other ref is
+                returned.
+
+        Returns:
+            None if GitHub answers "not found": it does not exist, or deployer may not see it.
 
         Raises:
-            RightsError: deployer may not see all of it.
+            RightsError: deployer may not read all of it.
         """
 
     def default_branch(self, repository: Repository) -> str:
-        """The default branch's short name."""
+        """The short name of the default branch."""
 
     def head(self, repository: Repository, ref: Ref) -> Head | None:
-        """Where a ref stands now, or None if there is no such ref."""
+        """The object to which a ref points now; None if there is no such ref."""
 
     def check_reachable(self, seconds: float) -> None:
-        """Ask GitHub once, without credentials, whether it is there.
+        """Send one request without credentials, to find out whether GitHub is available.
 
         Args:
             seconds: how long to wait for a connection, and as long again for an answer.
 
         Raises:
-            TransientError: it does not answer, or answers with a server error.
+            TransientError: GitHub does not answer, or answers with a server error.
         """
 
     def commit(self, repository: Repository, prefix: str) -> str:
         """The full id of a commit.
 
         Args:
-            repository: whose commit.
+            repository: the repository of the commit.
             prefix: the full id or its first hexadecimal digits, in lower case. The name of a branch or tag that looks
                 like an id does not count.
 
@@ -241,49 +248,50 @@ class Host(Protocol):
         """
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
-        """Name to content of the usable files right in a folder at a commit; empty where there is no such folder.
+        """Name to content of the recognized files in a folder at a commit; empty if the folder does not exist.
 
         Raises:
-            UnreadableError: one of them, or the folder, is a symbolic link, a submodule or the like, or is too large.
+            UnreadableError: a file or the folder is a symbolic link, a submodule or the like, or is too large.
             PermanentError: there is no such commit.
         """
 
     def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:
         """Name to content of the files in a folder at a commit whose name is the stem and a suffix.
 
-        Empty where there is no such file or folder, and an error where something is there that is no regular file:
-        whoever reads rules there must not take a symbolic link for "no rules".
+        The result is empty if no such file exists. An entry that is not a regular file is an error: a caller that reads
+        rules must not mistake a symbolic link for "no rules".
 
         Raises:
-            UnreadableError: one of them, or the folder, is a symbolic link, a submodule or the like, or is too large.
+            UnreadableError: a file or the folder is a symbolic link, a submodule or the like, or is too large.
             PermanentError: there is no such commit.
         """
 
     def ancestry(self, repository: Repository, base: str, commit: str) -> Relation:
-        """How a commit stands to a base.
+        """The relation of a commit to a base.
 
         Args:
-            repository: where both are.
-            base: a full commit id; a name is refused, since a tag and a branch may share one.
+            repository: the repository of both.
+            base: a full commit id; a name is refused, because a tag and a branch may have the same name.
             commit: a full commit id.
 
         Raises:
-            PayloadError: one of them is no full commit id.
-            TransientError: GitHub cannot tell now; that is never an answer.
+            PayloadError: one of them is not a full commit id.
+            TransientError: GitHub cannot compare them now. That never counts as an answer.
         """
 
     def protected_branches(self, repository: Repository) -> Mapping[Ref, str]:
-        """The branches that a branch protection or a ruleset protects now, and where each stands.
+        """The branches that a branch protection or a ruleset protects now, with their commits.
 
         Raises:
-            PermanentError: there are more than can be looked at.
+            PermanentError: there are more than can be read.
         """
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
         """Set a commit status."""
 
     def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
-        """Paths of the files in which a commit differs from an earlier one; None where that cannot be told.
+        """The paths of the files in which a commit differs from an earlier one.
 
-        So it is where the later one does not descend from the earlier, and where there are very many.
+        Returns:
+            None if GitHub cannot say: the later commit does not descend from the earlier one, or too many files differ.
         """
