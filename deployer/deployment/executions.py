@@ -58,16 +58,18 @@ class Executions:
             return self.follow_new(
                 context, recorded
             )  # another goal has just started it; AWS does not list it yet
-        newest = executions[0] if executions else None
-        if newest and newest.id == record.reported and not recorded:
+        if not executions:
+            return context.again(Task.TRIGGER)
+        newest = executions[0]
+        if newest.id == record.reported and not recorded:
             # an earlier goal reported it, or what it deployed was deleted since
             return context.again(Task.TRIGGER)
-        if newest and not newest.sha:  # deployer knows the commit of an execution that it started
+        if not newest.sha:  # deployer knows the commit of an execution that it started
             newest = replace(newest, sha=record.open.get(newest.id, {}).get("sha", ""))
-        if newest and not newest.sha and not newest.ended and work.polls < _SOURCE_POLLS:
+        if not newest.sha and not newest.ended and work.polls < _SOURCE_POLLS:
             # its source stage has not reported the commit yet; most likely it is the wanted one
             return self.follow_new(context, newest.id, sha="")
-        if newest is None or needs_start(newest, work, record.reported):
+        if needs_start(newest, work, record.reported):
             return context.again(Task.TRIGGER)
         return self.follow_new(context, newest.id)
 

@@ -95,12 +95,10 @@ class RefTracker:
         asks_repository = work.cause != Cause.REDEPLOY and not pinned
         sha = work.sha if work.chosen else (context.record.commit if pinned else head.sha)
         if asks_repository and (reason := skip_reason(ref, head.message)):
-            if context.wakes and context.record.commit:
-                sha = context.record.commit  # the environment wakes with its former commit
-            elif work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
+            former = _commit_before_skipped(context, ref, head)
+            if not former:
                 return _skip_commit(context, ref, head, sha, reason)
-            else:
-                sha = work.after  # a later push asks to be skipped; the push of this queue item did not
+            sha = former
         choice = _Choice(ref, head, sha, pinned)
         if work.chosen:
             try:
@@ -178,6 +176,16 @@ class RefTracker:
         if files is None or config.concerns_files(files):
             return choice, ""
         return choice, f"nothing among the paths of deploy/deployer.yml has changed since {deployed[:12]}"
+
+
+def _commit_before_skipped(context: ReconcileContext, ref: Ref, head: Head) -> str:
+    """The commit to deploy although the head asks to be skipped; empty if there is none."""
+    work = context.work
+    if context.wakes and context.record.commit:
+        return context.record.commit  # the environment wakes with its former commit
+    if work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
+        return ""
+    return work.after  # a later push asks to be skipped; the push of this queue item did not
 
 
 def _skip_commit(context: ReconcileContext, ref: Ref, head: Head, sha: str, reason: str) -> Stop:

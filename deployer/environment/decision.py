@@ -112,15 +112,8 @@ def _reason_against(step: Step, stack: Stack, observed: Observed) -> tuple[str, 
                 "its stack has termination protection, which a person must take off first",
                 "",
             )
-        case Step.REPLACE if stack.phase is Phase.UNDELETED and not observed.disposable:
-            return f"its stack is {stack.status} and needs a person: {stack.reason}", ""
-        case Step.REPLACE if stack.phase is Phase.WEDGED and observed.created:
-            return f"its stack could not be created: {reported}", ""
-        case Step.REPLACE if stack.status in REFUSED and not observed.asked:
-            return f"its stack could not be created: {reported}", "push a mended commit, or redeploy"
-        case Step.REPLACE if stack.status in REFUSED and observed.refusals >= MAX_REFUSALS:
-            reason = f"its stack could not be created from this template and these parameters {observed.refusals} times"
-            return f"{reason}; change them, or redeploy", ""
+        case Step.REPLACE:
+            return _reason_against_replacement(stack, observed, reported)
         case Step.RECOVER if observed.recovered:
             return (
                 f"its stack is {stack.status} again: {reported}",
@@ -128,6 +121,19 @@ def _reason_against(step: Step, stack: Stack, observed: Observed) -> tuple[str, 
             )
         case _:
             return "", ""
+
+
+def _reason_against_replacement(stack: Stack, observed: Observed, reported: str) -> tuple[str, str]:
+    if stack.phase is Phase.UNDELETED and not observed.disposable:
+        return f"its stack is {stack.status} and needs a person: {stack.reason}", ""
+    if stack.phase is Phase.WEDGED and observed.created:
+        return f"its stack could not be created: {reported}", ""
+    if stack.status in REFUSED and not observed.asked:
+        return f"its stack could not be created: {reported}", "push a mended commit, or redeploy"
+    if stack.status in REFUSED and observed.refusals >= MAX_REFUSALS:
+        reason = f"its stack could not be created from this template and these parameters {observed.refusals} times"
+        return f"{reason}; change them, or redeploy", ""
+    return "", ""
 
 
 def _step_of_ready_stack(stack: Stack, desired: Desired, observed: Observed) -> Decision:

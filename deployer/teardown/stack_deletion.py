@@ -1,6 +1,6 @@
 """The deletion of one stack: whether deployer may delete it, the order, and how its end is recorded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
@@ -60,6 +60,10 @@ class StackDeletion:
             return self.leave_stack(context, stack, why)
         if not arn:
             return Stop(change_report(context, arn=stack.arn).again(Task.DELETE))
+        return self._delete_recorded_stack(context, stack)
+
+    def _delete_recorded_stack(self, context: ReconcileContext, stack: Stack) -> ReconcileContext | Stop:
+        """Order the deletion of a stack whose ARN is stored."""
         is_pipeline = stack.name == context.name
         if context.environment.kind is not Kind.DEVELOPMENT and is_pipeline and stack.protected:
             context.assert_lease()
@@ -135,26 +139,35 @@ class StackDeletion:
             return context, str(failure or decision.reason)
         if decision.step is not Step.DELETE:
             return context, ""
-        policy = TeardownPolicy.parse(context.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
         if stack.phase is Phase.UNDELETED:
             context = context.with_work(deletions=context.work.deletions + 1)
-        # resources are left behind only after their deletion has failed twice
-        leaves = context.work.deletions > 1 and policy.on_failure != "stop"
-        resources = context.cloud.resources(stack.arn) if leaves else []
-        undeleted = [each for each in resources if each.status == "DELETE_FAILED"]
-        empties = policy.empty_buckets and context.environment.kind is Kind.DEVELOPMENT and not leaves
+        policy = TeardownPolicy.parse(context.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
+        if context.work.deletions > 1 and policy.on_failure != "stop":
+            # resources are left only after their deletion has failed twice
+            return _delete_rest(context, stack, force=policy.on_failure == "force"), ""
+        empties = policy.empty_buckets and context.environment.kind is Kind.DEVELOPMENT
         if empties and not _empty_buckets(context, stack):
             return context, ""  # the buckets hold much, or something keeps writing to them
-        context.assert_lease()
-        context.cloud.delete_stack(
-            stack.arn,
-            context.idempotency_token(f"delete {stack.arn}"),
-            retain=[each.name for each in undeleted],
-            force=leaves and policy.on_failure == "force",
-        )
-        if undeleted and under_way(context.record.receipt):
-            context = change_report(context, left={each.name: each.reason for each in undeleted})
+        _order_stack_deletion(context, stack)
         return context, ""
+
+
+def _order_stack_deletion(
+    context: ReconcileContext, stack: Stack, retain: Sequence[str] = (), *, force: bool = False
+) -> None:
+    context.assert_lease()
+    token = context.idempotency_token(f"delete {stack.arn}")
+    context.cloud.delete_stack(stack.arn, token, retain=retain, force=force)
+
+
+def _delete_rest(context: ReconcileContext, stack: Stack, *, force: bool) -> ReconcileContext:
+    """Order the deletion of a stack without the resources that could not be deleted, and record why they are left."""
+    resources = context.cloud.resources(stack.arn)
+    undeleted = [each for each in resources if each.status == "DELETE_FAILED"]
+    _order_stack_deletion(context, stack, [each.name for each in undeleted], force=force)
+    if undeleted and under_way(context.record.receipt):
+        return change_report(context, left={each.name: each.reason for each in undeleted})
+    return context
 
 
 def _empty_buckets(context: ReconcileContext, stack: Stack) -> bool:

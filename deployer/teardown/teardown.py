@@ -126,7 +126,21 @@ class Teardown:
         context = context.with_record(
             applications=applications, teardown=teardown, region=context.cloud.region
         )
-        planned = list(dict.fromkeys([*applications, *reversed(record.earlier)]))
+        return self._start_report(context, listed, every, newest)
+
+    def _start_report(
+        self, context: ReconcileContext, listed: Sequence[Stack], every: Sequence[Stack], newest: str
+    ) -> ReconcileContext:
+        """Begin the report, with the stacks to delete and those that are left.
+
+        Args:
+            context: the task.
+            listed: the stacks of the repository.
+            every: the environment's own stacks.
+            newest: the id of the newest execution; empty if there is none.
+        """
+        record = context.record
+        planned = list(dict.fromkeys([*record.applications, *reversed(record.earlier)]))
         deployed = {*planned} - {context.name}  # a pipeline may deploy its own stack
         report = {
             "began_at": self._clock(),
