@@ -63,7 +63,7 @@ class DesiredResolver:
                 context = context.with_record(decided_at=decided_at)
             return Absent(context, "a person asked for its teardown")
         if work.cause == Cause.AGE and environment.kind is not Kind.DEVELOPMENT:
-            return Stop(context.done(Outcome.SKIPPED, f"{environment.kind} never ages"))
+            return Stop(context.done(Outcome.SKIPPED, f"{environment.kind} never expires"))
         ordered = work.created or work.updated or work.recovered or work.replacing
         if ordered and context.is_admitted:
             return Deploy(
@@ -117,7 +117,7 @@ class DesiredResolver:
             return Stop(context.snooze(event_follows=False))
         if self._is_left_to_resync(context):
             context = context.with_record(age_looked_at=self._clock())
-            reason = f"{ref.short} is gone; a resync sees to that in its time"
+            reason = f"{ref.short} is gone; a resync deletes the environment later"
             return Stop(context.done(Outcome.SKIPPED, reason))
         # without its branch, nothing could wake the environment
         return Absent(context.with_record(held_at="", aged=""), f"{ref} is gone")
@@ -176,7 +176,7 @@ class DesiredResolver:
                 self._reporter.post_age(context.environment, context.record, text)
                 return Stop(context.done(Outcome.SKIPPED, text))
             case None:
-                reason = "it was used meanwhile; its age asks for nothing"
+                reason = "it was used in the meantime; nothing is due"
                 return Stop(context.done(Outcome.SKIPPED, reason))
 
     def _resolve_wake(self, context: ReconcileContext, ref: Ref, head: Head, *, wakes: bool) -> Deploy | Stop:
@@ -206,6 +206,6 @@ class DesiredResolver:
         posted = self._reporter.post_age(environment, record, text)
         if not posted and not context.record.notice:
             raise PermanentError(
-                "GitHub takes neither a status nor a comment that warns of its end: it stays"
+                "GitHub accepts neither a status nor a comment that warns of its end, so it stays"
             )
         return Stop(context.done(Outcome.SKIPPED, text))

@@ -176,7 +176,7 @@ class Executions:
                 return context.done(Outcome.DEPLOYED, reason, **ended)
             case "superseded":
                 return context.done(
-                    Outcome.SUPERSEDED, "a newer execution of the pipeline overtook it", **ended
+                    Outcome.SUPERSEDED, "a newer execution of the pipeline superseded it", **ended
                 )
             case _:
                 return context.done(Outcome.FAILED, failure_text(execution), **ended)
@@ -186,7 +186,7 @@ class Executions:
         if context.work.execution:
             return self.follow(context)
         if not context.record.stack_arn:  # the pipeline of this name may belong to somebody else
-            return Done(str(Outcome.SKIPPED), "nothing is known of its stack", context.record)
+            return Done(str(Outcome.SKIPPED), "its stack is not on record", context.record)
         newest = next(iter(context.cloud.executions(context.name)), None)
         if newest is None or (
             newest.id == context.record.reported and not _was_retried(newest, context.record)
@@ -198,7 +198,7 @@ class Executions:
         # the stack is read only if the event reports something new, since AWS allows few such calls
         stack = context.cloud.stack(context.name)
         if stack is None or not context.environment.owns(stack.tags):
-            reason = f"stack {context.name} is gone or has not deployer's tags for this environment"
+            reason = f"stack {context.name} is gone or lacks deployer's tags for this environment"
             return Done(str(Outcome.SKIPPED), reason, context.record)
         return self.follow(context.with_work(sha=newest.sha or context.record.commit, execution=newest.id))
 

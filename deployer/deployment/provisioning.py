@@ -74,7 +74,7 @@ class Provisioning:
             url = context.cloud.stack_url(stack.arn)
             context = context.with_record(failure={**asdict(failure), "url": url})
         context = context.enter_state("updating")
-        text = f"mending the pipeline: {decision.reason}"
+        text = f"rolling back the pipeline's stack: {decision.reason}"
         return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, recovered=True)
 
     def store_replacement(self, observation: Observation, decision: Decision) -> Verdict:

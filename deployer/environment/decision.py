@@ -129,7 +129,7 @@ def _reason_against_replacement(stack: Stack, observed: Observed, reported: str)
     if stack.phase is Phase.WEDGED and observed.created:
         return f"its stack could not be created: {reported}", ""
     if stack.status in REFUSED and not observed.asked:
-        return f"its stack could not be created: {reported}", "push a mended commit, or redeploy"
+        return f"its stack could not be created: {reported}", "push a corrected commit, or redeploy"
     if stack.status in REFUSED and observed.refusals >= MAX_REFUSALS:
         reason = f"its stack could not be created from this template and these parameters {observed.refusals} times"
         return f"{reason}; change them, or redeploy", ""
@@ -144,5 +144,5 @@ def _step_of_ready_stack(stack: Stack, desired: Desired, observed: Observed) -> 
             return Decision(Step.FAIL, "its stack was changed by someone else during the update; push again")
         return Decision(Step.UPDATE, "its template or parameters changed")
     if observed.drifted and not observed.updated:
-        return Decision(Step.UPDATE, "its stack was changed outside deployer, and is to be as it was")
-    return Decision(Step.TRIGGER, "its stack is as wanted")
+        return Decision(Step.UPDATE, "its stack was changed outside deployer, and is restored")
+    return Decision(Step.TRIGGER, "its stack is as desired")

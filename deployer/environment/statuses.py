@@ -135,7 +135,7 @@ class StatusReporter:
         for identity, entry in followed:
             if identity not in kept:
                 self._end_pending_stages(
-                    environment, entry, f"is followed no longer: {_OPEN_LIMIT} newer executions run"
+                    environment, entry, f"is not followed any more: {_OPEN_LIMIT} newer executions run"
                 )
         return record.but(
             execution=execution,
@@ -174,7 +174,7 @@ class StatusReporter:
         for identity, entry in record.open.items():
             execution = cloud.execution(name, identity)
             if execution is None:
-                self._end_pending_stages(environment, entry, "ended as its pipeline went")
+                self._end_pending_stages(environment, entry, "ended because its pipeline was deleted")
                 continue
             found[identity] = execution
             sha, page = entry["sha"] or execution.sha, cloud.execution_url(name, identity)
@@ -200,7 +200,7 @@ class StatusReporter:
             text = f"{environment.kind}: {_stage_text(stage.name, stage.status, stage.reason)}"
             if execution.ended and state == "pending":
                 state = "error"
-                text = f"{environment.kind}: {stage.name} ended as its execution was {execution.status}"
+                text = f"{environment.kind}: {stage.name} ended because its execution was {execution.status}"
             if not sha or posted.get(stage.name) == state:
                 continue
             status = Status(_stage_context(stage.name), state, text, stage.url or page)

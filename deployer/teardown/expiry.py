@@ -39,9 +39,7 @@ class ExpiringTeardown:
         if by_age and kept and not under_way(record.receipt):
             state = "deployed" if record.outcome == Outcome.DEPLOYED else "failed"
             context = context.with_record(aged="", held_at="").enter_state(state, reason="")
-            return context.done(
-                Outcome.SKIPPED, "it was used, or a person keeps it, just when its time had come"
-            )
+            return context.done(Outcome.SKIPPED, "it was used, or a person kept it, just before its end")
         result = self._teardown.carry_out(context)
         if not by_age or not isinstance(result, Done) or result.outcome != Outcome.DELETED:
             return result

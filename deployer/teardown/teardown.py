@@ -185,7 +185,10 @@ class Teardown:
         arn, kind = context.record.stack_arn, context.environment.kind
         account, here = Stack(arn, "", "").account, self._clouds.target(kind).account
         if account and here and account != here:
-            why = f"it is in account {account}, where {kind} no longer lives, with all that its pipeline deployed"
+            why = (
+                f"it is in account {account}, which is no longer the target of {kind}, "
+                "with all that its pipeline deployed"
+            )
             yield {"what": f"stack {context.name}", "id": arn, "why": why}
 
     @staticmethod
@@ -219,7 +222,9 @@ class Teardown:
             context = plan_deletions(context, *(each.name for each in late))
             return Stop(change_report(context, again=report["again"] + 1).again(Task.DELETE))
         for stack in late:
-            left = self._stacks.leave_stack(context, stack, "something makes it anew each time it is deleted")
+            left = self._stacks.leave_stack(
+                context, stack, "something creates it again each time it is deleted"
+            )
             if isinstance(left, Stop):
                 return left
             context = left
@@ -232,7 +237,9 @@ class Teardown:
         retained = context.record.receipt["retained"]
         context = close_report(context, "partly" if retained else "removed", self._clock())
         record = self._reporter.end_prepare(environment, context.record, "its environment was deleted")
-        record = self._reporter.stop_following(environment, record, "ended as its environment was deleted")
+        record = self._reporter.stop_following(
+            environment, record, "ended because its environment was deleted"
+        )
         record = record.but(
             generation=record.generation + 1, stages=[], execution="", applications=[], earlier=[], stack_arn="",
             prepared="", region="", failure={}, refused="", refusals=0, applied={}, drift="",

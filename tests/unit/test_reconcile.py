@@ -590,4 +590,4 @@ def test_an_event_of_a_pipeline_that_only_has_the_name_is_no_business_of_ours(wo
     world.step()
     world.run()
     assert world.statuses(sha(1)) == {}
-    assert world.told == ["skipped: nothing is known of its stack"]
+    assert world.told == ["skipped: its stack is not on record"]

@@ -98,7 +98,7 @@ class CandidateJudge:
         if head is None:
             return _skip(f"{ref} is gone; production stays as it is")
         if work.approved_by and head.sha != work.sha:
-            return _skip(f"{ref.short} was approved at {work.sha[:12]} and is at {head.sha[:12]} now; look at that, "
+            return _skip(f"{ref.short} was approved at {work.sha[:12]} and is at {head.sha[:12]} now; check that, "
                          "and approve it again")  # fmt: skip
         if not_newest := self._reject_older_tag(context, ref, head):
             return not_newest

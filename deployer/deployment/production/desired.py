@@ -177,7 +177,7 @@ class DesiredProduction:
                 context  # AWS started that by itself, at the default branch's head: the stack's tag is right
             )
         if newest is None or not newest.sha:
-            return Stop(context.done(Outcome.SKIPPED, "production stands, and nothing ran in it yet"))
+            return Stop(context.done(Outcome.SKIPPED, "production exists, and its pipeline has not run yet"))
         facts = self._host.facts(context.repository)
         if facts is None:
             raise PermanentError(f"{context.repository} is not found, or deployer has no access")
