@@ -16,9 +16,9 @@ from deployer.aws.clients import check_settings
 from deployer.aws.cloud import AwsClouds
 from deployer.aws.roles import AwsRoles
 from deployer.aws.secrets import read_secret
-from deployer.deployment.production_gate import Gate
+from deployer.deployment.production.gate import Gate
 from deployer.deployment.reconcile import Options, Reconciler
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.environment.repository_state import Repositories
 from deployer.github.host import GitHubHost
 from deployer.github.webhook import parse_github

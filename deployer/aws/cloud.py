@@ -10,7 +10,7 @@ from deployer.aws.cloudformation import AwsStacks
 from deployer.aws.codepipeline import AwsPipelines
 from deployer.aws.errors import required_member, translate_errors
 from deployer.aws.sharing import RegionStatus, Sharing
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 
 
 class RateLimit(Protocol):

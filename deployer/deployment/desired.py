@@ -1,17 +1,15 @@
-"""What should be: which commit of which ref an environment is to run, or that it is to be gone.
-
-What a goal asks for is compared with what GitHub says now. Nothing here changes AWS.
-"""
+"""The desired state of an environment: what the goal asks for, compared with what GitHub says now."""
 
 import shlex
 from collections.abc import Callable
 
-from deployer.deployment.desired_production import Production
-from deployer.deployment.ref_tracking import Moves
-from deployer.environment.context import Run, Settled
-from deployer.environment.ports import Facts, Head, Host
+from deployer.deployment.desired_state import Absent, Deploy
+from deployer.deployment.production.desired import DesiredProduction
+from deployer.deployment.ref_tracking import RefTracker
+from deployer.environment.code_host import Facts, Head, Host
+from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.repository_state import Repositories
-from deployer.environment.statuses import Reporter
+from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import duration_text
 from deployer.model.environments import Kind
 from deployer.model.errors import NotFoundError, PermanentError
@@ -19,20 +17,20 @@ from deployer.model.expiry import IDLE, NIGHT, Act, due, expires_at, lead, why
 from deployer.model.records import Cause, Outcome
 from deployer.model.refs import Ref
 from deployer.teardown.expiry_comment import ExpiryComments
-from deployer.teardown.teardown import under_way
+from deployer.teardown.report import under_way
 
 
-class Wanted:
-    """Finds what an environment should be.
+class DesiredResolver:
+    """Finds the desired state of an environment. Nothing here changes AWS.
 
     Args:
         host: GitHub.
-        repositories: says whether a repository is still the one that the environments are of.
-        moves: follows a branch to where it is.
-        production: finds the tag that production is to run.
-        reporter: tells of an environment's age.
+        repositories: says whether a repository is still the one to which the environments belong.
+        tracker: chooses the commit of a branch.
+        production: finds the commit that production should run.
+        reporter: posts what an environment's expiry does.
         comments: warns of an environment's end.
-        ttl: how long a development environment may be idle where its repository has no wish.
+        ttl: how long a development environment may be idle, unless its repository says so itself.
         clock: epoch seconds.
     """
 
@@ -40,141 +38,174 @@ class Wanted:
         self,
         host: Host,
         repositories: Repositories,
-        moves: Moves,
-        production: Production,
-        reporter: Reporter,
+        tracker: RefTracker,
+        production: DesiredProduction,
+        reporter: StatusReporter,
         comments: ExpiryComments,
         ttl: str,
         clock: Callable[[], float],
     ) -> None:
         self._host = host
         self._repositories = repositories
-        self._moves = moves
+        self._tracker = tracker
         self._production = production
         self._reporter = reporter
         self._comments = comments
         self._ttl = ttl
         self._clock = clock
 
-    def find(self, run: Run) -> bool:
-        """Find what should be: sets the work's commit and ref and returns True, or False if it should be gone."""
-        work, environment = run.work, run.environment
+    def resolve_desired(self, context: ReconcileContext) -> Deploy | Absent | Stop:
+        """Find the desired state: a commit to deploy, absence, or a stop if the goal ends here."""
+        work, environment = context.work, context.environment
         if work.cause == Cause.TEARDOWN:
             if environment.kind is Kind.PRODUCTION:  # a tag that was pushed before does not bring it back
-                run.record = run.record.but(decided_at=max(run.record.decision_time, work.accepted_at))
-            return False
+                decided_at = max(context.record.decision_time, work.accepted_at)
+                context = context.with_record(decided_at=decided_at)
+            return Absent(context, "a person asked for its teardown")
         if work.cause == Cause.AGE and environment.kind is not Kind.DEVELOPMENT:
-            raise Settled(run.done(Outcome.SKIPPED, f"{environment.kind} never ages"))
-        if (work.created or work.updated or work.recovered or work.replacing) and run.is_admitted:
-            return True  # ordered already; a newer push has its own place in the lane
+            return Stop(context.done(Outcome.SKIPPED, f"{environment.kind} never expires"))
+        ordered = work.created or work.updated or work.recovered or work.replacing
+        if ordered and context.is_admitted:
+            return Deploy(
+                context
+            )  # this goal has ordered something; a newer push has a queue item of its own
         if environment.kind is Kind.PRODUCTION:
-            return self._production.find(run)
-        ref = environment.branch or Ref.of_branch(self._default_branch(run))
-        head = self._host.head(run.repository, ref)
-        self._moves.refuse_stale(run, head)
+            return self._production.resolve_production(context)
+        return self._resolve_branch(context)
+
+    def _resolve_branch(self, context: ReconcileContext) -> Deploy | Absent | Stop:
+        """Find the desired state of staging or of a development environment, which follow a branch."""
+        work, branch = context.work, context.environment.branch
+        ref = branch or Ref.of_branch(self._staging_branch(context))
+        head = self._host.head(context.repository, ref)
+        if stop := self._tracker.wait_for_fresh_read(context, head):
+            return stop
         if head is None:
-            if environment.kind is Kind.STAGING:
-                raise Settled(run.done(Outcome.SKIPPED, f"{ref} is gone; a webhook never deletes staging"))
-            self._insist_gone(run, ref)
-            self._leave_to_resync(run, ref)
-            run.record = run.record.but(held_at="", aged="")  # nothing is left that could be woken
-            return False
-        if work.cause == Cause.AGE and not self._wakes(run, head):
-            return False
-        if work.cause == Cause.PUSH and environment.branch and self._is_default(run, ref):
-            raise Settled(
-                run.done(Outcome.SKIPPED, f"{ref.short} is the default branch now: staging deploys it")
-            )
-        self._moves.take(run, ref, head)
-        return True
+            return self._resolve_missing_branch(context, ref)
+        if work.cause == Cause.AGE:
+            return self._resolve_age(context, ref, head)
+        if work.cause == Cause.PUSH and branch and self._is_default(context, ref):
+            reason = f"{ref.short} is the default branch now: staging deploys it"
+            return Stop(context.done(Outcome.SKIPPED, reason))
+        return self._tracker.choose_commit(context, ref, head)
 
-    def _default_branch(self, run: Run) -> str:
-        """Which branch staging is of: a push that comes late tells of a former one."""
-        told = run.work.default_branch
-        if told and self._repositories.known(run.repository).default_branch == told:
-            return told
-        return self._host.default_branch(run.repository)
+    def _staging_branch(self, context: ReconcileContext) -> str:
+        """The branch of staging. A push that arrives late may name a former default branch."""
+        named = context.work.default_branch
+        if named and self._repositories.known(context.repository).default_branch == named:
+            return named
+        return self._host.default_branch(context.repository)
 
-    def _is_default(self, run: Run, ref: Ref) -> bool:
-        known = self._repositories.known(run.repository).default_branch
-        return ref.branch == known == self._host.default_branch(run.repository)
+    def _is_default(self, context: ReconcileContext, ref: Ref) -> bool:
+        known = self._repositories.known(context.repository).default_branch
+        return ref.branch == known == self._host.default_branch(context.repository)
 
-    def _insist_gone(self, run: Run, ref: Ref) -> None:
-        """Delete nothing unless the repository is the one that it was, and its list of refs lacks this one, too.
+    # --- a branch that GitHub does not have ---
 
-        Raises:
-            Settled: it is not so.
-        """
-        facts = self._look(run)
+    def _resolve_missing_branch(self, context: ReconcileContext, ref: Ref) -> Absent | Stop:
+        """Delete an environment only if its repository is still the same and its list of refs lacks the branch too."""
+        if context.environment.kind is Kind.STAGING:
+            reason = f"{ref} is gone; a webhook never deletes staging"
+            return Stop(context.done(Outcome.SKIPPED, reason))
+        facts = self._read_repository(context)
+        if isinstance(facts, Stop):
+            return facts
         if facts is None or ref.branch == facts.default_branch:
-            raise Settled(run.done(Outcome.SKIPPED, f"{ref} is the default branch; nothing is deleted"))
-        if ref in facts.refs:  # GitHub says both: it is gone and it is there
-            raise Settled(run.snooze(told=False))
+            reason = f"{ref} is the default branch; nothing is deleted"
+            return Stop(context.done(Outcome.SKIPPED, reason))
+        if ref in facts.refs:  # GitHub's answers contradict each other
+            return Stop(context.snooze(event_follows=False))
+        if self._is_left_to_resync(context):
+            context = context.with_record(age_looked_at=self._clock())
+            reason = f"{ref.short} is gone; a resync deletes the environment later"
+            return Stop(context.done(Outcome.SKIPPED, reason))
+        # without its branch, nothing could wake the environment
+        return Absent(context.with_record(held_at="", aged=""), f"{ref} is gone")
 
-    def _leave_to_resync(self, run: Run, ref: Ref) -> None:
-        """What has lost its branch, and nobody told, is left for a while, which its age must not cut short.
+    def _is_left_to_resync(self, context: ReconcileContext) -> bool:
+        """Whether only the environment's age asks for its deletion, and it is not expired.
 
-        Raises:
-            Settled: it is its age alone that asks, and its end has neither come nor begun.
+        A resync keeps an environment for some time after its branch is gone. The age must not shorten that time.
         """
-        record, now = run.record, self._clock()
-        if run.work.cause != Cause.AGE or under_way(record.receipt):
-            return
-        if due(record, self._ttl, now) is not Act.EXPIRE:
-            run.record = record.but(age_looked_at=now)
-            raise Settled(
-                run.done(Outcome.SKIPPED, f"{ref.short} is gone; a resync sees to that in its time")
-            )
+        if context.work.cause != Cause.AGE or under_way(context.record.receipt):
+            return False
+        return due(context.record, self._ttl, self._clock()) is not Act.EXPIRE
 
-    def _look(self, run: Run) -> Facts | None:
-        """What GitHub says of the repository, before something is deleted because of what it says, or of age.
+    def _read_repository(self, context: ReconcileContext) -> Facts | Stop | None:
+        """Read the repository before something is deleted because GitHub lacks it or because of its age.
+
+        Returns:
+            A stop if another repository has the name, or the repository is archived, renamed or removed.
 
         Raises:
-            Settled: another repository has its name, it is archived, or whatever else is to be said of it as a whole.
-            PermanentError: it is not found.
+            PermanentError: GitHub does not find the repository.
         """
         try:
-            known, facts = self._repositories.look(run.repository, only=run.environment.branch)
+            known, facts = self._repositories.look(context.repository, only=context.environment.branch)
         except NotFoundError as error:
             raise PermanentError(str(error)) from error
         if known.state:
-            raise Settled(run.done(Outcome.SKIPPED, known.reason))
+            return Stop(context.done(Outcome.SKIPPED, known.reason))
         return facts
 
-    def _wakes(self, run: Run, head: Head) -> bool:
-        """See to an environment's age: whether it should be there; ends the goal where there is nothing more to do."""
-        record, now = run.record, self._clock()
+    # --- expiry and sleep ---
+
+    def _resolve_age(self, context: ReconcileContext, ref: Ref, head: Head) -> Deploy | Absent | Stop:
+        """Find what the environment's age asks for: wake it, take it down, warn of its end, or nothing."""
+        record, now = context.record, self._clock()
         if under_way(record.receipt) and record.aged_at > record.used_at:
-            return False  # its end was begun
+            return Absent(context, "its age has begun a teardown")
         act = due(record, self._ttl, now)
         if act is Act.WAKE or head.object not in {record.commit, record.held_at}:
-            # a push was lost, or its night is over: what GitHub has is wanted, as at a resync
-            self._look(run)
-            run.work, run.wakes = run.work.but(cause=Cause.RESYNC, turned=True), act is Act.WAKE
-            return True
+            # a push was lost or the sleep is over: as in a resync, the commit on GitHub is wanted
+            return self._resolve_wake(context, ref, head, wakes=act is Act.WAKE)
         match act:
             case Act.EXPIRE | Act.SLEEP:
-                self._look(run)
+                facts = self._read_repository(context)
+                if isinstance(facts, Stop):
+                    return facts
                 aged = NIGHT if act is Act.SLEEP else IDLE
-                run.record = record = record.but(aged=aged, aged_at=now, held_at=head.object)
-                run.note("deleting", reason=why(record, now))
-                return False
+                context = context.with_record(aged=aged, aged_at=now, held_at=head.object)
+                reason = why(context.record, now)
+                return Absent(context.enter_state("deleting", reason=reason), reason)
             case Act.WARN:
-                text = (
-                    f"will be taken down in {duration_text(lead(record, self._ttl))} if it stays unused; "
-                    f"push, or: deployer keep {run.repository} {shlex.quote(run.environment.name)}"
-                )
-                record = record.but(warned_at=now, told_end=0)
-                record = record.but(told_end=expires_at(record, self._ttl, now) or 0)
-                run.record = self._comments.warn(run.environment, record)
+                return self._warn_of_end(context, now)
             case Act.CALM:
+                context = context.with_record(warned_at=0)
                 text = "is used again and stays"
-                run.record = record.but(warned_at=0)
+                self._reporter.post_age(context.environment, context.record, text)
+                return Stop(context.done(Outcome.SKIPPED, text))
             case None:
-                raise Settled(run.done(Outcome.SKIPPED, "it was used meanwhile; its age asks for nothing"))
-        told = self._reporter.age(run.environment, record, text)
-        if act is Act.WARN and not (told or run.record.notice):
+                reason = "it was used in the meantime; nothing is due"
+                return Stop(context.done(Outcome.SKIPPED, reason))
+
+    def _resolve_wake(self, context: ReconcileContext, ref: Ref, head: Head, *, wakes: bool) -> Deploy | Stop:
+        facts = self._read_repository(context)
+        if isinstance(facts, Stop):
+            return facts
+        return self._choose_as_resync(context.as_resync(wakes=wakes), ref, head)
+
+    @report_on_context
+    def _choose_as_resync(self, context: ReconcileContext, ref: Ref, head: Head) -> Deploy | Stop:
+        return self._tracker.choose_commit(context, ref, head)
+
+    def _warn_of_end(self, context: ReconcileContext, now: float) -> Stop:
+        """Warn people of the environment's end, on its commit and in a comment.
+
+        Raises:
+            PermanentError: GitHub accepts neither. The environment stays, since nobody would know of its end.
+        """
+        environment, record = context.environment, context.record
+        text = (
+            f"will be taken down in {duration_text(lead(record, self._ttl))} if it stays unused; "
+            f"push, or: deployer keep {context.repository} {shlex.quote(environment.name)}"
+        )
+        record = record.but(warned_at=now, told_end=0)
+        record = record.but(told_end=expires_at(record, self._ttl, now) or 0)
+        context = context.replace_record(self._comments.warn_of_end(environment, record))
+        posted = self._reporter.post_age(environment, record, text)
+        if not posted and not context.record.notice:
             raise PermanentError(
-                "GitHub takes neither a status nor a comment that warns of its end: it stays"
+                "GitHub accepts neither a status nor a comment that warns of its end, so it stays"
             )
-        raise Settled(run.done(Outcome.SKIPPED, text))
+        return Stop(context.done(Outcome.SKIPPED, text))

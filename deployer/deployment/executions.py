@@ -1,151 +1,216 @@
-"""The executions of an environment's pipeline: finds the one of the wanted commit, starts it, follows it to its end."""
+"""The executions of an environment's pipeline: the one of the wanted commit is found or started, and followed."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from deployer.environment.context import Run, Settled
-from deployer.environment.drift import applied, drift
-from deployer.environment.ports import Execution
-from deployer.environment.statuses import Reporter, failure_text, stages_of
+from deployer.environment.cloud_region import Execution
+from deployer.environment.context import ReconcileContext, Stop, report_on_context
+from deployer.environment.drift import applied
+from deployer.environment.statuses import StatusReporter, failure_text, stages_of
 from deployer.model.environments import Kind
 from deployer.model.records import Cause, EnvironmentRecord, Outcome, Task, Work
-from deployer.model.stacks import Phase, Stack
+from deployer.model.stacks import Stack
 from deployer.queue.step_results import Done, Verdict
 
-_EARLIER = 20  # stacks that are remembered though the pipeline no longer names them; each costs its teardown two looks
-_SOURCE_POLLS = 20  # how often to wait for an execution to tell its commit
+# stacks that the pipeline no longer names and the record still does; each costs the teardown two calls
+_EARLIER_STACKS = 20
+_SOURCE_POLLS = 20  # how often to wait until an execution reports its commit
 
 
 class Executions:
-    """Carries out the tasks that trigger and notify, and what a sync does once the stack is as wanted.
+    """Carries out the steps that start and follow executions.
 
     Args:
-        reporter: posts how executions go.
+        reporter: posts the statuses of the stages.
     """
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: StatusReporter) -> None:
         self._reporter = reporter
 
-    def see_to(self, run: Run, stack: Stack) -> Verdict:
-        """The stack is as wanted: find the execution of the wanted commit, or have one started."""
-        if run.environment.kind is not Kind.DEVELOPMENT and not stack.protected:
-            run.guard()
-            run.cloud.protect(stack.arn, on=True)
-        applications = run.cloud.deployed_stacks(run.name) or run.record.applications
-        known = dict.fromkeys([*run.record.earlier, *reversed(run.record.applications)])
-        run.record = run.record.but(
+    def find_or_start(self, context: ReconcileContext, stack: Stack) -> Verdict:
+        """Find the execution of the wanted commit, or have one started. The stack is already as desired."""
+        if context.environment.kind is not Kind.DEVELOPMENT and not stack.protected:
+            context.assert_lease()
+            context.cloud.protect(stack.arn, on=True)
+        record = context.record
+        applications = context.cloud.deployed_stacks(context.name) or record.applications
+        known = dict.fromkeys([*record.earlier, *reversed(record.applications)])
+        context = context.with_record(
             applications=applications,
-            earlier=[each for each in known if each not in applications][-_EARLIER:],
-            region=run.cloud.region,
+            earlier=[each for each in known if each not in applications][-_EARLIER_STACKS:],
+            region=context.cloud.region,
             stack_arn=stack.arn,
             failure={},
             refused="",
             refusals=0,
         )
-        if run.work.created or run.work.updated or run.work.recovered or not run.record.applied:
-            run.record = run.record.but(applied=applied(stack), drift="")
-        executions = run.cloud.executions(run.name)
-        begun, listed = run.record.execution, {each.id for each in executions}
-        if begun not in listed and run.record.open.get(begun, {}).get("sha") == run.work.sha:
-            return self.take(run, begun)  # another goal has just started it, and AWS does not list it yet
-        newest = executions[0] if executions else None
-        if newest and newest.id == run.record.reported and not begun:
-            return run.again(Task.TRIGGER)  # it was an earlier goal's, or what it deployed was deleted since
-        if newest and not newest.sha:  # unless it was started here, for a commit that is known
-            newest = replace(newest, sha=run.record.open.get(newest.id, {}).get("sha", ""))
-        if newest and not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
-            # its source stage has not told the commit yet; most likely it is the one
-            return self.take(run, newest.id, sha="")
-        if newest is None or needs_start(newest, run.work, run.record.reported):
-            return run.again(Task.TRIGGER)
-        return self.take(run, newest.id)
+        work = context.work
+        if work.created or work.updated or work.recovered or not record.applied:
+            context = context.with_record(applied=applied(stack), drift="")
+        return self._choose_execution(context)
 
-    def trigger(self, run: Run) -> Verdict:
-        run.insist_on_admission(run.work.sha)
-        for execution in run.cloud.executions(run.name):
-            if execution.automatic and not execution.ended and execution.sha != run.work.sha:
-                run.guard()
-                run.cloud.stop(run.name, execution.id, f"deployer starts {run.work.sha[:12]} instead")
-        execution_id = run.start_execution()
-        return self.take(run, execution_id)
+    @report_on_context
+    def _choose_execution(self, context: ReconcileContext) -> Verdict:
+        work, record = context.work, context.record
+        executions = context.cloud.executions(context.name)
+        recorded, listed = record.execution, {each.id for each in executions}
+        if recorded not in listed and record.open.get(recorded, {}).get("sha") == work.sha:
+            return self.follow_new(
+                context, recorded
+            )  # another goal has just started it; AWS does not list it yet
+        if not executions:
+            return context.again(Task.TRIGGER)
+        newest = executions[0]
+        if newest.id == record.reported and not recorded:
+            # an earlier goal reported it, or what it deployed was deleted since
+            return context.again(Task.TRIGGER)
+        if not newest.sha:  # deployer knows the commit of an execution that it started
+            newest = replace(newest, sha=record.open.get(newest.id, {}).get("sha", ""))
+        if not newest.sha and not newest.ended and work.polls < _SOURCE_POLLS:
+            # its source stage has not reported the commit yet; most likely it is the wanted one
+            return self.follow_new(context, newest.id, sha="")
+        if needs_start(newest, work, record.reported):
+            return context.again(Task.TRIGGER)
+        return self.follow_new(context, newest.id)
 
-    def take(self, run: Run, execution: str, sha: str | None = None) -> Verdict:
-        """Follow an execution; one whose commit is not told yet (`sha` is empty) may turn out not to be the one."""
-        run.record = self._reporter.open(
-            run.environment, run.record, execution, run.work.sha if sha is None else sha, run.cloud
+    def start_wanted(self, context: ReconcileContext) -> Verdict:
+        """Start an execution of the wanted commit, and stop the one that AWS started by itself."""
+        sha = context.work.sha
+        if stop := context.stop_if_not_admitted(sha):
+            return stop.result
+        for execution in context.cloud.executions(context.name):
+            if execution.automatic and not execution.ended and execution.sha != sha:
+                context.assert_lease()
+                context.cloud.stop(context.name, execution.id, f"deployer starts {sha[:12]} instead")
+        started = context.start_execution()
+        if isinstance(started, Stop):
+            return started.result
+        return self.follow_new(context, started)
+
+    @report_on_context
+    def follow_new(self, context: ReconcileContext, execution: str, sha: str | None = None) -> Verdict:
+        """Follow an execution that this goal has not followed before.
+
+        Args:
+            context: the task.
+            execution: the id of the execution.
+            sha: its commit, by default that of the goal; empty if the execution has not reported one. Such an
+                execution may turn out to be of another commit.
+        """
+        commit = context.work.sha if sha is None else sha
+        record = self._reporter.follow_execution(
+            context.environment, context.record, execution, commit, context.cloud
         )
-        run.note("running", execution=execution, commit=run.work.sha)
-        run.work = run.work.but(execution=execution, task=Task.SYNC, polls=0)
-        self._reporter.tell(run, "success", "the pipeline is ready")
-        return self.follow(run)
+        context = context.replace_record(record)
+        context = context.enter_state("running", execution=execution, commit=context.work.sha)
+        context = context.with_work(execution=execution, task=Task.SYNC, polls=0)
+        return self.follow(self._reporter.post_progress(context, "success", "the pipeline is ready"))
 
-    def follow(self, run: Run) -> Verdict:
-        """Post how the executions go; end when this goal's own has ended."""
-        identity = run.work.execution
-        run.record = self._reporter.open(run.environment, run.record, identity, run.work.sha, run.cloud)
-        untold = not run.record.open[identity]["sha"]
-        run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
+    @report_on_context
+    def follow(self, context: ReconcileContext) -> Verdict:
+        """Post the progress of the executions, and end the goal if its own execution has ended."""
+        context = self._open_own(context)
+        return self._post_and_continue(context)
+
+    def _open_own(self, context: ReconcileContext) -> ReconcileContext:
+        """Follow the goal's execution with its commit."""
+        work = context.work
+        return context.replace_record(
+            self._reporter.follow_execution(
+                context.environment, context.record, work.execution, work.sha, context.cloud
+            )
+        )
+
+    @report_on_context
+    def _post_and_continue(self, context: ReconcileContext) -> Verdict:
+        identity = context.work.execution
+        commit_unreported = not context.record.open[identity]["sha"]
+        context, found = self._post_changes(context)
         execution = found.get(identity)
         if execution is None:
-            if run.work.cause == Cause.EVENT:
-                return Done(str(Outcome.SKIPPED), "its execution is gone", run.record)
-            run.work = run.work.but(execution="", task=Task.SYNC)
-            return run.snooze()  # its pipeline was replaced or has gone
-        if untold and execution.sha != run.work.sha:
-            if not execution.sha and not execution.ended and run.work.polls < _SOURCE_POLLS:
-                return run.snooze()
-            if execution.sha or not execution.ended:
-                run.work = run.work.but(execution="")
-                return run.again(Task.TRIGGER)  # it builds another commit, or never tells which
-            # it failed before it knew a commit; it was to build this one, which is told
-            run.record = self._reporter.open(run.environment, run.record, identity, run.work.sha, run.cloud)
-            run.record, found = self._reporter.refresh(run.environment, run.record, run.cloud)
-            execution = found.get(identity, execution)
-        if not execution.ended or identity in run.record.open:  # some of its statuses wait for the next task
-            return run.snooze()
+            if context.work.cause == Cause.EVENT:
+                return Done(str(Outcome.SKIPPED), "its execution is gone", context.record)
+            # its pipeline was replaced or deleted
+            return context.with_work(execution="", task=Task.SYNC).snooze()
+        if commit_unreported and execution.sha != context.work.sha:
+            return self._identify_commit(context, execution)
+        return self._end_if_ended(context, execution)
+
+    @report_on_context
+    def _identify_commit(self, context: ReconcileContext, execution: Execution) -> Verdict:
+        """Continue with an execution whose commit was unknown and is not known to be the wanted one."""
+        if not execution.sha and not execution.ended and context.work.polls < _SOURCE_POLLS:
+            return context.snooze()
+        if execution.sha or not execution.ended:
+            # it builds another commit, or never reports one
+            return context.with_work(execution="").again(Task.TRIGGER)
+        # it failed before it read a commit; the wanted commit gets the status
+        context = self._open_own(context)
+        return self._post_failed_start(context, execution)
+
+    @report_on_context
+    def _post_failed_start(self, context: ReconcileContext, execution: Execution) -> Verdict:
+        context, found = self._post_changes(context)
+        return self._end_if_ended(context, found.get(execution.id, execution))
+
+    def _post_changes(self, context: ReconcileContext) -> tuple[ReconcileContext, Mapping[str, Execution]]:
+        record, found = self._reporter.post_stage_changes(context.environment, context.record, context.cloud)
+        return context.replace_record(record), found
+
+    @staticmethod
+    def _end_if_ended(context: ReconcileContext, execution: Execution) -> Verdict:
+        identity = context.work.execution
+        if (
+            not execution.ended or identity in context.record.open
+        ):  # some of its statuses wait for the next task
+            return context.snooze()
         ended = {
             "reported": identity,
             "execution": identity,
-            "commit": run.work.sha,
-            "stages": stages_of(execution, run.record),
+            "commit": context.work.sha,
+            "stages": stages_of(execution, context.record),
         }
         match execution.status:
             case "succeeded":
-                reason = f"{run.work.sha[:12]} went through every stage{_released(run)}"
-                return run.done(Outcome.DEPLOYED, reason, **ended)
+                reason = f"{context.work.sha[:12]} went through every stage{_approval_text(context)}"
+                return context.done(Outcome.DEPLOYED, reason, **ended)
             case "superseded":
-                return run.done(Outcome.SUPERSEDED, "a newer execution of the pipeline overtook it", **ended)
+                return context.done(
+                    Outcome.SUPERSEDED, "a newer execution of the pipeline superseded it", **ended
+                )
             case _:
-                return run.done(Outcome.FAILED, failure_text(execution), **ended)
+                return context.done(Outcome.FAILED, failure_text(execution), **ended)
 
-    def notify(self, run: Run) -> Verdict:
-        """An event came that no goal waits for: tell how the newest execution goes. Never starts anything."""
-        if run.work.execution:
-            return self.follow(run)
-        if not run.record.stack_arn:  # a pipeline of its name may be anybody's
-            return Done(str(Outcome.SKIPPED), "nothing is known of its stack", run.record)
-        newest = next(iter(run.cloud.executions(run.name)), None)
-        if newest is None or (newest.id == run.record.reported and not _tried_again(newest, run.record)):
-            run.record, _ = self._reporter.refresh(run.environment, run.record, run.cloud)
-            return Done(str(Outcome.SKIPPED), "nothing waits for this event", run.record)
-        if not newest.sha and not newest.ended and run.work.polls < _SOURCE_POLLS:
-            return run.snooze()
-        # asked only where an event tells something new, since AWS allows few such calls
-        stack = run.cloud.stack(run.name)
-        if stack is None or not run.environment.owns(stack.tags):
-            reason = f"stack {run.name} is gone or has not deployer's tags for this environment"
-            return Done(str(Outcome.SKIPPED), reason, run.record)
-        run.work = run.work.but(sha=newest.sha or run.record.commit, execution=newest.id)
-        return self.follow(run)
-
-
-def _released(run: Run) -> str:
-    """Who released a commit that production's rules refuse; empty where no person had to."""
-    admitted = run.record.admitted
-    return f"; {admitted.by}" if admitted.person and admitted.commit == run.work.sha else ""
+    def report_event(self, context: ReconcileContext) -> Verdict:
+        """Post the progress of the newest execution after an event that no goal waits for. It never starts anything."""
+        if context.work.execution:
+            return self.follow(context)
+        if not context.record.stack_arn:  # the pipeline of this name may belong to somebody else
+            return Done(str(Outcome.SKIPPED), "its stack is not on record", context.record)
+        newest = next(iter(context.cloud.executions(context.name)), None)
+        if newest is None or (
+            newest.id == context.record.reported and not _was_retried(newest, context.record)
+        ):
+            context, _ = self._post_changes(context)
+            return Done(str(Outcome.SKIPPED), "nothing waits for this event", context.record)
+        if not newest.sha and not newest.ended and context.work.polls < _SOURCE_POLLS:
+            return context.snooze()
+        # the stack is read only if the event reports something new, since AWS allows few such calls
+        stack = context.cloud.stack(context.name)
+        if stack is None or not context.environment.owns(stack.tags):
+            reason = f"stack {context.name} is gone or lacks deployer's tags for this environment"
+            return Done(str(Outcome.SKIPPED), reason, context.record)
+        return self.follow(context.with_work(sha=newest.sha or context.record.commit, execution=newest.id))
 
 
-def _tried_again(execution: Execution, record: EnvironmentRecord) -> bool:
-    """Whether a person had a stage tried again of the execution whose end was told last."""
+def _approval_text(context: ReconcileContext) -> str:
+    """Who approved a commit that production's rules refuse; empty if no person had to."""
+    admitted = context.record.admitted
+    return f"; {admitted.by}" if admitted.person and admitted.commit == context.work.sha else ""
+
+
+def _was_retried(execution: Execution, record: EnvironmentRecord) -> bool:
+    """Whether a person retried a stage of the execution whose end was reported last."""
     if not execution.ended:
         return True
     failed = any(stage["status"] in {"failed", "stopped"} for stage in record.stages)
@@ -157,8 +222,8 @@ def needs_start(newest: Execution, work: Work, reported: str) -> bool:
 
     Args:
         newest: the pipeline's newest execution.
-        work: the goal.
-        reported: the execution whose end was told already; people who push or redeploy after it want a new one.
+        work: the queue item of the goal.
+        reported: the execution whose end was reported already; a later push or redeploy wants a new one.
     """
     if newest.sha != work.sha:
         return True
@@ -167,44 +232,6 @@ def needs_start(newest: Execution, work: Work, reported: str) -> bool:
     if work.cause == Cause.REDEPLOY or work.updated:
         return True
     if work.cause != Cause.PUSH:
-        return False  # what a person stopped stays stopped, and what failed was told
+        # only a push or a redeploy starts a new execution; stopped and failed ones were already reported
+        return False
     return newest.status in {"stopped", "superseded"} or (newest.status == "failed" and newest.id == reported)
-
-
-def learn(run: Run, stack: Stack) -> None:
-    """Note a stack that the ledger, once lost, does not know, and what its pipeline deploys.
-
-    Whatever becomes of the goal: a teardown of another environment must not take that.
-    """
-    if run.record.stack_arn or not run.environment.owns(stack.tags):
-        return
-    if stack.phase in {Phase.GONE, Phase.DELETING}:
-        return
-    run.record = run.record.but(
-        applications=run.cloud.deployed_stacks(run.name) or run.record.applications,
-        applied=run.record.applied or (applied(stack) if stack.phase is Phase.READY else {}),
-        region=run.cloud.region,
-        stack_arn=stack.arn,
-    )
-
-
-def note_drift(run: Run, stack: Stack | None) -> None:
-    """Tell of what someone else changed in the stack; who only looks leaves it so.
-
-    Raises:
-        Settled: it is the only thing that could be mended, and nobody asked for that.
-    """
-    work = run.work
-    if stack is None or work.created or work.updated or work.recovered:
-        return
-    if not run.environment.owns(stack.tags):
-        return
-    learn(run, stack)
-    if stack.phase is Phase.READY:
-        run.record = run.record.but(
-            drift=drift(stack, run.record.applied), stack_arn=stack.arn, region=run.cloud.region
-        )
-    record = run.record
-    ended = record.commit == work.sha and record.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
-    if work.cause == Cause.RESYNC and record.drift and ended:
-        raise Settled(run.done(Outcome.SKIPPED, f"{record.drift}; redeploy to undo that"))

@@ -1,57 +1,60 @@
-"""Brings one environment from what is to what should be: observe, decide, take one step.
+"""The reconciliation of one environment: find the desired state, observe, decide, and take one step.
 
-Every method here may be repeated after a crash at any point: it looks before it acts, and what it orders bears a
-token made of the goal, so that AWS itself recognises a repeat. None of them waits: they end in a `Verdict`.
+Every step may be repeated after a crash at any point: it reads before it acts, and its orders bear a token made of the
+goal, so that AWS itself recognizes a repeated order. No step waits: a step ends in a result for the queue.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from deployer.deployment.deploy_folder import Sources
-from deployer.deployment.desired import Wanted
-from deployer.deployment.desired_production import Production
-from deployer.deployment.executions import Executions, learn, note_drift
+from deployer.deployment.adoption import StackAdoption
+from deployer.deployment.deploy_folder import DeployFolderReader
+from deployer.deployment.desired import DesiredResolver
+from deployer.deployment.desired_state import Absent, Deploy
+from deployer.deployment.executions import Executions
+from deployer.deployment.observation import Observation, Observer, StackRead, read_stack
 from deployer.deployment.placement import Placement
-from deployer.deployment.production_gate import Gate
-from deployer.deployment.ref_tracking import Moves
-from deployer.environment.context import Run, Settled
-from deployer.environment.drift import applied
-from deployer.environment.ports import Clouds, Host, Inventory
+from deployer.deployment.production.candidates import CandidateJudge
+from deployer.deployment.production.desired import DesiredProduction
+from deployer.deployment.production.gate import Gate
+from deployer.deployment.provisioning import Provisioning
+from deployer.deployment.ref_tracking import RefTracker
+from deployer.environment.cloud_region import Clouds, Inventory
+from deployer.environment.code_host import Host
+from deployer.environment.context import ReconcileContext, StepFailedError, Stop
+from deployer.environment.decision import Decision, decide
 from deployer.environment.repository_state import DEFAULT, DELETED, RENAMED, Repositories
-from deployer.environment.statuses import Reporter
-from deployer.model.durations import clock, date
+from deployer.environment.statuses import StatusReporter
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.errors import CallLimitError, PermanentError, QuotaError
-from deployer.model.expiry import ASLEEP, NIGHT, expires_at, used_at
+from deployer.model.errors import CallLimitError, PermanentError
 from deployer.model.records import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work, is_over
-from deployer.model.stacks import REFUSED, Decision, Desired, Failure, Observed, Phase, Stack, Step, decide
+from deployer.model.stacks import Step
 from deployer.queue.call_counter import allow_more
 from deployer.queue.step_results import Done, Verdict
 from deployer.queue.store import Lanes
+from deployer.teardown.expiry import ExpiringTeardown, record_failed_check
 from deployer.teardown.expiry_comment import ExpiryComments
-from deployer.teardown.teardown import GONE, Teardown, under_way
+from deployer.teardown.report import under_way
+from deployer.teardown.teardown import Teardown
 from deployer.templates.findings import Linter
 from deployer.templates.folder_check import FolderEvaluator
-from deployer.templates.repository_config import TEARDOWN_TAG
 
-_REPORT_CALLS = (
-    10  # to GitHub, for a task that has made as many as it may: statuses, comments and their repeats
-)
-_HEARD_SECONDS = 86400  # events that came within a day will come again
-# for so long what was decided stands without another look: a worker that is lost takes longer
-_FRESH_SECONDS = 60
+# calls to GitHub for a task that has made as many as it may: statuses, comments and their repeats
+_REPORT_CALLS = 10
+_EVENT_SECONDS = 86400  # if an event arrived within a day, later events will arrive too
+# A decision is trusted for this many seconds. Recovery from a lost worker takes longer, so the stack is checked again.
+_TRUSTED_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the installation decides.
+    """The settings of the installation.
 
     Attributes:
-        poll_seconds: the first wait where no event comes.
-        public_url: where the dashboard is, or empty.
-        ttl: how long a development environment may be idle where its repository has no wish.
-        tag_wait_seconds: how long a pushed tag waits for its commit to arrive on the default branch.
+        poll_seconds: the first wait for an operation whose end no event reports.
+        public_url: the address of the dashboard; empty if there is none.
+        ttl: how long a development environment may be idle, unless its repository says so itself.
+        tag_wait_seconds: how long a pushed tag waits until its commit is on the default branch.
     """
 
     poll_seconds: float = 4
@@ -61,18 +64,18 @@ class Options:
 
 
 class Reconciler:
-    """Carries out the tasks of one environment.
+    """Carries out the tasks of environments.
 
     Args:
         host: GitHub.
         clouds: AWS.
-        inventory: tells what stands in any region.
-        lanes: where records are read; they are written with the verdict.
-        repositories: says whether a repository is still the one that the environments are of.
-        options: what the installation decides.
-        evaluator: reads and evaluates what a branch's `deploy/` folder holds.
-        linter: looks at templates before AWS does; None for no such look.
-        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
+        inventory: lists the stacks of every region.
+        lanes: the queues, which have the records. Records are written with the result of a task.
+        repositories: says whether a repository is still the one to which the environments belong.
+        options: the settings of the installation.
+        evaluator: parses and evaluates the `deploy/` folder of a branch.
+        linter: checks templates before AWS does; None for no such check.
+        clock: epoch seconds; by default Redis's clock, since the times are stored and read on other machines.
     """
 
     def __init__(
@@ -87,99 +90,140 @@ class Reconciler:
         linter: Linter | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self._clouds = clouds
         self._lanes = lanes
         self._repositories = repositories
         self._options = options
         self._clock = clock = clock or lanes.now
-        self._reporter = Reporter(host, self._page)
-        self._comments = ExpiryComments(host, self._page, options.ttl)
-        self._sources = Sources(host, clouds, evaluator, linter)
-        self._placement = Placement(clouds, inventory, self._reporter)
-        self._executions = Executions(self._reporter)
-        moves = Moves(host, self._sources, clock)
+        self._reporter = reporter = StatusReporter(host, self._page_url)
+        self._comments = ExpiryComments(host, self._page_url, options.ttl)
+        self._folders = DeployFolderReader(host, clouds, evaluator, linter)
+        self._placement = Placement(clouds, inventory, reporter)
+        self._executions = Executions(reporter)
+        self._tracker = RefTracker(host, self._folders, clock)
         gate = Gate(host, clouds, evaluator.read_repository_config)
-        self._production = Production(
-            host, moves, self._executions, self._reporter, gate, lanes, options.tag_wait_seconds, clock
+        self._judge = CandidateJudge(
+            host, self._tracker, reporter, gate, lanes, options.tag_wait_seconds, clock
         )
-        self._wanted = Wanted(
-            host, repositories, moves, self._production, self._reporter, self._comments, options.ttl, clock
+        production = DesiredProduction(host, self._tracker, self._judge, self._executions, reporter, lanes)
+        self._desired = DesiredResolver(
+            host, repositories, self._tracker, production, reporter, self._comments, options.ttl, clock
         )
-        self._teardown = Teardown(clouds, inventory, lanes, self._reporter, clock)
+        teardown = Teardown(clouds, inventory, lanes, reporter, clock)
+        self._expiring = ExpiringTeardown(teardown, reporter, options.ttl, clock)
+        self._adoption = StackAdoption(self._folders, self._executions)
+        self._observer = Observer(self._folders, teardown)
+        self._provisioning = Provisioning(clouds, self._folders, self._placement, reporter)
+        self._tasks: dict[str, Callable[[ReconcileContext], Verdict]] = {
+            Task.SYNC: self._continue_goal,
+            Task.PROVISION: self._provisioning.create_stack,
+            Task.UPDATE: self._provisioning.update_stack,
+            Task.TRIGGER: self._executions.start_wanted,
+            Task.DELETE: self._expiring.delete_environment,
+            Task.NOTIFY: self._executions.report_event,
+        }
+        self._steps: dict[Step, Callable[[Observation, Decision], Verdict]] = {
+            Step.PROVISION: self._provisioning.store_creation,
+            Step.UPDATE: self._provisioning.store_update,
+            Step.RECOVER: self._provisioning.store_rollback,
+            Step.REPLACE: self._provisioning.store_replacement,
+            Step.DELETE: self._store_deletion,
+            Step.TRIGGER: self._find_execution,
+            Step.WAIT: self._wait_for_stack,
+            Step.FAIL: self._provisioning.report_failure,
+            Step.NONE: self._finish_teardown,
+        }
+
+    # --- one task -----------------------------------------------------------------------------------------------
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
-        """Carry out the task that the work names.
+        """Carry out the task that the queue item names.
 
         Args:
-            repository: the lane's repository.
-            work: what the lane handed out.
-            guard: called before anything is changed in AWS; raises `LaneLostError` where the lane is no longer
-                held, so that a worker that slept past its lease does nothing more.
+            repository: the queue's repository.
+            work: the queue item.
+            guard: called before every change in AWS; raises `LaneLostError` if the lease is lost, so that a worker
+                that was suspended for longer than its lease does nothing more.
 
         Raises:
-            LaneLostError: from the guard.
-            TransientError: the far end is away or throttled; the same task may be repeated.
+            LaneLostError: the lease is lost.
+            TransientError: GitHub, AWS or Redis is unavailable; the same task may be repeated.
         """
         environment = Environment.from_key(repository, work.environment)
-        known = self._record(environment)
-        record, cloud = self._placement.locate(environment, known)
-        run = Run(
+        known = self._read_record(environment)
+        record, cloud = self._placement.locate_stack(environment, known)
+        context = ReconcileContext(
             environment,
             work,
             record,
             guard,
             cloud,
             self._options.poll_seconds,
-            self._heard,
+            self._events_arrive,
             self._clock(),
         )
         if work.word and work.cause == Cause.TEARDOWN and self._is_called_off(environment, work.word):
-            # a resync that asked for the environment may have joined this
-            return run.again(Task.SYNC, cause=Cause.RESYNC, word="", turned=True)
-        tasks: dict[str, Callable[[Run], Verdict]] = {
-            Task.SYNC: self._sync,
-            Task.PROVISION: self._provision,
-            Task.UPDATE: self._update,
-            Task.TRIGGER: self._executions.trigger,
-            Task.DELETE: self._delete,
-            Task.NOTIFY: self._executions.notify,
-        }
+            # a resync that asked for the environment may have been merged with this queue item
+            return context.again(Task.SYNC, cause=Cause.RESYNC, word="", turned=True)
         try:
-            verdict = self._outdated(run) or tasks[work.task](run)
-        except Settled as settled:
-            verdict = settled.verdict
-        except (PermanentError, CallLimitError) as error:
-            if isinstance(error, CallLimitError):
+            result = self._decide_again_if_outdated(context) or self._tasks[work.task](context)
+        except (StepFailedError, PermanentError, CallLimitError) as error:
+            failed, cause = _failure_of(context, error)
+            if isinstance(cause, CallLimitError):
                 allow_more(_REPORT_CALLS)
             if work.cause == Cause.AGE and work.task == Task.SYNC:
-                return Done(str(Outcome.FAILED), str(error), _unaged(record, str(error), run.now))
-            if work.task == Task.PROVISION:  # what was refused has no place yet
-                run.record = run.record.but(region="")
-            verdict = self._reporter.failed(run, str(error))
-        if _leaves_a_teardown(run, verdict):
-            return run.again(Task.DELETE, cause=Cause.TEARDOWN)
-        if isinstance(verdict, Done) and verdict.record:
-            record = verdict.record
-            if not work.candidate:  # its end is none of what production runs
-                record = self._reporter.settle(environment, record, verdict.reason)
-            record = self._comments.correct(environment, record)
-            # an event that told nothing new dates nothing anew: a resync under way would pass over what it has listed
-            nothing_new = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)
-            commit = verdict.commit or record.commit
-            verdict = replace(verdict, record=None if nothing_new else record, commit=commit)
-            if verdict.outcome == Outcome.DELETED:
-                self._look_for_more(environment)
-        return verdict
+                kept = record_failed_check(record, str(error), context.now)
+                return Done(str(Outcome.FAILED), str(error), kept)
+            if work.task == Task.PROVISION:  # a stack that AWS refused has no region yet
+                failed = failed.with_record(region="")
+            result = self._reporter.fail_goal(failed, str(error))
+        if _leaves_teardown(context, result):
+            record = result.record or record if isinstance(result, Done) else record
+            return context.replace_record(record).again(Task.DELETE, cause=Cause.TEARDOWN)
+        return self._finish_goal(context, known, result) if isinstance(result, Done) else result
+
+    @staticmethod
+    def _decide_again_if_outdated(context: ReconcileContext) -> Verdict | None:
+        """Go back to the step that decides, if this step waited for long and its stack is gone or somebody else's.
+
+        Steps that create or delete need no such check: AWS refuses the order, or the step reads the stack itself.
+        """
+        work = context.work
+        is_recent = context.now - work.looked_at < _TRUSTED_SECONDS
+        if work.task not in {Task.UPDATE, Task.TRIGGER} or is_recent:
+            return None
+        stack = context.cloud.stack(context.name)
+        if stack and context.environment.owns(stack.tags):
+            return None
+        return context.again(Task.SYNC, updated=False, recovered=False)
+
+    def _finish_goal(self, context: ReconcileContext, known: EnvironmentRecord, result: Done) -> Done:
+        """Update what people see at the end of a goal: the status of its commit, and comments about its expiry."""
+        if result.record is None:
+            return result
+        environment, work, record = context.environment, context.work, result.record
+        if not work.candidate:  # the end of a candidate is not the end of what production runs
+            record = self._reporter.end_prepare(environment, record, result.reason)
+        record = self._comments.correct_warning(environment, record)
+        # A record that an event did not change is not written: a newer `updated_at` would make a running resync
+        # ignore its own listing.
+        unchanged = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)
+        result = replace(result, record=None if unchanged else record, commit=result.commit or record.commit)
+        if result.outcome == Outcome.DELETED:
+            self._request_last_resync(environment)
+        return result
 
     def _is_called_off(self, environment: Environment, word: str) -> bool:
-        """Whether its repository has its name again, or its branch is no longer the default one."""
+        """Whether the reason of a teardown is over: the repository's state, or that the branch is the default one."""
         known, branch = self._repositories.known(environment.repository), environment.branch
         if word == DEFAULT:
             return not branch or branch.branch != known.default_branch
         return not known.state
 
-    def _look_for_more(self, environment: Environment) -> None:
-        """Let a resync see whether that was the last of a name that is gone: none may be on the schedule."""
+    def _request_last_resync(self, environment: Environment) -> None:
+        """Queue a resync if this was the last environment of a repository whose name is gone.
+
+        Such a repository may have no scheduled resync.
+        """
         repository = environment.repository
         if self._repositories.known(repository).state not in {RENAMED, DELETED}:
             return
@@ -189,335 +233,162 @@ class Reconciler:
             if each.environment.startswith(Kind.DEVELOPMENT) and each.environment != environment.key
         ]
         if environment.kind is not Kind.DEVELOPMENT or all(map(is_over, branches)):
-            wish = Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, turned=True)
-            self._lanes.accept(repository, wish)  # this task holds the lane: nothing to dispatch
+            item = Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, turned=True)
+            self._lanes.accept(repository, item)  # this task has the queue's lease: nothing to dispatch
 
-    @staticmethod
-    def _outdated(run: Run) -> Verdict | None:
-        """Decide anew on a step that waited for long, if its stack is gone or no longer the environment's.
-
-        What creates and what deletes is refused by AWS, or looks itself.
-        """
-        if run.work.task not in {Task.UPDATE, Task.TRIGGER} or run.now - run.work.looked_at < _FRESH_SECONDS:
-            return None
-        stack = run.cloud.stack(run.name)
-        if stack and run.environment.owns(stack.tags):
-            return None
-        return run.again(Task.SYNC, updated=False, recovered=False)
-
-    def _heard(self) -> bool:
-        return self._lanes.beats().get("event", 0) > self._lanes.now() - _HEARD_SECONDS
-
-    # --- the task that decides ----------------------------------------------------------------------------------
+    def _events_arrive(self) -> bool:
+        return self._lanes.beats().get("event", 0) > self._lanes.now() - _EVENT_SECONDS
 
     def died(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:
-        """What is known of an environment whose task became a dead letter; its commit gets a status that says so.
+        """Post on its commit that a queue item became a dead letter, and return the environment's record.
 
         Args:
+            repository: the queue's repository.
+            work: the queue item.
             letter: the dead letter's id.
-            reason: why, in words fit for everybody.
+            reason: why, in words that everybody may read.
 
         Raises:
-            DeployerError: GitHub or Redis is away.
+            DeployerError: GitHub or Redis is unavailable.
         """
         environment = Environment.from_key(repository, work.environment)
-        record = self._record(environment)
+        record = self._read_record(environment)
         text = f"deployer could not go on: {reason}; dead letter {letter}"
         if work.cause == Cause.AGE and work.task == Task.SYNC:
-            return _unaged(record, reason, self._clock())
-        if work.cause != Cause.EVENT and not work.candidate:
-            # a push that died before GitHub was read is told where its webhook said that it is
-            named = work.sha or (work.after if environment.kind is not Kind.PRODUCTION else "")
-            record = self._reporter.prepare(environment, record, named or record.commit, "error", text)
-            ended = {"outcome": str(Outcome.DEAD_LETTERED), "reason": reason, "changed_at": self._clock()}
-            follows = bool(work.execution) and work.execution == record.execution
-            record = record.but(state="failed", stages=record.stages if follows else [], **ended)
-        return record
+            return record_failed_check(record, reason, self._clock())
+        if work.cause == Cause.EVENT or work.candidate:
+            return record
+        # a push that became a dead letter before GitHub was read gets the status on the commit that its webhook named
+        named = work.sha or (work.after if environment.kind is not Kind.PRODUCTION else "")
+        record = self._reporter.post_prepare(environment, record, named or record.commit, "error", text)
+        ended = {"outcome": str(Outcome.DEAD_LETTERED), "reason": reason, "changed_at": self._clock()}
+        has_stages = bool(work.execution) and work.execution == record.execution
+        return record.but(state="failed", stages=record.stages if has_stages else [], **ended)
 
-    def _record(self, environment: Environment) -> EnvironmentRecord:
-        # its name is left open: AWS may be away, and what is on record is believed
+    def _read_record(self, environment: Environment) -> EnvironmentRecord:
+        # a new record has no stack name yet: AWS may be unavailable now
         return self._lanes.environment(environment) or EnvironmentRecord(
             environment.repository.full_name, environment.key, ""
         )
 
-    def _sync(self, run: Run) -> Verdict:
-        if run.work.candidate:
-            return self._production.judge(run)
-        if run.work.execution:
-            return self._executions.follow(run)
-        if run.work.polls and run.cloud.still_busy(run.name, run.work.looked_at):
-            return run.snooze()  # a shared look shows its stack at work
-        if run.environment.kind is Kind.STAGING:
-            self._production.check_again(run)
-        production, resync = run.environment.kind is Kind.PRODUCTION, run.work.cause == Cause.RESYNC
-        first = resync and (production or not run.record.stack_arn)
-        stack = self._stack(run) if first else None
-        before = run.record
+    # --- the task that decides ----------------------------------------------------------------------------------
+
+    def _continue_goal(self, context: ReconcileContext) -> Verdict:
+        """Continue a goal: judge a candidate, follow an execution, wait for a busy stack, or reconcile."""
+        work = context.work
+        if work.candidate:
+            return self._judge.judge_candidate(context)
+        if work.execution:
+            return self._executions.follow(context)
+        if work.polls and context.cloud.still_busy(context.name, work.looked_at):
+            return context.snooze()  # a listing that many environments share shows an operation
+        if context.environment.kind is Kind.STAGING:
+            self._judge.queue_refused_tag_again(context)
+        return self._reconcile(context)
+
+    def _reconcile(self, context: ReconcileContext) -> Verdict:
+        """Bring the environment one step nearer to its desired state."""
+        read = self._read_stack_first(context)
+        desired = self._resolve_desired(read.context if read else context, read)
+        if isinstance(desired, Stop):
+            return desired.result
+        observation = self._observer.observe(desired, read)
+        if isinstance(observation, Stop):
+            return observation.result
+        decision = decide(observation.desired, observation.observed)
         try:
-            wanted = self._wanted.find(run)
+            return self._steps[decision.step](observation, decision)
         except (PermanentError, CallLimitError) as error:
-            self._keep_as_it_was(run, before, error)
-            raise
-        except Settled as settled:
-            verdict = settled.verdict
-            if not resync or production or run.record.reported or not isinstance(verdict, Done):
-                raise
-            return self._adopt(run, stack if first else self._stack(run), verdict)
-        stack = stack if first else self._stack(run)
-        deleting = stack is not None and stack.phase is Phase.DELETING  # which is waited for in any case
-        interrupts = wanted and under_way(run.record.receipt) and not deleting
-        if interrupts and (waiting := self._teardown.interrupt(run)):
-            return waiting
-        note_drift(run, stack if wanted else None)
-        digest = self._wanted_digest(run, stack) if wanted and stack else None
-        decision = decide(Desired(wanted, digest), self._observed(run, stack, digest))
-        return self._act(run, decision, stack, wanted=wanted)
+            raise StepFailedError(observation.context, error) from error
+
+    def _read_stack_first(self, context: ReconcileContext) -> StackRead | None:
+        """Read the stack before the desired state is resolved, if a resync may have to adopt what the stack runs."""
+        production = context.environment.kind is Kind.PRODUCTION
+        if context.work.cause == Cause.RESYNC and (production or not context.record.stack_arn):
+            return read_stack(context)
+        return None
+
+    def _resolve_desired(self, context: ReconcileContext, read: StackRead | None) -> Deploy | Absent | Stop:
+        """Resolve the desired state; what runs stays if GitHub does not say what is wanted."""
+        try:
+            desired = self._desired.resolve_desired(context)
+        except (StepFailedError, PermanentError, CallLimitError) as error:
+            return self._keep_deployed(context, error)
+        if not isinstance(desired, Stop) or not isinstance(desired.result, Done):
+            return desired
+        result, production = desired.result, context.environment.kind is Kind.PRODUCTION
+        record = result.record or context.record
+        if context.work.cause != Cause.RESYNC or production or record.reported:
+            return desired
+        return Stop(self._adoption.adopt_stack(context.replace_record(record), read, result))
 
     @staticmethod
-    def _keep_as_it_was(run: Run, before: EnvironmentRecord, error: PermanentError | CallLimitError) -> None:
-        """End a goal of which GitHub does not tell what is wanted: what stands, or stood, has not failed for that.
+    def _keep_deployed(
+        context: ReconcileContext, error: StepFailedError | PermanentError | CallLimitError
+    ) -> Stop:
+        """End a goal for which GitHub does not say what is wanted: what is deployed has not failed because of that.
+
+        Returns:
+            A stop that leaves the record as it was.
 
         Raises:
-            Settled: with the record as it was; not where nothing was known, its age asked, or a push brought a new
-                commit whose files take too many calls to read.
+            StepFailedError: nothing was deployed, the environment's age asked, or a push brought a new commit whose
+                files take too many calls to read.
         """
-        failed, why = str(Outcome.FAILED), str(error)
-        pushed = (
-            run.work.after
-            if run.work.cause == Cause.PUSH and run.environment.kind is not Kind.PRODUCTION
-            else ""
-        )
-        if isinstance(error, CallLimitError) and (run.work.sha or pushed) not in {"", before.commit}:
-            run.work = run.work.but(sha=run.work.sha or pushed)
-            return
-        if before.outcome and run.work.cause != Cause.AGE:
-            raise Settled(Done(failed, why, commit=before.commit))
+        failed, cause = _failure_of(context, error)
+        before, work = context.record, failed.work
+        is_push = work.cause == Cause.PUSH and context.environment.kind is not Kind.PRODUCTION
+        commit = work.sha or (work.after if is_push else "")
+        if isinstance(cause, CallLimitError) and commit not in {"", before.commit}:
+            raise StepFailedError(failed.with_work(sha=commit), cause)
+        if before.outcome and work.cause != Cause.AGE:
+            return Stop(Done(str(Outcome.FAILED), str(cause), commit=before.commit))
+        raise StepFailedError(failed, cause)
 
-    def _adopt(self, run: Run, stack: Stack | None, settled: Done) -> Verdict:
-        """Learn a branch's stack that stays as it is, if the ledger was lost, and follow what its pipeline ran last."""
-        if stack is None or not run.environment.owns(stack.tags) or stack.phase is Phase.BUSY:
-            return settled
-        learn(run, stack)
-        # one that is stuck is not told to be deployed: only what moves its ref mends it
-        newest = next(iter(run.cloud.executions(run.name)), None) if stack.phase is Phase.READY else None
-        if not run.record.stack_arn or newest is None or not newest.sha:
-            return replace(settled, record=run.record)
-        run.work = run.work.but(sha=newest.sha)
-        with suppress(PermanentError, Settled):
-            self._sources.files(run)  # tells how it ages
-        run.record = run.record.but(ref=run.record.ref or run.work.ref, used_at=run.record.used_at or run.now)
-        return self._executions.take(run, newest.id)
-
-    def _stack(self, run: Run) -> Stack | None:
-        """The environment's stack in its region."""
-        stack = run.cloud.stack(run.name)
-        if run.name == run.environment.stack_name or (stack and run.environment.owns(stack.tags)):
-            return stack
-        # The stack with the former name is gone, and whoever has that name now must not be in the way.
-        run.record = run.record.but(stack_name=run.environment.stack_name)
-        return self._stack(run)
-
-    def _act(self, run: Run, decision: Decision, stack: Stack | None, *, wanted: bool) -> Verdict:
-        """Hand the decided step on to its task."""
-        match decision.step:
-            case Step.PROVISION:
-                if self._placement.find_elsewhere(run):
-                    return run.again(Task.SYNC)
-                regions = self._clouds.target(run.environment.kind).regions
-                if run.record.region not in regions:  # none is chosen, or the settings name it no longer
-                    self._placement.settle(run, regions)
-                run.note("provisioning")
-                return run.again(Task.PROVISION, created=True)
-            case Step.UPDATE:
-                run.note("updating")
-                self._reporter.tell(run, "pending", "updating the pipeline")
-                return run.again(Task.UPDATE, updated=True)
-            case Step.RECOVER:
-                self._keep_failure(run, stack)
-                run.note("updating")
-                self._reporter.tell(run, "pending", f"mending the pipeline: {decision.reason}")
-                return run.again(Task.UPDATE, recovered=True)
-            case Step.REPLACE:
-                run.note("provisioning")
-                self._reporter.tell(run, "pending", f"replacing the pipeline: {decision.reason}")
-                return run.again(Task.DELETE, replacing=True)
-            case Step.DELETE:
-                run.note("deleting")
-                return run.again(Task.DELETE)
-            case Step.TRIGGER if stack:
-                return self._executions.see_to(run, stack)
-            case Step.WAIT:
-                if wanted and not (run.work.created or run.work.updated):
-                    self._reporter.tell(run, "pending", f"waiting: {decision.reason}")
-                return run.snooze()
-            case Step.FAIL:
-                return self._refused(run, decision, stack)
-            case _:
-                # its pipeline's stack is gone, what that deployed may not be
-                return run.again(Task.DELETE)
-
-    def _delete(self, run: Run) -> Verdict:
-        """Go on with a teardown; one that the environment's age asked for tells so, and may be woken from."""
-        record, reason = run.record, run.record.reason
-        kept = used_at(record) > record.aged_at or record.kept_until > run.now
-        if run.work.cause == Cause.AGE and record.aged and kept and not under_way(record.receipt):
-            run.record = record.but(aged="", held_at="")
-            run.note("deployed" if record.outcome == Outcome.DEPLOYED else "failed", reason="")
-            return run.done(Outcome.SKIPPED, "it was used, or a person keeps it, just when its time had come")
-        verdict = self._teardown.carry_out(run)
-        if (
-            run.work.cause != Cause.AGE
-            or not run.record.aged
-            or not isinstance(verdict, Done)
-            or verdict.outcome != Outcome.DELETED
-        ):
-            return verdict
-        self._reporter.age(run.environment, run.record, self._taken_down(run.record, reason))
-        if verdict.reason != GONE:
-            reason = f"{reason}; {verdict.reason}"
-        state = ASLEEP if run.record.aged == NIGHT else run.record.state
-        # a night is no use: what was warned of before it ends when that said
-        warned_at = record.warned_at if run.record.aged == NIGHT else 0
-        run.record = run.record.but(state=state, reason=reason, warned_at=warned_at)
-        return replace(verdict, reason=reason, record=run.record)
-
-    def _taken_down(self, record: EnvironmentRecord, reason: str) -> str:
-        """What the commit is told; it hears of the end that comes after the night, too."""
-        warned = record.aged == NIGHT and record.warned_at > used_at(record)
-        if warned and (ends := expires_at(record, self._options.ttl, self._clock())):
-            return f"will be taken down for good on {date(ends)}, and is for the night: {reason}"
-        return f"was taken down: {reason}"
-
-    def _wanted_digest(self, run: Run, stack: Stack) -> str | None:
-        if run.work.created or run.work.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:
-            return stack.tags.get("deployer:digest")  # what this goal ordered is what it wanted
-        return self._sources.release(run, self._sources.files(run)).digest
-
-    def _observed(self, run: Run, stack: Stack | None, digest: str | None) -> Observed:
-        work = run.work
-        insists = work.cause == Cause.REDEPLOY
-        return Observed(
-            stack=stack,
-            owned=stack is not None and run.environment.owns(stack.tags),
-            created=work.created,
-            updated=work.updated,
-            recovered=work.recovered,
-            deletions=work.deletions,
-            disposable=run.environment.kind is Kind.DEVELOPMENT,
-            asked=insists
-            or work.cause == Cause.PUSH
-            or (stack is not None and stack.tags.get("deployer:commit") != work.sha),
-            refusals=run.record.refusals if digest == run.record.refused and not insists else 0,
-            unlocks=work.cause == Cause.TEARDOWN and run.environment.kind is not Kind.DEVELOPMENT,
-            drifted=insists and bool(run.record.drift),
-        )
-
-    # --- the steps ----------------------------------------------------------------------------------------------
-
-    def _provision(self, run: Run) -> Verdict:
-        files = self._sources.files(run)
-        regions = self._clouds.target(run.environment.kind).regions
-        if run.environment.kind is Kind.DEVELOPMENT and run.cloud.region in regions:
-            allowed = self._sources.preferences(files).allowed_regions(regions)
-            if run.cloud.region not in allowed:
-                self._placement.settle(run, allowed)
-                return run.again(Task.PROVISION)
-        release = self._sources.checked(run, files)
-        run.note("provisioning")
-        room = run.cloud.known_room()
-        near = ""
-        if room and room.nearly_full:
-            near = f"; {room.region} had room for {room.free} more at {clock(room.counted_at)}"
-        self._reporter.tell(run, "pending", f"creating the pipeline{near}")
-        try:
-            arn = run.create_stack(release)
-        except QuotaError as error:
-            run.record = run.record.but(region="")
-            return self._placement.wait_for_room(run, str(error))
-        run.record = _ordered(run.record).but(
-            stack_arn=arn,
-            region=run.cloud.region,
-            teardown=release.tags.get(TEARDOWN_TAG, ""),
-        )
-        return run.snooze(Task.SYNC)
-
-    def _update(self, run: Run) -> Verdict:
-        if run.work.recovered and (not run.work.updated or self._is_stuck(run)):
-            run.guard()
-            run.cloud.continue_rollback(run.name, run.token("recover"))
-            run.record = _ordered(run.record)
-            return run.snooze(Task.SYNC)
-        release = self._sources.checked(run, self._sources.files(run))
-        changed = run.update_stack(release)
-        run.record = run.record.but(teardown=release.tags.get(TEARDOWN_TAG, ""))
-        if not changed:
-            return run.again(Task.SYNC)
-        run.record = _ordered(run.record)
-        return run.snooze(Task.SYNC)
+    # --- the steps that need no order ---------------------------------------------------------------------------
 
     @staticmethod
-    def _is_stuck(run: Run) -> bool:
-        """Whether this goal's own update stopped half-way: that comes after it was ordered, not before."""
-        stack = run.cloud.stack(run.name)
-        return stack is not None and stack.phase is Phase.STUCK
-
-    # --- common -------------------------------------------------------------------------------------------------
-
-    def _refused(self, run: Run, decision: Decision, stack: Stack | None) -> Done:
-        """End a goal that cannot go on, with the first thing that failed in AWS."""
-        if stack is None or not run.environment.owns(stack.tags):
-            return self._reporter.failed(run, decision.reason)
-        if run.work.created and stack.status in REFUSED:
-            digest = stack.tags.get("deployer:digest", "")
-            before = run.record.refusals if run.record.refused == digest else 0
-            run.record = run.record.but(refused=digest, refusals=before + 1)
-        if run.work.updated and stack.phase is Phase.READY:
-            run.record = run.record.but(applied=applied(stack))  # its rollback was an update as well
-        failure, url = run.cloud.failure(stack.arn), run.cloud.stack_url(stack.arn)
-        if failure is None and run.work.recovered and run.work.updated and (kept := run.record.failure):
-            failure = Failure(kept["resource"], kept["type"], kept["reason"])
-        if failure is None:
-            return self._reporter.failed(run, decision.reason, url)
-        place = self._sources.place(run, failure)
-        run.record = run.record.but(failure={**asdict(failure), **place, "url": url})
-        what, _, _ = decision.reason.partition(": ")
-        where = f" at {place['file']}:{place['line']}" if place else ""
-        reason = f"{what}: {failure}{f'; {decision.remedy}' if decision.remedy else ''}"
-        return self._reporter.failed(run, reason, url, f"{failure.resource}{where}: {failure.reason}")
+    def _store_deletion(observation: Observation, _decision: Decision) -> Verdict:
+        return observation.context.enter_state("deleting").again(Task.DELETE)
 
     @staticmethod
-    def _keep_failure(run: Run, stack: Stack | None) -> None:
-        """Keep why an update of this goal failed: a rollback that goes on is an operation of its own, and hides it."""
-        if stack and run.work.updated and (failure := run.cloud.failure(stack.arn)):
-            url = run.cloud.stack_url(stack.arn)
-            run.record = run.record.but(failure={**asdict(failure), "url": url})
+    def _finish_teardown(observation: Observation, _decision: Decision) -> Verdict:
+        # the pipeline's stack is gone, but the stacks that the pipeline deployed may exist
+        return observation.context.again(Task.DELETE)
 
-    def _page(self, environment: Environment) -> str:
+    def _wait_for_stack(self, observation: Observation, decision: Decision) -> Verdict:
+        context = observation.context
+        if observation.desired.exists and not (context.work.created or context.work.updated):
+            context = self._reporter.post_progress(context, "pending", f"waiting: {decision.reason}")
+        return context.snooze()
+
+    def _find_execution(self, observation: Observation, _decision: Decision) -> Verdict:
+        stack = observation.stack
+        if stack is None:
+            raise AssertionError("only a stack that exists is ready for an execution")
+        return self._executions.find_or_start(observation.context, stack)
+
+    def _page_url(self, environment: Environment) -> str:
         if not self._options.public_url:
             return ""
         return f"{self._options.public_url}/environments/{environment.stack_name}"
 
 
-def _ordered(record: EnvironmentRecord) -> EnvironmentRecord:
-    """A record that knows of no applied stack until the end of what deployer has just ordered is seen.
+def _failure_of(
+    context: ReconcileContext, error: StepFailedError | PermanentError | CallLimitError
+) -> tuple[ReconcileContext, PermanentError | CallLimitError]:
+    """The context on which an error is reported, and the error itself."""
+    return (error.context, error.cause) if isinstance(error, StepFailedError) else (context, error)
 
-    Another goal may see it, which would take the change for somebody else's.
+
+def _leaves_teardown(context: ReconcileContext, result: Verdict) -> bool:
+    """Whether a goal that replaced a teardown in the queue deploys nothing: then the teardown continues.
+
+    A candidate is no such goal: production's own queue item, with its teardown, is still in the queue.
     """
-    return record.but(applied={}, drift="")
-
-
-def _leaves_a_teardown(run: Run, verdict: Verdict) -> bool:
-    """Whether a goal that replaced a teardown in the queue ends without anything to deploy: the teardown goes on then.
-
-    Not if the goal itself has queued it again.
-    """
-    replaces = run.work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not run.work.candidate
-    skipped = isinstance(verdict, Done) and verdict.outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
-    return replaces and skipped and under_way(run.record.receipt)
-
-
-def _unaged(record: EnvironmentRecord, reason: str, now: float) -> EnvironmentRecord:
-    """An environment whose age could not be seen to: as it was, or, where its end had begun, failed in it."""
-    if record.state == "deleting":
-        record = record.but(state="failed", reason=reason)
-    return record.but(age_looked_at=now)
+    work = context.work
+    replaces = work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not work.candidate
+    if not replaces or not isinstance(result, Done):
+        return False
+    record = result.record or context.record
+    return result.outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED} and under_way(record.receipt)

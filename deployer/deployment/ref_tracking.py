@@ -1,11 +1,12 @@
-"""A ref has moved: whether GitHub's answer is news already, and what follows of it for an environment."""
+"""The commit that a ref asks for: whether GitHub's answer is fresh, and whether the commit is wanted."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from deployer.deployment.deploy_folder import Sources
-from deployer.environment.context import Run, Settled
-from deployer.environment.ports import Head, Host
+from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
+from deployer.deployment.desired_state import Deploy
+from deployer.environment.code_host import Head, Host
+from deployer.environment.context import ReconcileContext, Stop
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError
 from deployer.model.records import Cause, EnvironmentRecord, Outcome
@@ -14,155 +15,206 @@ from deployer.queue.step_results import Snooze
 from deployer.templates.folder_files import UnreadableError
 from deployer.templates.repository_config import NamePatterns
 
-_STALE_SECONDS = 30  # GitHub's API has been seen to lag behind its own webhooks by some seconds
+_STALE_SECONDS = 30  # GitHub's API lags behind its own webhooks by some seconds
 _STALE_WAIT = 2
-_ON_ITS_WAY = {"pending", "waiting", "provisioning", "updating", "running"}
+_UNFINISHED_STATES = {"pending", "waiting", "provisioning", "updating", "running"}
+
+Admit = Callable[[ReconcileContext, Ref, Head, str], ReconcileContext | Stop]
+"""Production's gate: it returns the context with the admission of a commit, or stops because it refuses the commit."""
 
 
-class Moves:
-    """Follows a ref to where it is.
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A commit of a ref.
+
+    Attributes:
+        ref: the branch or tag.
+        head: where GitHub has the ref.
+        sha: the commit to deploy.
+        pinned: whether a resync leaves the environment at its commit.
+        folder: the `deploy/` folder at the commit, if it was read.
+    """
+
+    ref: Ref
+    head: Head
+    sha: str
+    pinned: bool
+    folder: DeployFolder | None = None
+
+
+class RefTracker:
+    """Chooses the commit that an environment runs, from the ref that it follows.
 
     Args:
         host: GitHub.
-        sources: what a repository wishes at a commit.
+        folders: reads the repository's settings at a commit.
         clock: epoch seconds.
     """
 
-    def __init__(self, host: Host, sources: Sources, clock: Callable[[], float]) -> None:
+    def __init__(self, host: Host, folders: DeployFolderReader, clock: Callable[[], float]) -> None:
         self._host = host
-        self._sources = sources
+        self._folders = folders
         self._clock = clock
 
-    def refuse_stale(self, run: Run, head: Head | None) -> None:
-        """Come back later if GitHub's API still tells where the ref was before the push that brought us here."""
-        # by Redis's clock, as when the push came: a worker whose own is ahead must not give up waiting
-        work, now = run.work, run.work.began_at or self._clock()
+    def wait_for_fresh_read(self, context: ReconcileContext, head: Head | None) -> Stop | None:
+        """Come back later if GitHub's API still returns where the ref was before the push of this queue item."""
+        # Redis's clock, as for the time of the push: a worker whose own clock is ahead must not stop waiting too early
+        work, now = context.work, context.work.began_at or self._clock()
         live = head.object if head else None
         if work.cause in {Cause.PUSH, Cause.DELETION}:
             expected = None if work.cause == Cause.DELETION else work.after
             before, since = work.before, work.accepted_at
-            # a ref that was deleted in between names no place where it was: the last push does
-            if not 0 < work.pushed_at < run.record.pushed_at:
-                before = f"{before},{run.record.moved_to}"
+            # the push of a ref that was deleted in between does not name the former object: the last push does
+            if not 0 < work.pushed_at < context.record.pushed_at:
+                before = f"{before},{context.record.moved_to}"
         else:
-            expected, before, since = "", run.record.moved_from, run.record.moved_at
+            expected, before, since = "", context.record.moved_from, context.record.moved_at
         stale = live is not None and live in before.split(",") and live != expected
         if live is None:
-            stale, since = self._unborn(run)
+            stale, since = _missing_ref_is_stale(context)
         if stale and now - since < _STALE_SECONDS:
-            raise Settled(Snooze(work, _STALE_WAIT, run.record))
+            return Stop(Snooze(work, _STALE_WAIT, context.record))
+        return None
 
-    def _unborn(self, run: Run) -> tuple[bool, float]:
-        """Whether "the ref is gone" contradicts a push that is known, and when that push came."""
-        work, record = run.work, run.record
-        if work.cause == Cause.PUSH:
-            return True, work.accepted_at
-        at, to = max((work.replaced_at, work.replaced_after), (record.moved_at, record.moved_to))
-        if work.cause == Cause.DELETION:
-            # it deleted the object that it names first; a push to anything else came after it
-            return bool(to) and to != work.before.partition(",")[0], at
-        return bool(to), at
-
-    def take(
-        self, run: Run, ref: Ref, head: Head, admit: Callable[[Run, Ref, Head, str], None] | None = None
-    ) -> None:
-        """Let the environment be of a ref, at the commit that it is at or that a person chose.
+    def choose_commit(
+        self, context: ReconcileContext, ref: Ref, head: Head, admit: Admit | None = None
+    ) -> Deploy | Stop:
+        """Let the environment run a ref, at the ref's commit or at the commit that a person chose.
 
         Args:
-            run: the task.
-            ref: the ref.
-            head: where it is.
-            admit: of production, the gate: asked about the commit before the record says that it is wanted.
+            context: the task.
+            ref: the branch or tag.
+            head: where GitHub has it.
+            admit: production's gate, which is asked before the record says that the commit is wanted.
 
-        Raises:
-            Settled: its people do not want that deployed, or the gate refuses it.
+        Returns:
+            A stop if the commit or the repository's settings ask for no deployment, or the gate refuses the commit.
         """
-        work = run.work
-        held = _is_held(run, ref, head)
-        asks_its_people = work.cause != Cause.REDEPLOY and not held
-        sha = work.sha if work.chosen else (run.record.commit if held else head.sha)
-        if asks_its_people and (reason := skip_reason(ref, head.message)):
-            if run.wakes and run.record.commit:
-                sha = run.record.commit  # what slept, as if nobody had pushed
-            elif work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
-                run.record = run.record if ref.is_tag else run.record.but(held_at=head.object)
-                ended = run.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha)
-                raise Settled(replace(ended, commit=sha))
-            else:
-                sha = work.after  # what was pushed after it asks to be skipped, this push itself did not
+        work = context.work
+        pinned = _is_pinned(context, ref, head)
+        asks_repository = work.cause != Cause.REDEPLOY and not pinned
+        sha = work.sha if work.chosen else (context.record.commit if pinned else head.sha)
+        if asks_repository and (reason := skip_reason(ref, head.message)):
+            former = _commit_before_skipped(context, ref, head)
+            if not former:
+                return _skip_commit(context, ref, head, sha, reason)
+            sha = former
+        choice = _Choice(ref, head, sha, pinned)
         if work.chosen:
-            self._refuse_unknown(run, sha)
-        if asks_its_people and (reason := self._unwanted(run, ref, sha)):
-            if not ref.is_tag:
-                run.record = run.record.but(held_at=head.object, used_at=self._clock(), aged="")
-            if run.wakes:
-                run.note("deleted", reason=reason)
-            of_branch = {} if ref.is_tag else {"ref": ref.name, "commit": sha}
-            raise Settled(replace(run.done(Outcome.SKIPPED, reason, **of_branch), commit=sha))
+            try:
+                choice = replace(choice, folder=self._folders.read_folder(context, sha))
+            except PermanentError as error:  # a person named a commit that does not exist
+                return Stop(context.done(Outcome.SKIPPED, f"{error}; nothing was changed"))
+        if (
+            asks_repository and not ref.is_tag
+        ):  # the gate decides about a tag, by rules that no tag can change
+            choice, reason = self._refusal_of_repository(context, choice)
+            if reason:
+                return self._leave_commit(context, choice, reason)
         if admit:
-            admit(run, ref, head, sha)
-        run.work = work.but(ref=ref.name, sha=sha)
-        self._note_taken(run, ref, head, held=held)
+            admitted = admit(context, ref, head, sha)
+            if isinstance(admitted, Stop):
+                return admitted
+            context = admitted
+        return Deploy(self._record_choice(context.with_work(ref=ref.name, sha=sha), choice), choice.folder)
 
-    def _note_taken(self, run: Run, ref: Ref, head: Head, *, held: bool) -> None:
-        """Let the record say that the work's commit is wanted."""
-        work, sha = run.work, run.work.sha
-        moved = sha != run.record.commit
-        if work.cause in {Cause.PUSH, Cause.REDEPLOY} or moved or not run.record.used_at:
-            run.record = run.record.but(used_at=self._clock())
-        if moved:
-            run.note("pending", outcome="", reason="", execution="", warned_at=0)
-        run.record = run.record.but(aged="")
-        chosen = sha != head.sha or (ref.is_tag and (ref.name != run.record.ref or bool(run.record.held_at)))
-        stays = held or (chosen and (work.cause == Cause.REDEPLOY or run.wakes))
-        run.record = run.record.but(ref=ref.name, commit=sha, held_at=head.object if stays else "")
-        if work.cause == Cause.PUSH:
-            run.record = run.record.but(
-                moved_from=work.before,
-                moved_to=work.after,
-                moved_at=work.accepted_at,
-                pushed_at=work.pushed_at,
-            )
+    def _leave_commit(self, context: ReconcileContext, choice: _Choice, reason: str) -> Stop:
+        """Stop at a commit of a branch that the repository's settings exclude."""
+        context = context.with_record(held_at=choice.head.object, used_at=self._clock(), aged="")
+        if context.wakes:
+            context = context.enter_state("deleted", reason=reason)
+        ended = context.done(Outcome.SKIPPED, reason, ref=choice.ref.name, commit=choice.sha)
+        return Stop(replace(ended, commit=choice.sha))
 
-    def _unwanted(self, run: Run, ref: Ref, sha: str) -> str:
-        """Why the repository does not want this commit deployed, asked before the record says that it is."""
-        record = run.record
-        if ref.is_tag:  # the gate decides, by rules that no tag can change
-            return ""
+    def _record_choice(self, context: ReconcileContext, choice: _Choice) -> ReconcileContext:
+        """Record that the commit is wanted."""
+        work, ref, head, sha = context.work, choice.ref, choice.head, choice.sha
+        is_new = sha != context.record.commit
+        if work.cause in {Cause.PUSH, Cause.REDEPLOY} or is_new or not context.record.used_at:
+            context = context.with_record(used_at=self._clock())
+        if is_new:
+            context = context.enter_state("pending", outcome="", reason="", execution="", warned_at=0)
+        context = context.with_record(aged="")
+        record = context.record
+        chosen = sha != head.sha or (ref.is_tag and (ref.name != record.ref or bool(record.held_at)))
+        stays = choice.pinned or (chosen and (work.cause == Cause.REDEPLOY or context.wakes))
+        context = context.with_record(ref=ref.name, commit=sha, held_at=head.object if stays else "")
+        if work.cause != Cause.PUSH:
+            return context
+        return context.with_record(
+            moved_from=work.before,
+            moved_to=work.after,
+            moved_at=work.accepted_at,
+            pushed_at=work.pushed_at,
+        )
+
+    def _refusal_of_repository(self, context: ReconcileContext, choice: _Choice) -> tuple[_Choice, str]:
+        """Why the repository's settings exclude the commit of a branch; asked before the record says it is wanted."""
+        record = context.record
         if not record.outcome:
-            return ""  # a new branch's files are read when its stack is made, and once is enough
+            return (
+                choice,
+                "",
+            )  # the files of a new branch are read before its stack is created, and once is enough
         try:
-            wishes = self._sources.preferences(self._sources.read(run, sha))
+            folder = self._folders.read_folder(context, choice.sha, choice.folder)
         except UnreadableError:
-            return ""  # told where all of the release is looked at
-        if run.environment.kind is Kind.DEVELOPMENT and (why_not := wishes.branch_refusal(ref)):
-            return why_not
-        # without an execution a part of what was deployed may be deleted
-        whole = record.outcome == Outcome.DEPLOYED and record.execution and not is_on_its_way(record)
-        runs = record.commit if whole else ""
-        if wishes.paths == NamePatterns() or runs in {"", sha}:
-            return ""
-        files = self._host.changed(run.repository, runs, sha)  # whatever was skipped in between counts, too
-        if files is None or wishes.concerns_files(files):
-            return ""
-        return f"nothing among the paths of deploy/deployer.yml has changed since {runs[:12]}"
-
-    def _refuse_unknown(self, run: Run, sha: str) -> None:
-        """Leave the environment as it is if a person names a commit that is not there."""
-        try:
-            self._sources.read(run, sha)
-        except PermanentError as error:
-            raise Settled(run.done(Outcome.SKIPPED, f"{error}; nothing was changed")) from error
+            return choice, ""  # the error is reported when the release is built
+        folder = self._folders.parse_config(folder)
+        choice, config = replace(choice, folder=folder), folder.config
+        if config is None:
+            return choice, ""  # likewise
+        if context.environment.kind is Kind.DEVELOPMENT and (why_not := config.branch_refusal(choice.ref)):
+            return choice, why_not
+        # without an execution, a part of what was deployed may be deleted
+        complete = record.outcome == Outcome.DEPLOYED and record.execution and not is_unfinished(record)
+        deployed = record.commit if complete else ""
+        if config.paths == NamePatterns() or deployed in {"", choice.sha}:
+            return choice, ""
+        # the comparison includes the commits that were skipped in between
+        files = self._host.changed(context.repository, deployed, choice.sha)
+        if files is None or config.concerns_files(files):
+            return choice, ""
+        return choice, f"nothing among the paths of deploy/deployer.yml has changed since {deployed[:12]}"
 
 
-def _is_held(run: Run, ref: Ref, head: Head) -> bool:
-    """Whether a resync leaves it at its commit: a person chose that, or its ref has asked for nothing since."""
-    record = run.record
-    ended = record.outcome in {Outcome.DEPLOYED, Outcome.FAILED} or run.wakes or record.comes_back
-    looks = run.work.cause == Cause.RESYNC and bool(record.commit)
-    return looks and ended and (record.ref, record.held_at) == (ref.name, head.object)
+def _commit_before_skipped(context: ReconcileContext, ref: Ref, head: Head) -> str:
+    """The commit to deploy although the head asks to be skipped; empty if there is none."""
+    work = context.work
+    if context.wakes and context.record.commit:
+        return context.record.commit  # the environment wakes with its former commit
+    if work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
+        return ""
+    return work.after  # a later push asks to be skipped; the push of this queue item did not
 
 
-def is_on_its_way(record: EnvironmentRecord) -> bool:
-    """Whether a goal has begun to deploy the record's commit, and none has told the end of that."""
-    return record.state in _ON_ITS_WAY and record.outcome in {"", Outcome.DEPLOYED, Outcome.FAILED}
+def _skip_commit(context: ReconcileContext, ref: Ref, head: Head, sha: str, reason: str) -> Stop:
+    """Stop at a commit whose message asks to be skipped."""
+    if not ref.is_tag:
+        context = context.with_record(held_at=head.object)
+    return Stop(replace(context.done(Outcome.SKIPPED, reason, ref=ref.name, commit=sha), commit=sha))
+
+
+def _missing_ref_is_stale(context: ReconcileContext) -> tuple[bool, float]:
+    """Whether the answer "no such ref" contradicts a known push, and when that push came."""
+    work, record = context.work, context.record
+    if work.cause == Cause.PUSH:
+        return True, work.accepted_at
+    at, to = max((work.replaced_at, work.replaced_after), (record.moved_at, record.moved_to))
+    if work.cause == Cause.DELETION:
+        # the first object that the deletion names is the deleted one; a push to any other object came later
+        return bool(to) and to != work.before.partition(",")[0], at
+    return bool(to), at
+
+
+def _is_pinned(context: ReconcileContext, ref: Ref, head: Head) -> bool:
+    """Whether a resync leaves the environment at its commit: a person chose it, or its ref asked for nothing since."""
+    record = context.record
+    ended = record.outcome in {Outcome.DEPLOYED, Outcome.FAILED} or context.wakes or record.comes_back
+    is_resync = context.work.cause == Cause.RESYNC and bool(record.commit)
+    return is_resync and ended and (record.ref, record.held_at) == (ref.name, head.object)
+
+
+def is_unfinished(record: EnvironmentRecord) -> bool:
+    """Whether a goal has begun to deploy the record's commit and its end is not recorded."""
+    return record.state in _UNFINISHED_STATES and record.outcome in {"", Outcome.DEPLOYED, Outcome.FAILED}

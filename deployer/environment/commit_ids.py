@@ -1,6 +1,6 @@
-"""Commits as people name them: by a whole id or by the beginning of one."""
+"""The full ids of commits that people name by an id or by the beginning of one."""
 
-from deployer.environment.ports import Host
+from deployer.environment.code_host import Host
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, PermanentError, TransientError
 from deployer.model.refs import is_full_sha
@@ -11,18 +11,18 @@ def resolve_commit(host: Host, repository: Repository, given: str, *, check_full
 
     Args:
         host: GitHub.
-        repository: whose commit.
+        repository: the repository of the commit.
         given: a full id or the beginning of one, as `parse_sha_prefix` returns it.
-        check_full: ask GitHub about a full id too. While GitHub is away, a full id is accepted: the task that deploys
-            it reads the commit again.
+        check_full: ask GitHub about a full id too. If GitHub is unavailable, a full id is accepted without a check,
+            because the task that deploys it reads the commit again.
 
     Returns:
         The full id.
 
     Raises:
         NotFoundError: no commit or more than one has this id.
-        PermanentError: GitHub cannot be asked by this process, or deployer may not read the repository.
-        TransientError: GitHub is away, and the id is not a full one.
+        PermanentError: this process has no access to GitHub, or deployer may not read the repository.
+        TransientError: GitHub is unavailable, and the id is not a full one.
     """
     full = is_full_sha(given)
     if full and not check_full:

@@ -1,74 +1,124 @@
-"""One task's view of its environment: the work it was handed, the record that it changes, and how it may end."""
+"""The frozen context of one task: the queue item, the environment's record, and the results in which the task ends."""
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
-from deployer.environment.ports import Cloud
+from deployer.environment.cloud_region import Cloud
 from deployer.model.durations import backoff
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.records import EnvironmentRecord, Outcome, Task, Work
+from deployer.model.errors import CallLimitError, DeployerError, PermanentError
+from deployer.model.records import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.queue import progress_log as progress
 from deployer.queue.step_results import Again, Done, Snooze, Verdict
 from deployer.templates.release import Release
 
-_LONGEST_POLL = 15  # times the first one
-_HEARD_POLL = 10  # the same where events come in: one that is lost costs so much time
-_NEWS = ("state", "outcome", "commit", "execution")
-_ENDS = {Outcome.DEPLOYED: "deployed", Outcome.DELETED: "deleted", Outcome.FAILED: "failed"}
+_MAX_POLL_FACTOR = 15  # the longest wait between two polls, as a multiple of the first wait
+_POLL_FACTOR_WITH_EVENTS = 10  # the same where AWS events arrive: a lost event costs this much time
+_DATED_FIELDS = ("state", "outcome", "commit", "execution")  # `changed_at` is when one of these changed
+_FINAL_STATES = {Outcome.DEPLOYED: "deployed", Outcome.DELETED: "deleted", Outcome.FAILED: "failed"}
+_Self = TypeVar("_Self")
+_Result = TypeVar("_Result")
+_P = ParamSpec("_P")
 
 
-@dataclass(slots=True)
-class Run:
-    """What a task works on; its methods that end it return a `Verdict`.
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The task ends now, with this result."""
+
+    result: Verdict
+
+
+class StepFailedError(DeployerError):
+    """A step failed with an error that people must correct, after the step had changed the record.
 
     Attributes:
-        work, record: changed as the task goes on; both are kept with the verdict.
-        guard: called before anything is changed in AWS; raises `LaneLostError` where the lane is no longer held.
-        cloud: the environment's region.
-        poll_seconds: the first wait where no event comes.
-        heard: whether AWS's events come in, so that they will tell of what is waited for.
-        now: epoch seconds.
-        wakes: whether this task wakes it from its night.
-        files: what was read of `deploy/`, by commit.
+        context: the context with the changed record, so that the failure is reported on what the task already did.
+        cause: the error of the adapter or of the repository's files.
+    """
+
+    def __init__(self, context: "ReconcileContext", cause: PermanentError | CallLimitError) -> None:
+        super().__init__(cause)
+        self.context = context
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileContext:
+    """Everything that a step needs to know about its environment. A step returns a changed copy, or a result.
+
+    Attributes:
+        environment: the environment of the queue item.
+        work: the queue item. It is stored with the result.
+        record: the environment's record. It is stored with the result.
+        assert_lease: called before every change in AWS; raises `LaneLostError` if the lease is lost.
+        cloud: AWS in the environment's region.
+        poll_seconds: the first wait for an operation whose end no event reports.
+        events_arrive: whether AWS events arrive, so that the end of an operation is reported by an event.
+        now: when the task began, in epoch seconds.
+        wakes: whether this task ends the environment's sleep.
     """
 
     environment: Environment
     work: Work
     record: EnvironmentRecord
-    guard: Callable[[], None]
+    assert_lease: Callable[[], None]
     cloud: Cloud
     poll_seconds: float
-    heard: Callable[[], bool]
+    events_arrive: Callable[[], bool]
     now: float
     wakes: bool = False
-    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     @property
     def repository(self) -> Repository:
-        """Whose environment it is."""
+        """The environment's repository."""
         return self.environment.repository
 
     @property
     def name(self) -> str:
-        """The name of its stack and pipeline: the one on record, which an earlier release may have given."""
+        """The name of the stack and of the pipeline: the recorded name, which an earlier release may have given."""
         return self.record.stack_name or self.environment.stack_name
 
-    def note(self, state: str, **changes: object) -> None:
-        """Change the record's state, for people. Stages of an execution are shown beside `running` and its end only."""
+    def with_record(self, **changes: object) -> "ReconcileContext":
+        """Return a copy in which some fields of the record are changed."""
+        return replace(self, record=self.record.but(**changes))
+
+    def replace_record(self, record: EnvironmentRecord) -> "ReconcileContext":
+        """Return a copy with another record."""
+        return replace(self, record=record)
+
+    def with_work(self, **changes: object) -> "ReconcileContext":
+        """Return a copy in which some fields of the queue item are changed."""
+        return replace(self, work=self.work.but(**changes))
+
+    def as_resync(self, *, wakes: bool) -> "ReconcileContext":
+        """Return a copy whose goal continues like a resync that needs not wait for its turn."""
+        return replace(self.with_work(cause=Cause.RESYNC, turned=True), wakes=wakes)
+
+    def in_cloud(self, cloud: Cloud) -> "ReconcileContext":
+        """Return a copy whose environment is in another region."""
+        return replace(self, cloud=cloud)
+
+    def enter_state(self, state: str, **changes: object) -> "ReconcileContext":
+        """Return a copy with another state, and write the change to the log.
+
+        The stages of an execution are kept only in the state `running`.
+        """
         if state != "running":
             changes.setdefault("stages", [])
         if state != self.record.state:
             progress.changed(self.environment, state, self.work.sha or self.record.commit)
-        self._keep(self.record.but(state=state, **changes))
+        return self.replace_record(self._dated(self.record.but(state=state, **changes)))
 
-    def _keep(self, record: EnvironmentRecord) -> None:
-        """Keep a changed record, and since when it is so if that is more than a look that found nothing new."""
-        news = any(getattr(record, name) != getattr(self.record, name) for name in _NEWS)
-        self.record = record.but(changed_at=self.now) if news else record
+    def _dated(self, record: EnvironmentRecord) -> EnvironmentRecord:
+        """The record with a new `changed_at`, if a field changed that people see as a change."""
+        changed = any(getattr(record, name) != getattr(self.record, name) for name in _DATED_FIELDS)
+        return record.but(changed_at=self.now) if changed else record
 
-    def token(self, step: str) -> str:
-        """An idempotency token: of (environment, commit, generation, step), and of the goal that asks for it."""
+    def idempotency_token(self, step: str) -> str:
+        """The token with which AWS recognizes a repeated order: a hash of environment, commit, generation and goal."""
         parts = (
             self.name,
             self.work.sha,
@@ -81,98 +131,113 @@ class Run:
 
     # --- the only calls that deploy a commit in AWS ---
 
-    def create_stack(self, release: Release) -> str:
-        """Order the creation of the environment's stack; returns its ARN.
+    def create_stack(self, release: Release) -> str | Stop:
+        """Order the creation of the environment's stack.
 
-        Raises:
-            Settled: production may not run the release's commit.
+        Returns:
+            The stack's ARN, or a stop if production may not run the release's commit.
         """
-        self.insist_on_admission(release.tags["deployer:commit"])
-        self.guard()
-        return self.cloud.create_stack(self.name, release, self.token("provision"))
+        if stop := self.stop_if_not_admitted(release.tags["deployer:commit"]):
+            return stop
+        self.assert_lease()
+        return self.cloud.create_stack(self.name, release, self.idempotency_token("provision"))
 
-    def update_stack(self, release: Release) -> bool:
-        """Order an update of the stack; False where there is nothing to update.
+    def update_stack(self, release: Release) -> bool | Stop:
+        """Order an update of the environment's stack.
 
-        Raises:
-            Settled: production may not run the release's commit.
+        Returns:
+            Whether there is something to update, or a stop if production may not run the release's commit.
         """
-        self.insist_on_admission(release.tags["deployer:commit"])
-        self.guard()
-        return self.cloud.update_stack(self.name, release, self.token("update"))
+        if stop := self.stop_if_not_admitted(release.tags["deployer:commit"]):
+            return stop
+        self.assert_lease()
+        return self.cloud.update_stack(self.name, release, self.idempotency_token("update"))
 
-    def start_execution(self) -> str:
-        """Start an execution of the pipeline at the work's commit; returns its id.
+    def start_execution(self) -> str | Stop:
+        """Start an execution of the pipeline at the commit of the queue item.
 
-        Raises:
-            Settled: production may not run that commit.
+        Returns:
+            The execution's id, or a stop if production may not run the commit.
         """
-        self.insist_on_admission(self.work.sha)
-        self.guard()
-        return self.cloud.start(self.name, self.work.sha, self.token("trigger"))
+        if stop := self.stop_if_not_admitted(self.work.sha):
+            return stop
+        self.assert_lease()
+        return self.cloud.start(self.name, self.work.sha, self.idempotency_token("trigger"))
 
     @property
     def is_admitted(self) -> bool:
-        """Whether the work's commit may be deployed: anything but production's is not asked."""
+        """Whether the commit of the queue item may be deployed. Only production's commits need an admission."""
         admitted = self.record.admitted
         return self.environment.kind is not Kind.PRODUCTION or admitted.covers(self.work.ref, self.work.sha)
 
-    def insist_on_admission(self, commit: str) -> None:
-        """Let nothing be deployed to production but the very commit that was admitted.
+    def stop_if_not_admitted(self, commit: str) -> Stop | None:
+        """Stop before production deploys any other commit than the admitted one.
 
-        Work that was queued at this step by a version without the gate goes back to be judged.
-
-        Raises:
-            Settled: it is decided again.
+        A queue item that a version without the gate stored at this step goes back to the step that decides.
         """
         if self.is_admitted and commit == self.work.sha:
-            return
+            return None
         step = {Task.PROVISION: {"created": False}, Task.UPDATE: {"updated": False}}
-        undone: dict[str, object] = dict(step.get(Task(self.work.task), {"execution": ""}))
-        raise Settled(self.again(Task.SYNC, **undone))
+        not_ordered: dict[str, object] = dict(step.get(Task(self.work.task), {"execution": ""}))
+        return Stop(self.again(Task.SYNC, **not_ordered))
+
+    # --- the results in which a task ends ---
 
     def again(self, task: Task, **changes: object) -> Again:
-        """Go on at once, with another task."""
+        """Continue at once with another task."""
         return Again(self.work.but(task=task, polls=0, looked_at=self.now, **changes), self.record)
 
-    def snooze(self, task: Task | None = None, seconds: float = 0, *, told: bool = True) -> Snooze:
-        """Leave the lane until an event comes or some time has passed.
+    def snooze(self, task: Task | None = None, seconds: float = 0, *, event_follows: bool = True) -> Snooze:
+        """Wait until an event arrives or some time has passed.
 
         Args:
-            task: what to come back as, by default the same task.
-            seconds: how long; by default each time longer, and longer from the start where events come in.
-            told: whether an event tells of what is waited for.
+            task: the task that continues; by default the same task.
+            seconds: how long; by default each wait is longer than the one before, and the first one is longer if
+                AWS events arrive.
+            event_follows: whether an event reports the end of the wait.
         """
-        factor = backoff(1, 1.5, self.work.polls, _LONGEST_POLL)
-        if told and not seconds and self.heard():
-            factor = max(factor, _HEARD_POLL)
+        factor = backoff(1, 1.5, self.work.polls, _MAX_POLL_FACTOR)
+        if event_follows and not seconds and self.events_arrive():
+            factor = max(factor, _POLL_FACTOR_WITH_EVENTS)
         work = self.work.but(
             polls=self.work.polls + 1, looked_at=self.now, **({"task": task} if task else {})
         )
         return Snooze(work, seconds or self.poll_seconds * factor, self.record)
 
     def done(self, outcome: Outcome, reason: str, **changes: object) -> Done:
-        """End the goal. What changed nothing leaves the record of what was ever deployed or tried as it is."""
+        """End the goal. An outcome that changed nothing keeps what the record says about earlier deployments."""
         changed_nothing = outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
-        if (
-            not changed_nothing
-            or not self.record.outcome
-            or (outcome is Outcome.SKIPPED and self.record.only_skipped)
-        ):
-            state = _ENDS.get(outcome, self.record.state)
-            if outcome is Outcome.SKIPPED and state in {"", "pending", "provisioning"}:
-                state = "skipped"
-            if outcome in _ENDS:
-                changes.setdefault(
-                    "stages", []
-                )  # it did not end with an execution: the stages are of an earlier one
-            self._keep(self.record.but(outcome=str(outcome), reason=reason, state=state, **changes))
-        return Done(str(outcome), reason, self.record)
+        nothing_deployed = outcome is Outcome.SKIPPED and self.record.only_skipped
+        if changed_nothing and self.record.outcome and not nothing_deployed:
+            return Done(str(outcome), reason, self.record)
+        state = _FINAL_STATES.get(outcome, self.record.state)
+        if outcome is Outcome.SKIPPED and state in {"", "pending", "provisioning"}:
+            state = "skipped"
+        if outcome in _FINAL_STATES:
+            # without stages of its own the goal ended before an execution: the recorded ones are of an earlier one
+            changes.setdefault("stages", [])
+        record = self.record.but(outcome=str(outcome), reason=reason, state=state, **changes)
+        return Done(str(outcome), reason, self._dated(record))
 
 
-class Settled(Exception):  # noqa: N818  it is an answer, not an error
-    """The goal ends here, for a reason found while looking for what is desired."""
+def report_on_context(
+    step: Callable[Concatenate[_Self, ReconcileContext, _P], _Result], /
+) -> Callable[Concatenate[_Self, ReconcileContext, _P], _Result]:
+    """Decorate a method that receives a changed context: if it fails, the failure is reported on that context.
 
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__()
-        self.verdict = verdict
+    Of nested methods the innermost one counts, since its context is the latest.
+
+    Raises:
+        StepFailedError: the method raised `PermanentError` or `CallLimitError`.
+    """
+
+    @wraps(step)
+    def with_context(
+        self: _Self, context: ReconcileContext, /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _Result:
+        try:
+            return step(self, context, *args, **kwargs)
+        except (PermanentError, CallLimitError) as error:
+            raise StepFailedError(context, error) from error
+
+    return with_context

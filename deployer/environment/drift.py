@@ -1,4 +1,4 @@
-"""Drift: whether someone else changed a pipeline's stack since deployer applied it; pure, from one look at it."""
+"""Drift: whether someone else changed a pipeline's stack after deployer applied it."""
 
 import hashlib
 import json
@@ -6,24 +6,26 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from deployer.environment.context import ReconcileContext, Stop
+from deployer.model.records import Cause, Outcome
 from deployer.model.stacks import Phase, Stack
 
 
 def applied(stack: Stack) -> dict[str, Any]:
-    """What is kept of a stack when deployer has applied it, to compare later looks with."""
+    """The state of a stack that deployer has just applied, for later comparison."""
     tags = hashlib.sha256(json.dumps(sorted(stack.tags.items())).encode()).hexdigest()[:16]
     return {"at": stack.changed_at, "parameters": stack.parameters, "tags": tags}
 
 
 def drift(stack: Stack, kept: Mapping[str, Any]) -> str:
-    """How a stack differs from what was applied, in words for people; empty if it does not or nothing was kept.
+    """How a stack differs from what deployer applied, in one line; empty if it does not or nothing was kept.
 
-    Every update of a stack moves its time, whoever orders it, so a changed template shows too. What is changed in a
-    stack's resources beside CloudFormation does not: that is CloudFormation's own drift detection, of minutes a stack.
+    Every update of a stack changes its time, whoever orders it, so a changed template shows too. Changes that bypass
+    CloudFormation do not show: CloudFormation's own drift detection finds them, and takes minutes for each stack.
 
     Args:
-        stack: as it is.
-        kept: what `applied` gave after deployer's own last operation.
+        stack: the stack as it is now.
+        kept: the result of `applied` after deployer's own last operation.
     """
     now = applied(stack)
     if not kept or stack.phase is not Phase.READY or now == kept:
@@ -32,3 +34,48 @@ def drift(stack: Stack, kept: Mapping[str, Any]) -> str:
     when = datetime.fromtimestamp(stack.changed_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     what = " and ".join(changed) or "template, or nothing that shows,"
     return f"its stack's {what} changed outside deployer at {when}"
+
+
+def record_unknown_stack(context: ReconcileContext, stack: Stack) -> ReconcileContext:
+    """Record a stack that the record does not know because Redis was lost, and what its pipeline deploys.
+
+    The record must know it, whatever becomes of the goal: otherwise a teardown of another environment could delete
+    what this pipeline deploys.
+    """
+    if context.record.stack_arn or not context.environment.owns(stack.tags):
+        return context
+    if stack.phase in {Phase.GONE, Phase.DELETING}:
+        return context
+    record = context.record
+    return context.with_record(
+        applications=context.cloud.deployed_stacks(context.name) or record.applications,
+        applied=record.applied or (applied(stack) if stack.phase is Phase.READY else {}),
+        region=context.cloud.region,
+        stack_arn=stack.arn,
+    )
+
+
+def record_drift(context: ReconcileContext, stack: Stack | None) -> ReconcileContext | Stop:
+    """Record what someone else changed in the stack.
+
+    Args:
+        context: the task.
+        stack: the environment's stack; None if the environment has none or should have none.
+
+    Returns:
+        A stop if drift is the only difference and the task is a resync: only a redeployment corrects drift.
+    """
+    work = context.work
+    if stack is None or work.created or work.updated or work.recovered:
+        return context
+    if not context.environment.owns(stack.tags):
+        return context
+    context = record_unknown_stack(context, stack)
+    if stack.phase is Phase.READY:
+        found = drift(stack, context.record.applied)
+        context = context.with_record(drift=found, stack_arn=stack.arn, region=context.cloud.region)
+    record = context.record
+    ended = record.commit == work.sha and record.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
+    if work.cause == Cause.RESYNC and record.drift and ended:
+        return Stop(context.done(Outcome.SKIPPED, f"{record.drift}; redeploy to undo that"))
+    return context

@@ -1,9 +1,9 @@
-"""What is known of a repository as a whole, and the look at GitHub that keeps it true."""
+"""The state of a repository as a whole: whether it is still the one to which its environments belong."""
 
 import logging
 from collections.abc import Callable
 
-from deployer.environment.ports import Facts, Host
+from deployer.environment.code_host import Facts, Host
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError
 from deployer.model.records import RepositoryRecord
@@ -13,16 +13,16 @@ from deployer.queue.store import Lanes
 _log = logging.getLogger(__name__)
 ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"
 OUT_OF_REACH = {DELETED, REMOVED}
-DEFAULT = "default"  # the word of a teardown that makes way for staging of its branch, which is no state
+DEFAULT = "default"  # the `word` of a teardown whose branch became the default branch; it is no state
 
 
 class Repositories:
-    """Looks at repositories.
+    """Reads repositories from GitHub and keeps their records.
 
     Args:
         host: GitHub.
-        lanes: keeps what is known of them.
-        clock: epoch seconds; by default Redis's, since the times are stored and read on other machines.
+        lanes: stores the records.
+        clock: epoch seconds; by default Redis's clock, since the times are stored and read on other machines.
     """
 
     def __init__(self, host: Host, lanes: Lanes, clock: Callable[[], float] | None = None) -> None:
@@ -31,23 +31,26 @@ class Repositories:
         self._clock = clock or lanes.now
 
     def known(self, repository: Repository) -> RepositoryRecord:
-        """What was known after the last look."""
+        """The record as the last read left it."""
         return self._lanes.repository(repository) or RepositoryRecord(repository.full_name)
 
     def look(
         self, repository: Repository, word: str = "", *, keep: bool = True, only: Ref | None = None
     ) -> tuple[RepositoryRecord, Facts | None]:
-        """What is known now, and what GitHub says; that is None where it says "not found" and that is explained.
+        """Read a repository from GitHub and update its record.
 
         Args:
-            repository: which.
+            repository: the repository.
             word: see `judge`.
-            keep: whether it is remembered.
+            keep: whether the record is stored.
             only: see `Host.facts`.
 
+        Returns:
+            The record, and GitHub's answer; None if GitHub answers "not found" and the record explains that.
+
         Raises:
-            NotFoundError: it is not found, and nothing explains it.
-            TransientError: GitHub or Redis is away.
+            NotFoundError: GitHub answers "not found", and nothing explains it.
+            TransientError: GitHub or Redis is unavailable.
         """
         facts, now = self._host.facts(repository, only), self._clock()
         before = RepositoryRecord(repository.full_name)
@@ -61,49 +64,50 @@ class Repositories:
                 )
             return known
 
-        # judged by what is stored after GitHub has answered: others may have changed it meanwhile
+        # the stored record is read after GitHub has answered, because another task may have changed it meanwhile
         known = self._lanes.change_repository(repository, judged) if keep else judged(self.known(repository))
         if keep and known.reason and known.reason != before.reason:
             _log.warning("%s", known.reason)
         return known, facts
 
     def note_over(self, known: RepositoryRecord, *, over: bool) -> RepositoryRecord:
-        """Remember whether nothing stands any more of a name that is gone; what is known of it then."""
+        """Record whether nothing is left of a repository whose name is gone, and return its record."""
 
         def noted(stored: RepositoryRecord) -> RepositoryRecord:
-            return _told(stored.but(over=over)) if stored.state == known.state else stored
+            return _with_reason(stored.but(over=over)) if stored.state == known.state else stored
 
         return self._lanes.change_repository(Repository.parse(known.repository), noted)
 
 
 def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -> RepositoryRecord | None:
-    """What is known of a repository after a look at it, or None where nothing can be said.
+    """The record of a repository after it was read; None if GitHub's answer allows no conclusion.
 
     Args:
-        known: what was known before.
-        facts: what GitHub says; None where it says "not found", which alone means nothing: a token may have lost its
-            rights, an App may be suspended. A former name leads nowhere once the new one is deleted or out of reach.
-        word: what a signed delivery said that could explain it: `deleted` or `removed`. It may have come late, so what
-            GitHub answers counts for more. One that is deleted is removed as well, and told of so.
+        known: the record before.
+        facts: GitHub's answer; None if it was "not found". That alone means nothing: a token may have lost its
+            permissions, and an App may be suspended. A former name leads nowhere once the renamed repository is deleted
+            or out of reach.
+        word: what a signed delivery said that could explain the answer: `deleted` or `removed`. The delivery may have
+            arrived late, so GitHub's present answer counts for more. A deleted repository is also reported as removed.
         now: epoch seconds.
     """
     name = known.repository
     if facts is None:
         words = [word, known.state if known.state in {*OUT_OF_REACH, RENAMED} else ""]
         state = DELETED if DELETED in words else next(filter(None, words), "")
-        return _state(known, state, now) if state else None
+        return _in_state(known, state, now) if state else None
     seen = known.but(
         id=known.id or facts.id, default_branch=facts.default_branch, private=facts.private, name=""
     )
     if seen.id != facts.id:
-        return _state(known, REPLACED, now)
+        return _in_state(known, REPLACED, now)
     if facts.full_name.lower() != name.lower():
-        return _state(seen.but(name=facts.full_name), RENAMED, now)
+        return _in_state(seen.but(name=facts.full_name), RENAMED, now)
     if facts.archived:
-        return _state(seen, ARCHIVED, now)
+        return _in_state(seen, ARCHIVED, now)
     if known.id and known.private and not facts.private:
         _log.warning("%s is public now: anyone can read its deploy folder and its commits' statuses", name)
-    return _state(seen, "", now)
+    return _in_state(seen, "", now)
 
 
 _REASONS = {
@@ -131,12 +135,12 @@ _OVER = {
 }
 
 
-def _state(known: RepositoryRecord, state: str, now: float) -> RepositoryRecord:
+def _in_state(known: RepositoryRecord, state: str, now: float) -> RepositoryRecord:
     if state == known.state:
-        return _told(known)
-    return _told(known.but(state=state, since=now, over=False))
+        return _with_reason(known)
+    return _with_reason(known.but(state=state, since=now, over=False))
 
 
-def _told(known: RepositoryRecord) -> RepositoryRecord:
-    words = (_OVER if known.over else _REASONS)[known.state]
-    return known.but(reason=words.format(name=known.repository, now=known.name))
+def _with_reason(known: RepositoryRecord) -> RepositoryRecord:
+    reason = (_OVER if known.over else _REASONS)[known.state]
+    return known.but(reason=reason.format(name=known.repository, now=known.name))

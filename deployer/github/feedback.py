@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from deployer.environment.ports import Status
+from deployer.environment.code_host import Status
 from deployer.github import answers
 from deployer.github.client import RepositoryClient
 from deployer.github.errors import ApiError, rate_limit_seconds

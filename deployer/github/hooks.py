@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from deployer.environment.ports import HookDelivery
+from deployer.environment.code_host import HookDelivery
 from deployer.github import answers
 from deployer.github.errors import ApiError, Headers, rate_limit_seconds, requires_permission
 from deployer.model.environments import Repository

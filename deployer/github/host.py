@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from deployer.environment.ports import Facts, Head, HookDelivery, Protection, Relation, Status
+from deployer.environment.code_host import Facts, Head, HookDelivery, Protection, Relation, Status
 from deployer.github import answers
 from deployer.github import feedback as github_feedback
 from deployer.github import hooks as github_hooks

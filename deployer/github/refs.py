@@ -9,7 +9,7 @@ shown the repository itself. `GitHubHost` translates the errors of these functio
 from collections.abc import Callable
 from urllib.parse import quote
 
-from deployer.environment.ports import Head, Protection, Relation
+from deployer.environment.code_host import Head, Protection, Relation
 from deployer.github import answers
 from deployer.github.client import RepositoryClient
 from deployer.github.errors import (

@@ -1,6 +1,6 @@
 """What the record of production keeps about tags: the commit that may run, approvals, and tags that were refused.
 
-Plain values. `deployer.deployment.production_gate` decides, `deployer.deployment.desired_production` writes them.
+Plain values. `deployer.deployment.production.gate` decides, `deployer.deployment.production.candidates` writes them.
 """
 
 from collections.abc import Iterable

@@ -137,7 +137,7 @@ class Work(_Value):
         decided_at: of an admitted tag, when it was pushed or made (epoch seconds); see `deployment.newest_tag`.
         passed, wish: of production, only in items that version 0.1.0 stored: the pushes of other tags that this work
             replaced, one a line: when GitHub took it, a space and its ref; and the redeployment or teardown that it
-            replaced, as JSON. `deployer.deployment.desired_production` gives each an item of its own.
+            replaced, as JSON. `deployer.deployment.production.desired` gives each an item of its own.
         sha: the commit that this goal deploys, once known.
         chosen: whether a person chose `sha`; what was found is found anew when it is decided anew.
         attempts: how often it was handed out and not snoozed.

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from deployer.deployment.production_gate import Gate
-from deployer.environment.ports import LISTING_PATIENCE, Facts, Host, Inventory
+from deployer.deployment.production.gate import Gate
+from deployer.environment.cloud_region import LISTING_PATIENCE, Inventory
+from deployer.environment.code_host import Facts, Host
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import DeployerError, PermanentError, TransientError
 from deployer.model.records import RESYNCED, Cause, Seen, Work

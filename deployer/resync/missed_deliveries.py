@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from deployer.environment.ports import HookDelivery, Host
+from deployer.environment.code_host import HookDelivery, Host
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import (
     DeployerError,

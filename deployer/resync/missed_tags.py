@@ -3,8 +3,8 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
-from deployer.deployment.production_gate import Gate
-from deployer.environment.ports import Facts
+from deployer.deployment.production.gate import Gate
+from deployer.environment.code_host import Facts
 from deployer.model.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.model.production_record import MOST_REFUSED
 from deployer.model.records import EnvironmentRecord, Seen

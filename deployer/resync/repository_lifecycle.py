@@ -7,8 +7,9 @@ change that no event reported is found too. None of these changes affects stagin
 
 from collections.abc import Callable
 
-from deployer.deployment.desired_production import put_off
-from deployer.environment.ports import LISTING_PATIENCE, Facts, Inventory
+from deployer.deployment.production.candidates import put_off
+from deployer.environment.cloud_region import LISTING_PATIENCE, Inventory
+from deployer.environment.code_host import Facts
 from deployer.environment.repository_state import (
     DEFAULT,
     DELETED,

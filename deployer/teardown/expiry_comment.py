@@ -1,7 +1,7 @@
-"""The comment that warns of an idle environment's end, and that is changed when it is kept, taken down, brought back.
+"""The comment that warns of an idle environment's end, with the later changes of its text.
 
-GitHub shows a comment as Markdown, and a branch may bear any name: names and commands stand as code, in which
-GitHub looks for no mentions, references or markup.
+GitHub shows a comment as Markdown, and a branch may have any name. Therefore names and commands are formatted as code,
+in which GitHub interprets no mentions, references or markup.
 """
 
 import logging
@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from deployer.environment.ports import Host
+from deployer.environment.code_host import Host
 from deployer.model.durations import date
 from deployer.model.environments import Environment
 from deployer.model.errors import DeployerError, PermanentError
@@ -26,8 +26,8 @@ class ExpiryComments:
     """Writes the comment that warns of an environment's end, and changes it afterwards.
 
     Args:
-        host: where comments go.
-        url: makes the address of an environment's page, or an empty text where there is none.
+        host: GitHub.
+        url: returns the address of an environment's page; empty if there is no page.
         ttl: the installation's time to live.
     """
 
@@ -36,15 +36,17 @@ class ExpiryComments:
         self._url = url
         self._ttl = ttl
 
-    def warn(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
-        """Say on the branch's pull requests, or on its commit, when it ends; if GitHub refuses, the status tells alone.
+    def warn_of_end(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
+        """Comment on the branch's pull requests, or on its commit, when the environment ends.
+
+        If GitHub refuses the comment, only the commit's status warns of the end.
 
         Raises:
-            TransientError: GitHub is away.
+            TransientError: GitHub is unavailable.
         """
         if environment.branch is None or not record.commit:
             return record
-        text = warning(environment, record, self._ttl, self._url(environment))
+        text = warning_text(environment, record, self._ttl, self._url(environment))
         try:
             ids = self._host.comment(environment.repository, environment.branch, record.commit, text)
         except PermanentError as error:
@@ -52,28 +54,31 @@ class ExpiryComments:
             return record.but(notice={})
         return record.but(notice={"comments": ids, "at": record.warned_at})
 
-    def correct(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
-        """Let the comments that warned of its end say what became of it. A failure changes nothing else."""
-        if not record.notice or not (told := later(environment, record, self._ttl, self._url(environment))):
+    def correct_warning(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
+        """Change the comments that warned of the end to what happened since. A failure changes nothing else."""
+        if not record.notice:
             return record
-        text, left = told
+        corrected = corrected_text(environment, record, self._ttl, self._url(environment))
+        if corrected is None:
+            return record
+        text, left = corrected
         for comment in record.notice["comments"]:
             try:
                 self._host.change_comment(environment.repository, comment, text)
-            except PermanentError as error:  # it is gone, or may be written and not changed
+            except PermanentError as error:  # somebody deleted the comment, or deployer may not change it
                 _log.info("comment %s on %s stays as it is: %s", comment, environment, error)
             except DeployerError as error:
                 _log.warning("changing comment %s on %s: %s", comment, environment, error)
-                return record  # the end of the next goal tries again
+                return record  # the end of the next goal repeats the change
         return record.but(notice=left)
 
 
-def warning(environment: Environment, record: EnvironmentRecord, default: str, page: str) -> str:
-    """What is said before an environment's end.
+def warning_text(environment: Environment, record: EnvironmentRecord, default: str, page: str) -> str:
+    """The text of the comment before an environment's end.
 
     Args:
         environment: a development environment.
-        record: what is known of it; it was warned of.
+        record: its record, with the time of the warning.
         default: the installation's time to live.
         page: the environment's address on the dashboard, or empty.
     """
@@ -85,23 +90,23 @@ def warning(environment: Environment, record: EnvironmentRecord, default: str, p
         f"It has been idle since {date(used_at(record))}, and may be for {ttl_text(record, default)} "
         f"({whose_ttl(record)}).",
         "A push keeps it, and so does:",
-        f"deployer keep {_words(environment)}",
+        f"deployer keep {_arguments(environment)}",
         page,
     )
 
 
-def later(
+def corrected_text(
     environment: Environment, record: EnvironmentRecord, default: str, page: str
 ) -> tuple[str, dict[str, Any]] | None:
-    """What the comment says instead by now, and what is to be known of it then; None while what it says holds.
+    """The new text of the comment and the new `notice` of the record; None while the present text is true.
 
     Args:
         environment: a development environment.
-        record: what is known of it, with its `notice`.
+        record: its record, with its `notice`.
         default: the installation's time to live.
         page: the environment's address on the dashboard, or empty.
     """
-    back = f"deployer redeploy {_words(environment)}"
+    back = f"deployer redeploy {_arguments(environment)}"
     if record.state == "deleted":
         if record.notice.get("down"):
             return None
@@ -130,27 +135,27 @@ def later(
     return _comment(environment, what, told, "", "", page), {}
 
 
-def code(text: str) -> str:
-    """Text as Markdown's code: nothing in it means anything, whatever it holds."""
+def as_code(text: str) -> str:
+    """Format text as Markdown code, in which no character has a special meaning."""
     text = visible(text)
-    fence = "`" * (_longest_run(text) + 1)
+    fence = "`" * (_most_backticks(text) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
 def _comment(environment: Environment, what: str, told: str, before: str, command: str, page: str) -> str:
-    parts = [f"{_HEAD.format(branch=code(environment.name), what=what)}. {told}"]
+    parts = [f"{_HEAD.format(branch=as_code(environment.name), what=what)}. {told}"]
     if command:
-        fence = "`" * max(3, _longest_run(command) + 1)
+        fence = "`" * max(3, _most_backticks(command) + 1)
         parts += [before, f"{fence}sh\n{command}\n{fence}"]
     link = f"[Its page]({page}) and the" if page else "The"
     parts.append(f"<sub>{link} status `deployer/age` of its commit tell how it goes on.</sub>")
     return "\n\n".join([f"<!-- deployer: {environment.stack_name} -->", *parts])
 
 
-def _words(environment: Environment) -> str:
+def _arguments(environment: Environment) -> str:
     return f"{environment.repository} {shlex.quote(visible(environment.name))}"
 
 
-def _longest_run(text: str) -> int:
+def _most_backticks(text: str) -> int:
     return max(map(len, re.findall("`+", text)), default=0)

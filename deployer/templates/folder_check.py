@@ -47,6 +47,7 @@ class FolderQuestion:
         target: the target of the environment, without its `external_id`; None to skip the check of permissions.
         region: the region of the stack; empty if it is unknown.
         stack_name: the name of the stack and of the pipeline; empty for the name of a new stack.
+        repository_config: the settings in `deploy/deployer.yml`, if they were parsed already; None to parse them.
     """
 
     environment: Environment
@@ -58,6 +59,7 @@ class FolderQuestion:
     target: Target | None = None
     region: str = ""
     stack_name: str = ""
+    repository_config: RepositoryConfig | None = None
 
     def __post_init__(self) -> None:
         """Remove the secret, because the question goes to the process that reads a branch's files."""
@@ -170,7 +172,9 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
     if budget.exhausted:  # otherwise every other file would be reported as too complex too
         return build_answer()
     repository_config = (
-        _read_or_report(findings, lambda: read_repository_config(files, budget)) or RepositoryConfig()
+        question.repository_config
+        or _read_or_report(findings, lambda: read_repository_config(files, budget))
+        or RepositoryConfig()
     )
     if target and environment.kind is Kind.DEVELOPMENT:
         _read_or_report(findings, lambda: repository_config.allowed_regions(target.regions))

@@ -36,7 +36,7 @@ READY = "UPDATE_COMPLETE"
 # cases that only a person can resolve: a state that leads to the case, with the words that deployer reports
 FOR_PEOPLE: dict[str, tuple[dict[str, Start], str]] = {
     "a creation that failed": (
-        {X: Start(stack="ROLLBACK_COMPLETE")}, "its stack could not be created: .*push a mended commit, or redeploy"
+        {X: Start(stack="ROLLBACK_COMPLETE")}, "its stack could not be created: .*push a corrected commit, or redeploy"
     ),
     "a stack that is another's": ({X: Start(stack=READY, owner="else")}, "exists without deployer's tags"),
     "an import": ({X: Start(stack="IMPORT_ROLLBACK_FAILED")}, "which only a person can fix"),

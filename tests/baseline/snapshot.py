@@ -18,7 +18,7 @@ from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployer.cli import main
-from deployer.environment.context import Run
+from deployer.environment.context import ReconcileContext
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import TransientError
 from deployer.model.records import Cause, EnvironmentRecord, Task, Work
@@ -296,9 +296,11 @@ def tokens() -> dict[str, str]:
         environment = Environment.from_key(hello, work.environment)
         for more, change in records.items():
             record = change(EnvironmentRecord(str(hello), work.environment, environment.stack_name))
-            run = Run(environment, work, record, lambda: None, FakeCloud(), 4, lambda: False, 0.0)
+            context = ReconcileContext(
+                environment, work, record, lambda: None, FakeCloud(), 4, lambda: False, 0.0
+            )
             for step in ("provision", "update", "trigger", "delete"):
-                found[f"{name}{more}: {step}"] = run.token(step)
+                found[f"{name}{more}: {step}"] = context.idempotency_token(step)
     return found
 
 

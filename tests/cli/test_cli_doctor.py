@@ -13,7 +13,7 @@ import pytest
 from cli_world import REPOSITORY, World
 
 from deployer.aws.cloud import AwsClouds
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.github.host import GitHubHost
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import ConfigError, NotFoundError, RightsError, TransientError, UnavailableError

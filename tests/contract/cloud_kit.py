@@ -17,7 +17,7 @@ import pytest
 
 from deployer.aws import buckets as aws_buckets
 from deployer.aws.cloud import AwsCloud, AwsClouds
-from deployer.environment.ports import Cloud
+from deployer.environment.cloud_region import Cloud
 from deployer.model.environments import Kind
 from deployer.model.stacks import Phase
 from deployer.model.targets import Target

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployer.cli.checks.redis_checks import check_lanes
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import Push
 from deployer.model.records import Cause, RepositoryRecord, Work
@@ -155,7 +155,7 @@ class TestDecisions:
         world.run()
         world.event(environment(BRANCH))
         set_clock(monkeypatch, skew)
-        assert world.deployer.reconciler._heard()
+        assert world.deployer.reconciler._events_arrive()
 
     def test_a_resync_believes_what_was_recorded_after_its_listing(
         self, world: World, monkeypatch: pytest.MonkeyPatch, skew: float

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from deployer.environment.ports import Facts, Head, HookDelivery, Host, Status
+from deployer.environment.code_host import Facts, Head, HookDelivery, Host, Status
 from deployer.github.host import GitHubHost
 from deployer.model.environments import Repository
 from deployer.model.errors import (

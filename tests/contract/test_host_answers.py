@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deployer.environment.ports import HookDelivery, Status
+from deployer.environment.code_host import HookDelivery, Status
 from deployer.github.client import GitHubClient
 from deployer.github.credentials import TokenCredentials
 from deployer.github.errors import UnexpectedAnswerError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import convert
 
-from deployer.environment.ports import Protection, Relation
+from deployer.environment.code_host import Protection, Relation
 from deployer.github.answers import Entry
 from deployer.github.files import regular_entries
 from deployer.github.host import GitHubHost

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployer.environment.ports import HookDelivery
+from deployer.environment.code_host import HookDelivery
 from deployer.github.credentials import AppCredentials
 from deployer.github.host import GitHubHost
 from deployer.model.environments import Repository

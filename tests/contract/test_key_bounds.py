@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import Push
 from deployer.model.records import Cause

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from deployer.environment.ports import Execution, Room
+from deployer.environment.cloud_region import Execution, Room
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
 from deployer.model.records import StageState

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deployer.environment.ports import Facts, Head, HookDelivery, Protection, Relation, Status
+from deployer.environment.code_host import Facts, Head, HookDelivery, Protection, Relation, Status
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError, PermanentError, RightsError
 from deployer.model.refs import Ref, is_full_sha, parse_sha

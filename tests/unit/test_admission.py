@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.model.environments import Kind
 from deployer.model.errors import LaneLostError, PermanentError, QuotaError, TransientError
 from deployer.model.records import Cause

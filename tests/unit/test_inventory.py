@@ -10,7 +10,7 @@ from dataclasses import asdict
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.model.environments import Kind
 from deployer.model.errors import TransientError
 from deployer.model.stacks import Stack

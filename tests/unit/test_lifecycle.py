@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environment.ports import Facts
+from deployer.environment.code_host import Facts
 from deployer.environment.repository_state import judge
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import TransientError

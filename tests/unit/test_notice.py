@@ -30,7 +30,7 @@ def record(environment: Environment, **fields: object) -> EnvironmentRecord:
 
 def test_a_warning_says_when_why_and_how_to_keep_it() -> None:
     found = development("feature/ü#1")
-    text = notice.warning(found, record(found), "never", PAGE)
+    text = notice.warning_text(found, record(found), "never", PAGE)
     assert text == (
         f"<!-- deployer: {found.stack_name} -->\n\n"
         "**The development environment of `feature/ü#1` will be taken down on 2027-01-18 14:00 UTC if it stays "
@@ -40,7 +40,7 @@ def test_a_warning_says_when_why_and_how_to_keep_it() -> None:
         "```sh\ndeployer keep acme/hello 'feature/ü#1'\n```\n\n"
         f"<sub>[Its page]({PAGE}) and the status `deployer/age` of its commit tell how it goes on.</sub>"
     )
-    plain = notice.warning(found, record(found, ttl=""), "3d", "")
+    plain = notice.warning_text(found, record(found, ttl=""), "3d", "")
     assert "3d (DEPLOYER_TTL)" in plain
     assert "<sub>The status" in plain
 
@@ -77,14 +77,16 @@ def test_a_warning_says_when_why_and_how_to_keep_it() -> None:
 )
 def test_what_it_says_later(fields: dict[str, object], words: str | None, left: bool) -> None:
     found = development("x")
-    told = notice.later(found, record(found, **fields), "never", "")
+    told = notice.corrected_text(found, record(found, **fields), "never", "")
     if words is None:
         assert told is None
     else:
         assert told is not None
         assert words in told[0]
         assert bool(told[1]) is left
-        assert told[0].partition("\n")[0] == notice.warning(found, record(found), "", "").partition("\n")[0]
+        assert (
+            told[0].partition("\n")[0] == notice.warning_text(found, record(found), "", "").partition("\n")[0]
+        )
 
 
 @pytest.mark.parametrize(
@@ -102,9 +104,9 @@ def test_what_it_says_later(fields: dict[str, object], words: str | None, left: 
     ],
 )
 def test_a_name_is_shown_as_code(name: str, shown: str) -> None:
-    assert notice.code(name) == shown
+    assert notice.as_code(name) == shown
     found = Environment(HELLO, Kind.DEVELOPMENT, Ref(f"refs/heads/{name}"))
-    head = notice.warning(found, record(found), "", "").split("\n\n")[1]
+    head = notice.warning_text(found, record(found), "", "").split("\n\n")[1]
     assert head.startswith(f"**The development environment of {shown} will be")
 
 
@@ -120,7 +122,7 @@ def test_a_name_is_shown_as_code(name: str, shown: str) -> None:
 @example("-->\u2028@team")
 def test_whatever_a_branch_is_called_markdown_shows_it_as_code_and_nothing_else(name: str) -> None:
     found = Environment(HELLO, Kind.DEVELOPMENT, Ref(f"refs/heads/{name}"))
-    tokens = MarkdownIt("commonmark").parse(notice.warning(found, record(found), "", ""))
+    tokens = MarkdownIt("commonmark").parse(notice.warning_text(found, record(found), "", ""))
     assert [
         each.type for each in tokens if each.type in {"html_block", "fence", "heading_open", "list_item_open"}
     ] == [
@@ -137,7 +139,7 @@ def test_whatever_a_branch_is_called_markdown_shows_it_as_code_and_nothing_else(
 
 def test_a_command_can_be_copied_and_never_leaves_its_fence() -> None:
     found = Environment(HELLO, Kind.DEVELOPMENT, Ref("refs/heads/```$(x)'@team"))
-    text = notice.warning(found, record(found), "", "")
+    text = notice.warning_text(found, record(found), "", "")
     fenced = text.split("````")
     assert fenced[-2] == "sh\ndeployer keep acme/hello '```$(x)'\"'\"'@team'\n"
     assert len(fenced) == 5  # two fences of the command, two of the name

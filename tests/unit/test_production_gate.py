@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.deployment.production_gate import MOST_COMPARED, Admitted, Gate, Need, Refused, Situation, judge
-from deployer.environment.ports import Relation
+from deployer.deployment.production.gate import MOST_COMPARED, Admitted, Gate, Need, Refused, Situation, judge
+from deployer.environment.code_host import Relation
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, TransientError
 from deployer.model.production_record import (
@@ -56,7 +56,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
     ),
     "no commit on the default branch": (replace(KNOWN, default_head=""), Refused, "has no commit"),
     "the repository's tags": (
-        replace(KNOWN, wishes=RepositoryConfig(tags=NamePatterns(("release-*",)))),
+        replace(KNOWN, config=RepositoryConfig(tags=NamePatterns(("release-*",)))),
         Refused,
         "v1 is not among the tags of deploy/deployer.yml on main",
     ),
@@ -66,7 +66,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         "v1 is not among production.tags in DEPLOYER_TARGETS",
     ),
     "one list of two is not enough": (
-        replace(KNOWN, target=limited(tags=("v*",)), wishes=RepositoryConfig(tags=NamePatterns(("r*",)))),
+        replace(KNOWN, target=limited(tags=("v*",)), config=RepositoryConfig(tags=NamePatterns(("r*",)))),
         Refused,
         "v1 is not among the tags",
     ),
@@ -74,7 +74,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         replace(
             KNOWN,
             target=limited(tags=("v*",)),
-            wishes=RepositoryConfig(tags=NamePatterns(("v1",))),
+            config=RepositoryConfig(tags=NamePatterns(("v1",))),
             default_relation=CONTAINED,
         ),
         Admitted,
@@ -97,22 +97,22 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         "v1 is not among",
     ),
     "a file that names no branch": (
-        replace(KNOWN, default_relation=STRAY, wishes=RepositoryConfig(), target=limited(branches=("*",))),
+        replace(KNOWN, default_relation=STRAY, config=RepositoryConfig(), target=limited(branches=("*",))),
         Refused,
         "is not on main;",
     ),
     "further branches, not asked for yet": (
-        replace(KNOWN, default_relation=STRAY, wishes=RELEASES),
+        replace(KNOWN, default_relation=STRAY, config=RELEASES),
         Need.PROTECTED,
         "",
     ),
     "none of them is protected": (
-        replace(KNOWN, default_relation=STRAY, wishes=RELEASES, protected={}),
+        replace(KNOWN, default_relation=STRAY, config=RELEASES, protected={}),
         Refused,
         "or on a protected branch",
     ),
     "one is, not compared yet": (
-        replace(KNOWN, default_relation=STRAY, wishes=RELEASES, protected=branches("release/1")),
+        replace(KNOWN, default_relation=STRAY, config=RELEASES, protected=branches("release/1")),
         Need.BRANCH_RELATIONS,
         "",
     ),
@@ -120,7 +120,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         replace(
             KNOWN,
             default_relation=STRAY,
-            wishes=RELEASES,
+            config=RELEASES,
             protected=branches("release/1"),
             relations={"release/1": CONTAINED},
         ),
@@ -131,7 +131,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         replace(
             KNOWN,
             default_relation=Relation.UNRELATED,
-            wishes=RELEASES,
+            config=RELEASES,
             protected=branches("release/1"),
             relations={"release/1": Relation.IDENTICAL},
         ),
@@ -139,7 +139,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         "release/1",
     ),
     "protected, and not named": (
-        replace(KNOWN, default_relation=STRAY, wishes=RELEASES, protected=branches("feature/1")),
+        replace(KNOWN, default_relation=STRAY, config=RELEASES, protected=branches("feature/1")),
         Refused,
         "is not on main",
     ),
@@ -147,7 +147,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         replace(
             KNOWN,
             default_relation=STRAY,
-            wishes=RELEASES,
+            config=RELEASES,
             target=limited(branches=("hotfix/*",)),
             protected=branches("release/1"),
             relations={"release/1": CONTAINED},
@@ -170,7 +170,7 @@ TABLE: dict[str, tuple[Situation, type | Need, str]] = {
         replace(
             KNOWN,
             default_relation=STRAY,
-            wishes=RELEASES,
+            config=RELEASES,
             protected=branches(*(f"release/{number:02}" for number in range(21))),
             relations={f"release/{number:02}": STRAY for number in range(1, 21)},
         ),
@@ -217,7 +217,7 @@ situations = st.builds(
     ),
     default_branch=st.sampled_from(["main", "release/1"]),
     default_head=st.sampled_from([HEAD, ""]),
-    wishes=st.none()
+    config=st.none()
     | st.builds(
         RepositoryConfig,
         tags=st.builds(NamePatterns, include=st.sampled_from([(), ("v*",), ("r*",)])),
@@ -239,7 +239,7 @@ def test_nothing_is_admitted_but_by_a_rule(known: Situation) -> None:
     assert known.default_head
     assert not known.unreadable
     assert NamePatterns(known.target.tags).match("v1")
-    assert known.wishes is None or known.wishes.tags.match("v1")
+    assert known.config is None or known.config.tags.match("v1")
     on_default = known.commit == known.default_head or (
         known.default_relation is not None and known.default_relation.contained
     )
@@ -250,8 +250,8 @@ def test_nothing_is_admitted_but_by_a_rule(known: Situation) -> None:
         if NamePatterns(known.target.branches).match(ref.short)
         and (
             bool(known.target.branches)
-            if known.wishes is None
-            else bool(known.wishes.production_branches and known.wishes.production_branches.match(ref.short))
+            if known.config is None
+            else bool(known.config.production_branches and known.config.production_branches.match(ref.short))
         )
     }
     assert not known.target.from_default_branch or on_default or reached & allowed
@@ -424,7 +424,7 @@ def test_an_approval_is_for_one_tag_at_one_commit() -> None:
 
 
 def test_only_the_checked_calls_deploy_anything_in_aws() -> None:
-    """Whatever deploys a commit in AWS is ordered by `Run`, which insists on the admission."""
+    """Whatever deploys a commit in AWS is ordered by `ReconcileContext`, which insists on the admission."""
     orders, found = {"create_stack", "update_stack", "start"}, set[str]()
     for path in Path("deployer").rglob("*.py"):
         if path.parts[1] == "aws":

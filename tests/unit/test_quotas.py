@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.deployment.capacity import admits, fullest_last
-from deployer.environment.ports import Room
+from deployer.environment.capacity import admits, fullest_last
+from deployer.environment.cloud_region import Room
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deployer.deployment.executions import needs_start
-from deployer.environment.ports import Execution
+from deployer.environment.cloud_region import Execution
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import TransientError
 from deployer.model.records import Cause, Task, Work
@@ -150,8 +150,8 @@ def test_a_stale_read_after_a_push_is_waited_out(world: World) -> None:
 @pytest.mark.parametrize("ahead", [3600, -3600])
 def test_how_long_a_stale_read_is_waited_out_is_no_matter_of_a_worker_s_clock(ahead: float) -> None:
     world = World()
-    moves = world.deployer.reconciler._wanted._moves
-    moves._clock = lambda: world.lanes.now() + ahead  # as of a worker that does not know when it began
+    tracker = world.deployer.reconciler._tracker
+    tracker._clock = lambda: world.lanes.now() + ahead  # as of a worker that does not know when it began
     world.push(X, sha(1))
     world.run()
     world.host.lag(HELLO, X)
@@ -590,4 +590,4 @@ def test_an_event_of_a_pipeline_that_only_has_the_name_is_no_business_of_ours(wo
     world.step()
     world.run()
     assert world.statuses(sha(1)) == {}
-    assert world.told == ["skipped: nothing is known of its stack"]
+    assert world.told == ["skipped: its stack is not on record"]

@@ -3,9 +3,10 @@
 import botocore.session
 import pytest
 
+from deployer.environment.decision import MAX_DELETIONS, MAX_REFUSALS, Desired, Observed, decide
 from deployer.model.errors import UnknownStatusError
-from deployer.model.stacks import MAX_DELETIONS, MAX_REFUSALS, Desired, Observed, Stack, Step, decide
 from deployer.model.stacks import TABLE as ROWS
+from deployer.model.stacks import Stack, Step
 
 OURS = {"deployer:digest": "d1"}
 ARN = "arn:aws:cloudformation:us-east-1:123456789012:stack/x/1"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from world import HELLO, World, environment, sha
 
-from deployer.deployment.capacity import Room
+from deployer.environment.capacity import Room
 
 MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
 DEV = environment(BRANCH)
@@ -80,7 +80,10 @@ def test_a_stage_whose_pipeline_somebody_deleted_waits_no_longer(world: World) -
     world.cloud.pipelines.pop(DEV.stack_name)
     world.event(DEV)
     world.tasks()
-    assert said(world, sha(1), "Build") == ("error", "development: Build ended as its pipeline went")
+    assert said(world, sha(1), "Build") == (
+        "error",
+        "development: Build ended because its pipeline was deleted",
+    )
 
 
 def test_the_oldest_of_many_executions_that_run_at_a_time_is_told_to_be_followed_no_longer(
@@ -97,7 +100,7 @@ def test_the_oldest_of_many_executions_that_run_at_a_time_is_told_to_be_followed
         world.push(BRANCH, sha(number), before=sha(number - 1))
         world.tasks()
     assert said(world, sha(2), "Build")[0] == "error"
-    assert "followed no longer" in said(world, sha(2), "Build")[1]
+    assert "not followed any more" in said(world, sha(2), "Build")[1]
 
 
 @pytest.mark.parametrize("seen", [True, False])

@@ -729,9 +729,9 @@ def test_a_stack_that_something_makes_anew_without_end_is_told(world: World) -> 
 
     world.cloud.advance = stubborn  # type: ignore[method-assign]
     world.run(most=120)
-    assert retained(world) == {f"stack {APP}": "something makes it anew each time it is deleted"}
+    assert retained(world) == {f"stack {APP}": "something creates it again each time it is deleted"}
     assert world.record(ENV).receipt["outcome"] == "partly"
-    assert "makes it anew" in world.outcome(delivery)[1]
+    assert "creates it again" in world.outcome(delivery)[1]
 
 
 def test_the_stack_s_own_tag_keeps_its_buckets_when_the_ledger_is_lost(world: World) -> None:
@@ -930,7 +930,10 @@ def test_what_stands_in_an_account_that_the_settings_no_longer_name_is_on_the_re
     world.clouds.targets[Kind.DEVELOPMENT] = Target(Kind.DEVELOPMENT, account=other, regions=(region,))
     delivery = world.remove(X, sha(1))
     world.run()
-    why = "it is in account 123456789012, where development no longer lives, with all that its pipeline deployed"
+    why = (
+        "it is in account 123456789012, which is no longer the target of development, "
+        "with all that its pipeline deployed"
+    )
     assert retained(world) == {f"stack {ENV.stack_name}": why}
     assert [each["id"] for each in world.record(ENV).receipt["retained"]] == [arn]
     assert world.outcome(delivery) == ("deleted", f"left are stack {ENV.stack_name}: {why}")

@@ -5,8 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from deployer.cli.checks.groups import FAIL, OK, PROBE_SECONDS, WARN, Check, CheckFunction, Group
-from deployer.deployment.capacity import admits
-from deployer.environment.ports import Cloud
+from deployer.environment.capacity import admits
+from deployer.environment.cloud_region import Cloud
 from deployer.model.durations import span
 from deployer.model.environments import Kind
 from deployer.views.derived_values import age

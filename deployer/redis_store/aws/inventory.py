@@ -20,7 +20,7 @@ import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from deployer.environment.ports import Cloud, Clouds, Listed
+from deployer.environment.cloud_region import Cloud, Clouds, Listed
 from deployer.model.environments import Kind, Repository, from_tag_value
 from deployer.model.errors import PayloadError, ThrottledError, TransientError, UnavailableError
 from deployer.model.stacks import Stack

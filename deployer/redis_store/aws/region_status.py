@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.redis_store.aws.shared_redis import SharedRedis, key_prefix
 from deployer.redis_store.coordination import claimed
 from deployer.redis_store.records.values import read_valid, warn_unreadable

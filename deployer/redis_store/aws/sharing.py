@@ -2,7 +2,7 @@
 
 import redis
 
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.redis_store.aws.rate_limit import RedisRateLimit
 from deployer.redis_store.aws.region_status import RedisRegionStatus, counted_rooms
 from deployer.redis_store.aws.shared_redis import SharedRedis

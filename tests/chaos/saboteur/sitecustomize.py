@@ -42,8 +42,9 @@ def _poison() -> None:
 
 
 def _break(what: str) -> None:
-    from deployer.deployment.desired_production import Production
-    from deployer.deployment.ref_tracking import Moves
+    from deployer.deployment.desired_state import Deploy
+    from deployer.deployment.production.candidates import CandidateJudge
+    from deployer.deployment.ref_tracking import RefTracker
     from deployer.redis_store.queue import RedisLanes
     from deployer.redis_store.records.deliveries import DELIVERY_POINTER
     from deployer.redis_store.records.repository_index import repository_prefix
@@ -70,7 +71,7 @@ def _break(what: str) -> None:
 
             KernelTimer.start = lambda *_: None  # type: ignore[method-assign]
         if what == "no-supersede":
-            Production._not_newest = lambda *_: None  # type: ignore[method-assign]
+            CandidateJudge._reject_older_tag = lambda *_: None  # type: ignore[method-assign]
     elif what == "never-renewed":
         lanes.extend = lambda *_: True  # type: ignore[method-assign]
     elif what == "unwarned":
@@ -93,15 +94,15 @@ def _break(what: str) -> None:
 
         lanes.accept = seen_first  # type: ignore[method-assign]
     elif what == "payload-is-truth":
-        take = Moves.take
+        choose = RefTracker.choose_commit
 
-        def believed(self, run, ref, head):  # type: ignore[no-untyped-def]
-            take(self, run, ref, head)
-            if run.work.after and run.work.cause == "push" and not ref.is_tag:
-                run.work = run.work.but(sha=run.work.after)
-                run.record = run.record.but(commit=run.work.after)
+        def believed(self, context, ref, head, *admit):  # type: ignore[no-untyped-def]
+            chosen, pushed = choose(self, context, ref, head, *admit), context.work.after
+            if not isinstance(chosen, Deploy) or not pushed or context.work.cause != "push" or ref.is_tag:
+                return chosen
+            return Deploy(chosen.context.with_work(sha=pushed).with_record(commit=pushed))
 
-        Moves.take = believed  # type: ignore[method-assign]
+        RefTracker.choose_commit = believed  # type: ignore[method-assign]
     else:
         raise SystemExit(f"no breakage {what!r}")
 

@@ -1,12 +1,12 @@
-"""Decides whether production may run a commit of a tag. Every way to production asks here and nowhere else.
+"""The gate of production, which decides whether production may run a commit of a tag.
 
-Whoever can push a branch or a tag must not choose what production runs. So the rules are the installation's
-(`DEPLOYER_TARGETS`) and those of `deploy/deployer.yml` on the default branch, never those at the tagged commit; and the
-commit must be on the default branch, or on a protected branch that both of them name. Commits are compared by id, since
-a tag may be called `main`.
+Every way to production asks this gate. A person who can push a branch or a tag must not be able to choose what
+production runs. Therefore the rules are those of the installation (`DEPLOYER_TARGETS`) and of `deploy/deployer.yml` on
+the default branch, never those at the tagged commit. The commit must be on the default branch, or on a protected branch
+that both sets of rules name. Commits are compared by id, because a tag may have the name `main`.
 
-`judge` is a pure function of what was read. `Gate` reads that from GitHub, live for each decision and no more than
-`judge` asks for. See docs/decisions/0013-production-gate.md.
+`judge` is a pure function of what was read. `Gate` reads from GitHub for each decision, and only what `judge` needs.
+See docs/decisions/0013-production-gate.md.
 """
 
 import shlex
@@ -14,14 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from deployer.environment.ports import Clouds, Host, Relation
+from deployer.environment.cloud_region import Clouds
+from deployer.environment.code_host import Host, Relation
 from deployer.model.environments import Kind, Repository
 from deployer.model.refs import Ref
 from deployer.model.targets import Target
 from deployer.templates.folder_files import FOLDER, UnreadableError
 from deployer.templates.repository_config import CONFIG_FILE, CONFIG_STEM, NamePatterns, RepositoryConfig
 
-MOST_COMPARED = 20  # further branches, each a call to GitHub, for one decision
+MOST_COMPARED = 20  # protected branches compared for one decision; each costs a call to GitHub
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Admitted:
     """Production may run the commit.
 
     Attributes:
-        by: the rule, in words.
+        by: the rule, as people read it.
     """
 
     by: str
@@ -42,9 +43,9 @@ class Refused:
     Attributes:
         reason: why, in one line, with the remedy.
         text: the same for the commit's status, of which GitHub shows 140 characters.
-        state: the state of that status: `success` where the tag is simply none of production's, else `failure`.
+        state: the state of that status: `success` if the tag is simply no tag for production, otherwise `failure`.
         recheck: whether a push to the default branch may change the answer.
-        may_follow: whether the commit may just not have arrived: a tag can be pushed before the branch it is on.
+        may_follow: whether the commit may arrive on its branch soon: a tag can be pushed before its branch.
     """
 
     reason: str
@@ -55,11 +56,11 @@ class Refused:
 
 
 class Need(StrEnum):
-    """What is not read yet, and needed for an answer."""
+    """What must be read for a decision and was not read yet."""
 
-    DEFAULT_RELATION = "how the commit stands to the default branch"
+    DEFAULT_RELATION = "the relation of the commit to the default branch"
     PROTECTED = "the protected branches"
-    BRANCH_RELATIONS = "how the commit stands to them"
+    BRANCH_RELATIONS = "the relation of the commit to the protected branches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,17 @@ class Situation:
     """What was read for one decision.
 
     Attributes:
-        repository: whose production.
+        repository: the repository.
         tag: the tag.
-        commit: its commit.
+        commit: the tag's commit.
         target: production's target, with the installation's limits.
         default_branch: its short name.
-        default_head: the commit it is at; empty where it has none.
-        wishes: what `deploy/deployer.yml` says at that commit; None where there is no such file.
-        unreadable: why that file cannot be read; empty where it can, or is not there.
-        default_relation: how the tag's commit stands to that commit; None where it was not asked.
-        protected: the protected branches and where they stand; None where they were not asked for.
-        relations: how the tag's commit stands to branches that were compared, by short name.
+        default_head: the commit of the default branch; empty if it has none.
+        config: the settings in `deploy/deployer.yml` at that commit; None if there is no such file.
+        unreadable: why that file cannot be read; empty if it can be read or does not exist.
+        default_relation: the relation of the tag's commit to that commit; None if it was not read.
+        protected: the protected branches with their commits; None if they were not read.
+        relations: the relation of the tag's commit to each compared branch, by short name.
     """
 
     repository: Repository
@@ -86,7 +87,7 @@ class Situation:
     target: Target
     default_branch: str
     default_head: str
-    wishes: RepositoryConfig | None = None
+    config: RepositoryConfig | None = None
     unreadable: str = ""
     default_relation: Relation | None = None
     protected: Mapping[Ref, str] | None = None
@@ -94,19 +95,22 @@ class Situation:
 
     @property
     def allowed_branches(self) -> tuple[NamePatterns, ...]:
-        """The patterns that a further branch must match, all of them; empty where no further branch counts.
+        """The patterns that a protected branch must match, all of them; empty if only the default branch counts.
 
-        Without a file on the default branch only the installation limits; with one, the file names the branches and the
-        installation narrows that.
+        Without a file on the default branch, only the installation names branches. With a file, the file names the
+        branches and the installation may exclude some of them.
         """
         narrowed = (NamePatterns(self.target.branches),) if self.target.branches else ()
-        if self.wishes is None:
+        if self.config is None:
             return narrowed
-        named = self.wishes.production_branches
+        named = self.config.production_branches
         return (named, *narrowed) if named else ()
 
     def candidates(self) -> list[tuple[str, str]]:
-        """Name and head of each protected branch that the patterns allow; version-like names, the last name first."""
+        """Name and commit of each protected branch that the patterns allow, the last name first.
+
+        Of branches whose names are versions, the latest version comes first.
+        """
         patterns = self.allowed_branches
         found = [
             (ref.short, head)
@@ -117,17 +121,17 @@ class Situation:
 
 
 def judge(known: Situation) -> Admitted | Refused | Need:
-    """Decide, or say what else must be read for that.
+    """Decide about a commit, or return what must be read first.
 
     Args:
         known: what was read so far.
     """
-    if refusal := _by_name(known):
+    if refusal := _refuse_by_name(known):
         return refusal
     if not known.default_head:
-        return _not_on_branch(known, f"the default branch {known.default_branch} has no commit")
+        return _refuse_off_branch(known, f"the default branch {known.default_branch} has no commit")
     if known.unreadable:
-        return _unreadable(known)
+        return _refuse_unreadable(known)
     if not known.target.from_default_branch:
         return Admitted("from_default_branch is false in DEPLOYER_TARGETS")
     if known.commit == known.default_head:
@@ -139,11 +143,11 @@ def judge(known: Situation) -> Admitted | Refused | Need:
     if known.allowed_branches:
         if known.protected is None:
             return Need.PROTECTED
-        return _by_branches(known)
-    return _not_on_branch(known)
+        return _judge_by_branches(known)
+    return _refuse_off_branch(known)
 
 
-def _by_branches(known: Situation) -> Admitted | Refused | Need:
+def _judge_by_branches(known: Situation) -> Admitted | Refused | Need:
     candidates = known.candidates()
     compared = candidates[:MOST_COMPARED]
     for name, head in compared:
@@ -154,59 +158,61 @@ def _by_branches(known: Situation) -> Admitted | Refused | Need:
         return Need.BRANCH_RELATIONS
     if len(candidates) > MOST_COMPARED:
         reason = (
-            f"{_named(known)} is not on {known.default_branch} or on the first {MOST_COMPARED} of {len(candidates)} "
-            f"protected branches that production.branches names; name fewer"
+            f"{_tag_and_commit(known)} is not on {known.default_branch} or on the first {MOST_COMPARED} "
+            f"of {len(candidates)} protected branches that production.branches names; name fewer"
         )
         text = f"{known.commit[:12]} is not on {known.default_branch}, and production.branches names too many branches"
-        return Refused(f"{reason}, or {_release(known)}", text, recheck=True)
-    return _not_on_branch(known)
+        return Refused(f"{reason}, or {_approve_command(known)}", text, recheck=True)
+    return _refuse_off_branch(known)
 
 
-def _by_name(known: Situation) -> Refused | None:
+def _refuse_by_name(known: Situation) -> Refused | None:
     lists = [("production.tags in DEPLOYER_TARGETS", NamePatterns(known.target.tags))]
-    if known.wishes:
-        lists.append((f"the tags of {CONFIG_FILE} on {known.default_branch}", known.wishes.tags))
+    if known.config:
+        lists.append((f"the tags of {CONFIG_FILE} on {known.default_branch}", known.config.tags))
     for what, patterns in lists:
         if not patterns.match(known.tag.short):
             text = f"{known.tag.short} is not among {what}"
-            return Refused(f"{text}; to deploy it all the same, {_release(known)}", text, state="success")
+            return Refused(
+                f"{text}; to deploy it all the same, {_approve_command(known)}", text, state="success"
+            )
     return None
 
 
-def _unreadable(known: Situation) -> Refused:
+def _refuse_unreadable(known: Situation) -> Refused:
     branch = known.default_branch
     reason = f"{CONFIG_FILE} on {branch} cannot be read, so no tag is deployed ({known.unreadable})"
-    text = f"{CONFIG_FILE} on {branch} cannot be read; correct it, or {_release(known)}"
-    return Refused(f"{reason}; correct it, or {_release(known)}", text, recheck=True)
+    text = f"{CONFIG_FILE} on {branch} cannot be read; correct it, or {_approve_command(known)}"
+    return Refused(f"{reason}; correct it, or {_approve_command(known)}", text, recheck=True)
 
 
-def _not_on_branch(known: Situation, why: str = "") -> Refused:
+def _refuse_off_branch(known: Situation, why: str = "") -> Refused:
     branch, commit = known.default_branch, known.commit[:12]
     further = " or on a protected branch of production.branches" if known.allowed_branches else ""
     unrelated = known.default_relation is Relation.UNRELATED
     what = "has no history in common with" if unrelated else "is not on"
-    why = why or f"{_named(known)} {what} {branch}{further}"
-    remedy = f"after a squash or rebase tag the merge commit on {branch}, or {_release(known)}"
-    text = f"{commit} {what} {branch}: tag the merge commit, or {_release(known)}"
+    why = why or f"{_tag_and_commit(known)} {what} {branch}{further}"
+    remedy = f"after a squash or rebase tag the merge commit on {branch}, or {_approve_command(known)}"
+    text = f"{commit} {what} {branch}: tag the merge commit, or {_approve_command(known)}"
     return Refused(f"{why}; {remedy}", text, recheck=True, may_follow=not unrelated)
 
 
-def _named(known: Situation) -> str:
+def _tag_and_commit(known: Situation) -> str:
     return f"{known.tag.short} at {known.commit[:12]}"
 
 
-def _release(known: Situation) -> str:
-    # with the commit that was judged: whoever copies the line approves nothing that the tag is moved to meanwhile
+def _approve_command(known: Situation) -> str:
+    # the command names the judged commit: it approves no other commit to which the tag is moved in the meantime
     return f"deployer approve {known.repository} {shlex.quote(known.tag.short)} --sha {known.commit[:12]}"
 
 
 class Gate:
-    """Reads what a decision needs.
+    """Reads from GitHub what a decision needs.
 
     Args:
         host: GitHub.
-        clouds: says what limits the installation sets to production.
-        read: reads `deploy/deployer.yml`, in a process with limits: people of the repository wrote it.
+        clouds: has the installation's rules for production.
+        read: parses `deploy/deployer.yml` in a process with limits, because the repository may contain anything.
     """
 
     def __init__(
@@ -219,39 +225,39 @@ class Gate:
     def judge(self, repository: Repository, tag: Ref, commit: str) -> Admitted | Refused:
         """Decide whether production may run a commit.
 
-        Default branch, its head, its rules and the protected branches are read anew each time.
+        The default branch, its commit, its rules and the protected branches are read again for each decision.
 
         Args:
-            repository: whose production.
+            repository: the repository.
             tag: the tag that is to be deployed.
-            commit: its commit; exactly this one may be deployed then.
+            commit: the tag's commit. Only this commit is admitted.
 
         Raises:
-            TransientError: GitHub cannot be asked; that is no answer.
+            TransientError: GitHub is unavailable, so there is no decision.
             PermanentError: the repository is not found.
         """
-        known = self._begin(repository, tag, commit)
+        known = self._read_rules(repository, tag, commit)
         while isinstance(answer := judge(known), Need):
-            known = self._read(known, answer)
+            known = self._read_more(known, answer)
         return answer
 
     def first_allowed(self, repository: Repository, tags: Sequence[Ref]) -> Ref | None:
-        """The first of some tags that may be deployed as far as their names tell; their commits are not looked at.
+        """Return the first tag whose name the rules allow. The commits of the tags are not read.
 
         Args:
-            repository: whose production.
+            repository: the repository.
             tags: one tag at least.
 
         Raises:
-            TransientError: GitHub cannot be asked.
+            TransientError: GitHub is unavailable.
             PermanentError: the repository is not found.
         """
-        known = self._begin(repository, tags[0], "")
+        known = self._read_rules(repository, tags[0], "")
         if known.unreadable or not known.default_head:
             return None
-        return next((tag for tag in tags if _by_name(replace(known, tag=tag)) is None), None)
+        return next((tag for tag in tags if _refuse_by_name(replace(known, tag=tag)) is None), None)
 
-    def _begin(self, repository: Repository, tag: Ref, commit: str) -> Situation:
+    def _read_rules(self, repository: Repository, tag: Ref, commit: str) -> Situation:
         branch = self._host.default_branch(repository)
         head = self._host.head(repository, Ref.of_branch(branch))
         known = Situation(
@@ -261,11 +267,11 @@ class Gate:
             return known
         try:
             files = self._host.regular_files(repository, head.sha, FOLDER, CONFIG_STEM)
-            return replace(known, wishes=self._read_file(files) if files else None)
+            return replace(known, config=self._read_file(files) if files else None)
         except UnreadableError as error:
             return replace(known, unreadable=str(error))
 
-    def _read(self, known: Situation, need: Need) -> Situation:
+    def _read_more(self, known: Situation, need: Need) -> Situation:
         repository, commit = known.repository, known.commit
         if need is Need.DEFAULT_RELATION:
             return replace(

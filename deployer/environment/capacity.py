@@ -1,13 +1,13 @@
-"""Decides whether a region has room for one more environment."""
+"""The capacity of a region: whether one more environment fits within the quotas of its account."""
 
 from collections.abc import Callable, Iterable
 
-from deployer.environment.ports import Room
+from deployer.environment.cloud_region import Room
 from deployer.model.durations import clock
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
 
-# what a region may run out of: its name, how many there are, how many there may be
+# each quota of a region: what it counts, how many there are, how many there may be
 _KINDS: tuple[tuple[str, Callable[[Room], int], Callable[[Room], int]], ...] = (
     ("stacks", lambda room: room.stacks, lambda room: room.stacks_limit),
     ("pipelines", lambda room: room.pipelines, lambda room: room.pipelines_limit),
@@ -15,12 +15,13 @@ _KINDS: tuple[tuple[str, Callable[[Room], int], Callable[[Room], int]], ...] = (
 
 
 def admits(room: Room, target: Target, kind: Kind) -> str:
-    """Why no new environment of a kind may be made in a region; empty if one may.
+    """Return why no new environment of a kind may be created in a region; empty if one may.
 
-    Development leaves `target.reserve` of each free; staging and production may use all.
+    Development environments leave `target.reserve` of each quota free; staging and production may use all of it.
 
     Returns:
-        At most 110 characters, fit for a commit's status; it gives the time of the count, which the status may outlive.
+        At most 110 characters, short enough for a commit's status. It contains the time of the count, because the
+        status may be read much later.
     """
     reserve = target.reserve if kind is Kind.DEVELOPMENT else 0
     if room.free > reserve:
@@ -32,8 +33,8 @@ def admits(room: Room, target: Target, kind: Kind) -> str:
 
 
 def fullest_last(rooms: Iterable[Room]) -> list[Room]:
-    """The regions by how many more environments they have room for, so the first is where a new one belongs.
+    """Sort the regions by capacity, so that a new environment belongs in the first one.
 
-    Of equals the one that is named first in the target comes first.
+    Of regions with equal capacity, the one that the target names first comes first.
     """
     return sorted(rooms, key=lambda room: -room.free)

@@ -1,0 +1,60 @@
+"""The adoption of a branch's stack whose record is lost."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+from deployer.deployment.deploy_folder import DeployFolderReader
+from deployer.deployment.executions import Executions
+from deployer.deployment.observation import StackRead, read_stack
+from deployer.environment.context import ReconcileContext, Stop, report_on_context
+from deployer.environment.drift import record_unknown_stack
+from deployer.model.errors import PermanentError
+from deployer.model.stacks import Phase
+from deployer.queue.step_results import Done, Verdict
+
+
+class StackAdoption:
+    """Adopts stacks.
+
+    Args:
+        folders: reads the repository's settings for expiry.
+        executions: follows the execution that the stack's pipeline ran last.
+    """
+
+    def __init__(self, folders: DeployFolderReader, executions: Executions) -> None:
+        self._folders = folders
+        self._executions = executions
+
+    @report_on_context
+    def adopt_stack(self, context: ReconcileContext, read: StackRead | None, result: Done) -> Verdict:
+        """Record a branch's stack that stays as it is, if Redis was lost, and follow what its pipeline ran last.
+
+        Args:
+            context: the task.
+            read: the stack, if it was read already.
+            result: how the goal ends without an execution to follow.
+        """
+        if read is None:
+            read = read_stack(context)
+            context = read.context
+        stack = read.stack
+        if stack is None or not context.environment.owns(stack.tags) or stack.phase is Phase.BUSY:
+            return result
+        context = record_unknown_stack(context, stack)
+        return self._adopt_execution(context, result, has_pipeline=stack.phase is Phase.READY)
+
+    @report_on_context
+    def _adopt_execution(self, context: ReconcileContext, result: Done, *, has_pipeline: bool) -> Verdict:
+        # the stack of another phase is not reported as deployed: only a move of its ref corrects it
+        newest = next(iter(context.cloud.executions(context.name)), None) if has_pipeline else None
+        if not context.record.stack_arn or newest is None or not newest.sha:
+            return replace(result, record=context.record)
+        context = context.with_work(sha=newest.sha)
+        with suppress(PermanentError):
+            adopted = self._folders.read_wanted_folder(context)  # the settings for expiry
+            context = context if isinstance(adopted, Stop) else adopted[0]
+        record = context.record
+        context = context.with_record(
+            ref=record.ref or context.work.ref, used_at=record.used_at or context.now
+        )
+        return self._executions.follow_new(context, newest.id)

@@ -1,0 +1,163 @@
+"""The observation of an environment: its stack in AWS, its drift, and the release that the stack should have."""
+
+from dataclasses import dataclass
+
+from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
+from deployer.deployment.desired_state import Absent, Deploy
+from deployer.environment.context import ReconcileContext, Stop, report_on_context
+from deployer.environment.decision import Desired, Observed
+from deployer.environment.drift import record_drift
+from deployer.model.environments import Kind
+from deployer.model.records import Cause
+from deployer.model.stacks import Phase, Stack
+from deployer.teardown.report import under_way
+from deployer.teardown.teardown import Teardown
+
+
+@dataclass(frozen=True, slots=True)
+class StackRead:
+    """The result of reading the environment's stack.
+
+    Attributes:
+        context: the context, whose record has the name under which the stack was found.
+        stack: the stack; None if there is none.
+    """
+
+    context: ReconcileContext
+    stack: Stack | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The input of the decision.
+
+    Attributes:
+        context: the context, whose record has the drift and what the stack's pipeline deploys.
+        desired: what should be in AWS.
+        observed: what is in AWS.
+        folder: the `deploy/` folder of the wanted commit, if it was read.
+    """
+
+    context: ReconcileContext
+    desired: Desired
+    observed: Observed
+    folder: DeployFolder | None = None
+
+    @property
+    def stack(self) -> Stack | None:
+        """The environment's stack."""
+        return self.observed.stack
+
+
+def read_stack(context: ReconcileContext) -> StackRead:
+    """Read the environment's stack in its region."""
+    stack = context.cloud.stack(context.name)
+    present_name = context.environment.stack_name
+    if context.name == present_name or (stack and context.environment.owns(stack.tags)):
+        return StackRead(context, stack)
+    # the stack with the former name is gone, and a stack of somebody else may have that name now
+    return read_stack(context.with_record(stack_name=present_name))
+
+
+class Observer:
+    """Observes environments.
+
+    Args:
+        folders: reads the `deploy/` folder.
+        teardown: is interrupted if the environment is wanted again.
+    """
+
+    def __init__(self, folders: DeployFolderReader, teardown: Teardown) -> None:
+        self._folders = folders
+        self._teardown = teardown
+
+    def observe(self, desired: Deploy | Absent, read: StackRead | None) -> Observation | Stop:
+        """Observe the environment.
+
+        Args:
+            desired: the desired state.
+            read: the stack, if this task has read it already.
+
+        Returns:
+            A stop if the goal ends here, or has to wait: see `Teardown.interrupt` and `record_drift`.
+
+        Raises:
+            StepFailedError: something is wrong in the repository's files, or AWS refuses an answer.
+        """
+        return self._observe_stack(desired.context, desired, read)
+
+    @report_on_context
+    def _observe_stack(
+        self, context: ReconcileContext, desired: Deploy | Absent, read: StackRead | None
+    ) -> Observation | Stop:
+        if read is None:
+            read = read_stack(context)
+            context = read.context
+        stack, exists = read.stack, isinstance(desired, Deploy)
+        deleting = stack is not None and stack.phase is Phase.DELETING  # the decision waits for its end
+        if exists and under_way(context.record.receipt) and not deleting:
+            interrupted = self._teardown.interrupt(context)
+            if isinstance(interrupted, Stop):
+                return interrupted
+            context = interrupted
+        return self._observe_drift(context, desired, stack)
+
+    @report_on_context
+    def _observe_drift(
+        self, context: ReconcileContext, desired: Deploy | Absent, stack: Stack | None
+    ) -> Observation | Stop:
+        exists = isinstance(desired, Deploy)
+        drifted = record_drift(context, stack if exists else None)
+        if isinstance(drifted, Stop):
+            return drifted
+        context = drifted
+        if not isinstance(desired, Deploy) or stack is None:
+            return _observation(context, stack, exists=exists, digest=None)
+        work = context.work
+        if work.created or work.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:
+            # the release that this goal ordered is the wanted one
+            return _observation(context, stack, exists=True, digest=stack.tags.get("deployer:digest"))
+        return self._observe_release(context, desired.folder, stack)
+
+    @report_on_context
+    def _observe_release(
+        self, context: ReconcileContext, known: DeployFolder | None, stack: Stack
+    ) -> Observation | Stop:
+        """Compare the stack with the release of the wanted commit."""
+        read = self._folders.read_wanted_folder(context, known)
+        if isinstance(read, Stop):
+            return read
+        return self._compare_release(*read, stack)
+
+    @report_on_context
+    def _compare_release(self, context: ReconcileContext, folder: DeployFolder, stack: Stack) -> Observation:
+        digest = self._folders.build_release(context, folder).digest
+        return _observation(context, stack, exists=True, digest=digest, folder=folder)
+
+
+def _observation(
+    context: ReconcileContext,
+    stack: Stack | None,
+    *,
+    exists: bool,
+    digest: str | None,
+    folder: DeployFolder | None = None,
+) -> Observation:
+    """Put together what the decision needs."""
+    work, record = context.work, context.record
+    redeploys = work.cause == Cause.REDEPLOY
+    is_new_commit = stack is not None and stack.tags.get("deployer:commit") != work.sha
+    observed = Observed(
+        stack=stack,
+        owned=stack is not None and context.environment.owns(stack.tags),
+        created=work.created,
+        updated=work.updated,
+        recovered=work.recovered,
+        deletions=work.deletions,
+        disposable=context.environment.kind is Kind.DEVELOPMENT,
+        asked=redeploys or work.cause == Cause.PUSH or is_new_commit,
+        refusals=record.refusals if digest == record.refused and not redeploys else 0,
+        unlocks=work.cause == Cause.TEARDOWN and context.environment.kind is not Kind.DEVELOPMENT,
+        drifted=redeploys and bool(record.drift),
+    )
+    return Observation(context, Desired(exists, digest), observed, folder)

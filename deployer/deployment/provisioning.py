@@ -1,0 +1,194 @@
+"""The stack of an environment's pipeline: how its creation, update, rollback and replacement are stored and ordered.
+
+What is about to be ordered is stored with the result of one task, and ordered by the next one. So a task that is
+repeated after a crash knows that the stack's state is its own doing, and AWS recognizes the order by its token.
+"""
+
+from dataclasses import asdict
+
+from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
+from deployer.deployment.observation import Observation
+from deployer.deployment.placement import Placement
+from deployer.environment.cloud_region import Clouds
+from deployer.environment.context import ReconcileContext, Stop, report_on_context
+from deployer.environment.decision import Decision
+from deployer.environment.drift import applied
+from deployer.environment.statuses import StatusReporter
+from deployer.model.durations import clock
+from deployer.model.environments import Kind
+from deployer.model.errors import QuotaError
+from deployer.model.records import Task
+from deployer.model.stacks import REFUSED, Failure, Phase, Stack
+from deployer.queue.step_results import Verdict
+from deployer.templates.release import Release
+from deployer.templates.repository_config import TEARDOWN_TAG
+
+
+class Provisioning:
+    """Carries out the steps on the pipeline's stack.
+
+    Args:
+        clouds: AWS.
+        folders: reads the `deploy/` folder.
+        placement: chooses the region.
+        reporter: posts the state of the pipeline.
+    """
+
+    def __init__(
+        self,
+        clouds: Clouds,
+        folders: DeployFolderReader,
+        placement: Placement,
+        reporter: StatusReporter,
+    ) -> None:
+        self._clouds = clouds
+        self._folders = folders
+        self._placement = placement
+        self._reporter = reporter
+
+    # --- the decisions, which are stored before anything is ordered ---
+
+    def store_creation(self, observation: Observation, _decision: Decision) -> Verdict:
+        """Choose the region of the new stack, and store that its creation will be ordered."""
+        context = observation.context
+        if elsewhere := self._placement.find_elsewhere(context):
+            return elsewhere.again(Task.SYNC)
+        regions = self._clouds.target(context.environment.kind).regions
+        if context.record.region not in regions:  # no region is chosen, or the settings no longer contain it
+            chosen = self._placement.choose_region(context, regions)
+            if isinstance(chosen, Stop):
+                return chosen.result
+            context = chosen
+        return context.enter_state("provisioning").again(Task.PROVISION, created=True)
+
+    def store_update(self, observation: Observation, _decision: Decision) -> Verdict:
+        """Store that an update of the stack will be ordered."""
+        context = observation.context.enter_state("updating")
+        context = self._reporter.post_progress(context, "pending", "updating the pipeline")
+        return context.again(Task.UPDATE, updated=True)
+
+    def store_rollback(self, observation: Observation, decision: Decision) -> Verdict:
+        """Store that a rollback will be ordered, and why the update failed: AWS shows only the rollback afterwards."""
+        context, stack = observation.context, observation.stack
+        if stack and context.work.updated and (failure := context.cloud.failure(stack.arn)):
+            url = context.cloud.stack_url(stack.arn)
+            context = context.with_record(failure={**asdict(failure), "url": url})
+        context = context.enter_state("updating")
+        text = f"rolling back the pipeline's stack: {decision.reason}"
+        return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, recovered=True)
+
+    def store_replacement(self, observation: Observation, decision: Decision) -> Verdict:
+        """Store that the stack will be deleted and created again."""
+        context = observation.context.enter_state("provisioning")
+        text = f"replacing the pipeline: {decision.reason}"
+        return self._reporter.post_progress(context, "pending", text).again(Task.DELETE, replacing=True)
+
+    # --- the orders ---
+
+    def create_stack(self, context: ReconcileContext) -> Verdict:
+        """Order the creation of the stack."""
+        read = self._folders.read_wanted_folder(context)
+        if isinstance(read, Stop):
+            return read.result
+        return self._create_from(*read)
+
+    @report_on_context
+    def _create_from(self, context: ReconcileContext, folder: DeployFolder) -> Verdict:
+        regions = self._clouds.target(context.environment.kind).regions
+        if context.environment.kind is Kind.DEVELOPMENT and context.cloud.region in regions:
+            allowed = folder.readable_config.allowed_regions(regions)
+            if context.cloud.region not in allowed:
+                chosen = self._placement.choose_region(context, allowed)
+                return chosen.result if isinstance(chosen, Stop) else chosen.again(Task.PROVISION)
+        release = self._folders.build_linted_release(context, folder)
+        context = context.enter_state("provisioning")
+        room = context.cloud.known_room()
+        near = ""
+        if room and room.nearly_full:
+            near = f"; {room.region} had room for {room.free} more at {clock(room.counted_at)}"
+        context = self._reporter.post_progress(context, "pending", f"creating the pipeline{near}")
+        return self._order_creation(context, release)
+
+    @report_on_context
+    def _order_creation(self, context: ReconcileContext, release: Release) -> Verdict:
+        try:
+            created = context.create_stack(release)
+        except QuotaError as error:
+            return self._placement.wait_for_capacity(context.with_record(region=""), str(error))
+        if isinstance(created, Stop):
+            return created.result
+        context = _forget_applied(context).with_record(
+            stack_arn=created,
+            region=context.cloud.region,
+            teardown=release.tags.get(TEARDOWN_TAG, ""),
+        )
+        return context.snooze(Task.SYNC)
+
+    def update_stack(self, context: ReconcileContext) -> Verdict:
+        """Order an update of the stack, or the rollback of one that stopped half-way."""
+        if context.work.recovered and (not context.work.updated or _is_stuck(context)):
+            context.assert_lease()
+            context.cloud.continue_rollback(context.name, context.idempotency_token("recover"))
+            return _forget_applied(context).snooze(Task.SYNC)
+        read = self._folders.read_wanted_folder(context)
+        if isinstance(read, Stop):
+            return read.result
+        return self._update_from(*read)
+
+    @report_on_context
+    def _update_from(self, context: ReconcileContext, folder: DeployFolder) -> Verdict:
+        release = self._folders.build_linted_release(context, folder)
+        updated = context.update_stack(release)
+        if isinstance(updated, Stop):
+            return updated.result
+        context = context.with_record(teardown=release.tags.get(TEARDOWN_TAG, ""))
+        if not updated:
+            return context.again(Task.SYNC)
+        return _forget_applied(context).snooze(Task.SYNC)
+
+    # --- the end of a goal that cannot go on ---
+
+    def report_failure(self, observation: Observation, decision: Decision) -> Verdict:
+        """End a goal that cannot go on, with the first resource that failed in AWS."""
+        context, stack = observation.context, observation.stack
+        if stack is None or not context.environment.owns(stack.tags):
+            return self._reporter.fail_goal(context, decision.reason)
+        if context.work.created and stack.status in REFUSED:
+            digest = stack.tags.get("deployer:digest", "")
+            before = context.record.refusals if context.record.refused == digest else 0
+            context = context.with_record(refused=digest, refusals=before + 1)
+        if context.work.updated and stack.phase is Phase.READY:
+            context = context.with_record(applied=applied(stack))  # the rollback was an update as well
+        return self._report_stack_failure(context, decision, stack, observation.folder)
+
+    @report_on_context
+    def _report_stack_failure(
+        self, context: ReconcileContext, decision: Decision, stack: Stack, folder: DeployFolder | None
+    ) -> Verdict:
+        work, kept = context.work, context.record.failure
+        failure, url = context.cloud.failure(stack.arn), context.cloud.stack_url(stack.arn)
+        if failure is None and work.recovered and work.updated and kept:
+            failure = Failure(kept["resource"], kept["type"], kept["reason"])
+        if failure is None:
+            return self._reporter.fail_goal(context, decision.reason, url)
+        context, location = self._folders.locate_failure(context, failure, folder)
+        context = context.with_record(failure={**asdict(failure), **location, "url": url})
+        what, _, _ = decision.reason.partition(": ")
+        where = f" at {location['file']}:{location['line']}" if location else ""
+        reason = f"{what}: {failure}{f'; {decision.remedy}' if decision.remedy else ''}"
+        short = f"{failure.resource}{where}: {failure.reason}"
+        return self._reporter.fail_goal(context, reason, url, short)
+
+
+def _is_stuck(context: ReconcileContext) -> bool:
+    """Whether this goal's own update stopped half-way."""
+    stack = context.cloud.stack(context.name)
+    return stack is not None and stack.phase is Phase.STUCK
+
+
+def _forget_applied(context: ReconcileContext) -> ReconcileContext:
+    """Forget the applied stack until a task sees the end of the operation that deployer has just ordered.
+
+    Another goal may see that end first, and would take the change for somebody else's.
+    """
+    return context.with_record(applied={}, drift="")

@@ -1,0 +1,262 @@
+"""AWS, as the Protocols `Cloud` (one region), `Clouds` and `Inventory` with the values that they return.
+
+`deployer/aws/` and `deployer/redis_store/` implement the Protocols, and tests have doubles. An adapter translates every
+error of AWS into `TransientError` (a repeat may succeed) or `PermanentError` (people must change something).
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from deployer.model.environments import Kind, Repository
+from deployer.model.records import StageState
+from deployer.model.stacks import Failure, Resource, Stack
+from deployer.model.targets import Target
+from deployer.templates.release import Release
+
+LISTING_PATIENCE = 5.0  # seconds that a task waits for a listing of all stacks by another task
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One execution of a pipeline.
+
+    Attributes:
+        status: `running`, `succeeded`, `failed`, `stopped` or `superseded`.
+        sha: the commit that it builds; empty until its source stage has read the commit.
+        automatic: whether the creation of the pipeline started it, and not deployer.
+        started_at: when it started (epoch seconds), in a list of executions; 0 elsewhere.
+        stages: the stages that it has reached, in order.
+    """
+
+    id: str
+    status: str
+    sha: str = ""
+    automatic: bool = False
+    started_at: float = 0
+    stages: Sequence[StageState] = field(default=())
+
+    @property
+    def ended(self) -> bool:
+        """Whether the execution has ended."""
+        return self.status != "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The use of the quotas in one region of an account, as last counted.
+
+    Attributes:
+        region: the region.
+        stacks, pipelines: how many exist, including those that deployer does not manage.
+        stacks_limit, pipelines_limit: how many may exist.
+        counted_at: the time of the count in epoch seconds.
+        account: the id of the account; empty if it is unknown.
+    """
+
+    region: str
+    stacks: int
+    stacks_limit: int
+    pipelines: int
+    pipelines_limit: int
+    counted_at: float = 0
+    account: str = ""
+
+    @property
+    def free(self) -> int:
+        """How many more environments fit."""
+        return max(0, min(self.stacks_limit - self.stacks, self.pipelines_limit - self.pipelines))
+
+    @property
+    def nearly_full(self) -> bool:
+        """Whether nine tenths of a quota are used."""
+        return self.stacks >= 0.9 * self.stacks_limit or self.pipelines >= 0.9 * self.pipelines_limit
+
+
+class Cloud(Protocol):
+    """CloudFormation, CodePipeline and S3 in one region of an account, with the permissions of one target."""
+
+    @property
+    def account(self) -> str:
+        """The id of the account, or `own` if the target does not name it."""
+
+    @property
+    def region(self) -> str:
+        """The region's name."""
+
+    def check_reachable(self, seconds: float) -> None:
+        """Send CloudFormation one request without credentials, to find out whether it is available in this region.
+
+        Args:
+            seconds: how long to wait for a connection, and as long again for an answer.
+
+        Raises:
+            TransientError: CloudFormation does not answer, or answers with a server error.
+        """
+
+    def stack(self, name: str) -> Stack | None:
+        """The stack with this name or ARN. A deleted stack is found only by its ARN."""
+
+    def stacks(self) -> Iterator[Stack]:
+        """Every stack with the tag `deployer:managed`, read page by page."""
+
+    def create_stack(self, name: str, release: Release, token: str) -> str:
+        """Order the creation of a stack and return its ARN. A repeat with the same token changes nothing."""
+
+    def update_stack(self, name: str, release: Release, token: str) -> bool:
+        """Order an update of a stack; returns False if CloudFormation finds nothing to update."""
+
+    def continue_rollback(self, name: str, token: str) -> None:
+        """Roll back an update that stopped half-way, or continue its failed rollback."""
+
+    def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
+        """Order the deletion of a stack.
+
+        Args:
+            arn: the stack.
+            token: the idempotency token, by which AWS recognizes a repeat.
+            retain: logical IDs of resources to leave; AWS allows them only for a stack whose deletion failed.
+            force: leave every resource that cannot be deleted; allowed in the same case.
+
+        Raises:
+            ProtectedError: the stack has termination protection.
+        """
+
+    def protect(self, arn: str, *, on: bool) -> None:
+        """Turn a stack's termination protection on or off."""
+
+    def resources(self, arn: str) -> list[Resource]:
+        """The resources of a stack, also of a deleted one; empty if there is no such stack."""
+
+    def still_busy(self, name: str, since: float) -> bool:
+        """Whether a listing of all stacks that began after `since` shows an operation on a stack in progress.
+
+        Many waiting environments share one listing, so this is cheap. After False, read the stack: it may be unlisted.
+
+        Args:
+            name: the stack's name or ARN.
+            since: when the operation was last seen in progress, in epoch seconds.
+        """
+
+    def room(self) -> Room:
+        """Count the use of the region's quotas. A recent count is returned again."""
+
+    def known_room(self) -> Room | None:
+        """The last count, without a call to AWS; None if there is no recent one."""
+
+    def probe_artifacts(self) -> None:
+        """Write a small object into the artifact bucket, which holds templates that are too large for a request.
+
+        Raises:
+            TransientError: the bucket does not exist, or refuses the object.
+        """
+
+    def failure(self, arn: str) -> Failure | None:
+        """The first resource that failed in the stack's last operation, and the reason; None if nothing failed."""
+
+    def stack_url(self, arn: str) -> str:
+        """The address of a stack in the AWS console."""
+
+    def empty_buckets(self, arn: str, guard: Callable[[], None] = ...) -> bool:
+        """Delete every version of the objects in the stack's buckets, for some seconds.
+
+        Args:
+            arn: the stack; a deleted stack has no buckets.
+            guard: called before each batch of deletions; an exception that it raises ends the call.
+
+        Returns:
+            Whether all buckets are empty. Otherwise the next call continues.
+        """
+
+    def deployed_stacks(self, pipeline: str) -> list[str]:
+        """Names of the stacks that the pipeline's CloudFormation actions deploy; empty if there is no such pipeline."""
+
+    def stage_names(self, pipeline: str) -> list[str]:
+        """The names of the pipeline's stages, in order; empty if there is no such pipeline."""
+
+    def executions(self, pipeline: str) -> list[Execution]:
+        """The pipeline's latest executions, newest first and without stages; empty if there is no such pipeline."""
+
+    def execution(self, pipeline: str, execution: str) -> Execution | None:
+        """One execution with its stages; None if there is no such execution."""
+
+    def start(self, pipeline: str, sha: str, token: str) -> str:
+        """Start an execution of a commit and return its id. A repeat with the same token returns the same execution."""
+
+    def stop(self, pipeline: str, execution: str, reason: str) -> None:
+        """Stop an execution at once. An execution that has ended stays unchanged."""
+
+    def execution_url(self, pipeline: str, execution: str) -> str:
+        """The address of an execution in the AWS console."""
+
+
+class Clouds(Protocol):
+    """AWS as the installation uses it: one `Cloud` for each target and region."""
+
+    def target(self, kind: Kind) -> Target:
+        """The target of a kind of environments. Its `regions` are never empty."""
+
+    def at(self, kind: Kind, region: str = "") -> Cloud:
+        """The `Cloud` of a kind's target in a region, by default in the target's first region."""
+
+    def every(self) -> Sequence[Cloud]:
+        """One `Cloud` for each account and region that any target uses."""
+
+    def own_account(self) -> str:
+        """The account of deployer's own credentials.
+
+        Raises:
+            TransientError: AWS is unavailable, or deployer has no credentials.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The result of a listing of stacks.
+
+    Attributes:
+        began: when the listing began, in epoch seconds.
+        stacks: the stacks.
+        regions: the regions that were listed for each kind of environments: those of the settings. A stack in a region
+            that was removed from the settings may still exist. Kinds whose account is unavailable are missing.
+        away: why an account could not be listed; empty if every account was listed.
+    """
+
+    began: float
+    stacks: Sequence[Stack]
+    regions: Mapping[Kind, Collection[str]]
+    away: str = ""
+
+
+class Inventory(Protocol):
+    """All stacks with deployer's tags in every account and region. One listing of each serves every caller.
+
+    A stack with the tags of a kind of environments is left out in an account that is not the target of that kind.
+    """
+
+    def stacks(
+        self,
+        repository: Repository,
+        since: float,
+        patience: float = ...,
+        kind: Kind | None = ...,
+        *,
+        partly: bool = ...,
+    ) -> Listed:
+        """The stacks with a repository's tag, from listings that began at `since` or later.
+
+        Args:
+            repository: the repository.
+            since: epoch seconds; if the last listing is older, a new one is made.
+            patience: seconds to wait for a listing that another caller makes.
+            kind: list only the regions of this kind's target. For other regions a listing of the last hour is used, or
+                none, so that no other account or region needs to answer.
+            partly: whether to return some accounts if others are unavailable.
+
+        Raises:
+            ThrottledError: another caller still makes a listing.
+            TransientError: AWS is unavailable.
+        """
+
+    def repositories(self, since: float, patience: float = ...) -> list[Repository]:
+        """The repositories that the tags of any stack name, from listings that began at `since` or later."""
