@@ -1,4 +1,4 @@
-"""Commands that run deployer's processes: one command for each process, and `up` for all of them on one machine.
+"""The commands that run deployer's processes: `web`, `worker`, `scheduler`, `up`.
 
 The packages `web` and `workers` import this layer, so their processes are started as programs and never imported here.
 """

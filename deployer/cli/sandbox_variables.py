@@ -1,4 +1,4 @@
-"""The environment variables of `deployer up --sandbox`: addresses of the simulated GitHub and AWS, and public secrets.
+"""The environment variables of `deployer up --sandbox`.
 
 No process of the sandbox may reach a real account. So settings that name other systems are never read from `.env`,
 where a real installation has them, and all variables of AWS are replaced.

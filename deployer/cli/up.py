@@ -1,4 +1,4 @@
-"""`deployer up`: the programs that it runs, their environment variables, and the text printed when they are ready."""
+"""`deployer up`: run all programs on this machine."""
 
 import errno
 import http.client

@@ -1,4 +1,4 @@
-"""The log files of the programs that `deployer up` runs: emptied at each start, and limited in size."""
+"""The log files of the programs that `deployer up` runs."""
 
 import os
 import threading

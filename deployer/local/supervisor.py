@@ -1,5 +1,6 @@
-"""Runs several programs on one machine: starts them in order, restarts those that end, and stops them in reverse.
+"""Runs several programs on one machine.
 
+It starts them in the order of their stages, restarts those that end, and stops them in reverse order.
 Each program runs in its own process group. So Ctrl-C reaches only the supervisor, and the supervisor can end every
 process that a program started. If the supervisor itself is killed, a watchdog process ends the programs
 (see `deployer.local.supervisor_watchdog`).

@@ -18,4 +18,4 @@ for each in settings["programs"]:
 sys.executable = settings.get("python", sys.executable)  # the interpreter that runs the watchdog
 logs = Path(settings["logs"]) if "logs" in settings else None
 supervisor = Supervisor(programs, timing=Timing(**settings["timing"]), logs=logs)
-sys.exit(supervisor.run(lambda: supervisor.print_line("all are ready")))
+sys.exit(supervisor.run(lambda: supervisor.console.print_line("all are ready")))

@@ -17,7 +17,7 @@ from workers import scheduler
 
 CLUSTER = (
     "deployer: DEPLOYER_REDIS_URL is a Redis in cluster mode, which is not supported;"
-    " use one with cluster mode disabled (replicas and Sentinel are fine)\n"
+    " use one with cluster mode disabled (replicas and Sentinel are supported)\n"
 )
 NO_DATABASE = "deployer: DEPLOYER_REDIS_URL names a database that does not exist; use 0\n"
 NO_FILE = (
