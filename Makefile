@@ -64,7 +64,7 @@ audit: $(AUDIT)/.ready ## list known vulnerabilities of the locked packages; exi
 	@$(AUDIT)/bin/python tools/audit.py
 
 lowest: $(LOWEST)/.ready ## tests of the core, the web and the queue with the oldest versions that pyproject.toml allows
-	@$(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web tests/contract/test_queue.py \
+	@$(LOWEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile tests/unit tests/web tests/contract/redis_store/test_celery_dispatch.py \
 		tests/ops/test_processes.py::test_processes_survive_a_late_and_an_interrupted_redis
 
 setup: $(READY) ## create .venv from requirements.lock, which every target does when needed

@@ -29,7 +29,7 @@ def collected() -> dict[str, int]:
     if done.returncode:
         raise SystemExit(f"collecting the tests ended with {done.returncode}: {done.stdout[-2000:]}")
     counts: Counter[str] = Counter()
-    for line in done.stdout.splitlines():  # `tests/unit/test_refs.py: 30`
+    for line in done.stdout.splitlines():  # `tests/unit/model/test_refs.py: 30`
         file, colon, number = line.rpartition(": ")
         if colon and file.startswith("tests/"):
             counts[Path(file).parts[1]] += int(number)

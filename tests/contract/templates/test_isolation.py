@@ -33,7 +33,7 @@ from deployer.templates.release import build_release, check_release
 from deployer.templates.repository_config import NamePatterns, TeardownPolicy
 from tests.doubles import DirectEvaluator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SAMPLE = {
     path.name: path.read_bytes() for path in (ROOT / "sandbox/sample/deploy").iterdir() if path.is_file()
 }

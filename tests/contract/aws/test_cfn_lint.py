@@ -184,6 +184,6 @@ def test_messages_are_in_words(rule: str, message: str, path: str, text: str) ->
 
 
 def test_the_sample_and_the_starter_pass() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     for name in ("sandbox/sample/deploy/pipeline.yml", "deployer/cli/starter/pipeline.yml"):
         assert look((root / name).read_text()) == []

@@ -15,7 +15,7 @@ from deployer.templates.isolation.process import FolderProcess
 from deployer.wiring import Deployer
 from tests.doubles import DirectEvaluator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REF = "refs/heads/feature/x"
 TEMPLATE = """\
 Resources:

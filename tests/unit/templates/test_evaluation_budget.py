@@ -21,7 +21,7 @@ from deployer.templates.evaluation.budget import (
 from deployer.templates.folder_check import FolderAnswer, FolderQuestion, examine_folder
 from deployer.templates.folder_files import UnreadableError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BRANCH = Ref.of_branch("feature/x")
 ENVIRONMENT = Environment(Repository.parse("acme/hello"), Kind.DEVELOPMENT, BRANCH)
 TARGET = Target(Kind.DEVELOPMENT, account="1" * 12, permissions_boundary="arn:aws:iam::111111111111:policy/b")
