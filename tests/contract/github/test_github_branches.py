@@ -7,6 +7,15 @@ from typing import Any
 
 import pytest
 from msgspec import convert
+
+from deployer.environment.code_host import Protection, Relation
+from deployer.github.answers import Entry
+from deployer.github.files import regular_entries
+from deployer.github.host import GitHubHost
+from deployer.model.environments import Repository
+from deployer.model.errors import PayloadError, PermanentError, TransientError
+from deployer.model.refs import Ref
+from deployer.templates.folder_files import UnreadableError
 from tests.contract.github.test_github_host import (  # noqa: F401  fixtures
     TEMPLATE,
     DoubleKit,
@@ -18,15 +27,6 @@ from tests.contract.github.test_github_host import (  # noqa: F401  fixtures
     scripted_server,
     without_waiting,
 )
-
-from deployer.environment.code_host import Protection, Relation
-from deployer.github.answers import Entry
-from deployer.github.files import regular_entries
-from deployer.github.host import GitHubHost
-from deployer.model.environments import Repository
-from deployer.model.errors import PayloadError, PermanentError, TransientError
-from deployer.model.refs import Ref
-from deployer.templates.folder_files import UnreadableError
 
 SHOP, A, B = Repository("acme", "shop"), "a" * 40, "b" * 40
 RULES = {"deploy/deployer.yml": "tags: v*\n"}

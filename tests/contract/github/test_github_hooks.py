@@ -6,6 +6,14 @@ import urllib.request
 from typing import Any
 
 import pytest
+
+from deployer.environment.code_host import HookDelivery
+from deployer.github.credentials import AppCredentials
+from deployer.github.host import GitHubHost
+from deployer.model.environments import Repository
+from deployer.model.errors import NotFoundError
+from sandbox.github.server import GitHubServer
+from sandbox.installation import wait_for
 from tests.contract.github.test_github_host import (  # noqa: F401  fixtures
     HOOK,
     DoubleKit,
@@ -16,14 +24,6 @@ from tests.contract.github.test_github_host import (  # noqa: F401  fixtures
     sandbox,
     without_waiting,
 )
-
-from deployer.environment.code_host import HookDelivery
-from deployer.github.credentials import AppCredentials
-from deployer.github.host import GitHubHost
-from deployer.model.environments import Repository
-from deployer.model.errors import NotFoundError
-from sandbox.github.server import GitHubServer
-from sandbox.installation import wait_for
 
 # each address differs from HOOK, http://127.0.0.1:9/webhooks/github
 OTHERS = [
