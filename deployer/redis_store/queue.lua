@@ -207,11 +207,13 @@ end
 -- forget seen: environment -> `updated_at` of the record to delete. A record that has changed since stays. The token does
 -- not matter, because an unchanged record shows that nothing has happened meanwhile.
 function ops.forget(seen)
-  local runs = queue_status() == 'running' and running_item().environment
+  local with_items = {}
+  if queue_status() == 'running' then with_items[running_item().environment] = true end
+  for _, key in ipairs(call('HKEYS', items)) do with_items[environment_of_key(key)] = true end
   for env, at in pairs(cjson.decode(seen)) do
     local record = decode_object(call('HGET', environments, env) or '')
     local same = record and (record.updated_at or 0) == at
-    if same and env ~= runs and call('HEXISTS', items, env) == 0 then call('HDEL', environments, env) end
+    if same and not with_items[env] then call('HDEL', environments, env) end
   end
   return reply()
 end

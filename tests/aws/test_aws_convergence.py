@@ -227,7 +227,9 @@ def check_branch(world: SteppedWorld, name: str, start: Start, after: Look) -> N
         if "exists without deployer's tags" in record.reason:
             # in another region, a stack with the environment's tags is left to people (decision 31)
             assert record.region not in {
-                stack["region"] for stack in after.own(environment) if stack["name"] == environment.stack_name
+                stack["region"]
+                for stack in after.stacks_of(environment)
+                if stack["name"] == environment.stack_name
             }
         protected = start.protected and "termination protection" in record.reason
         assert final_number(start) or protected or not unreported_stacks(record, environment, after)

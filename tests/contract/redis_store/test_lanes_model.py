@@ -616,8 +616,8 @@ BREAKAGES = {
         "",
     ),
     "the record of an environment with an item is deleted": (
-        "env ~= runs and call('HEXISTS', items, env) == 0",
-        "env ~= runs",
+        "with_items[environment_of_key(key)] = true",
+        "local _ = key",
     ),
     "an attempt is not recorded": (
         "add_failed_attempt(work, work, why ~= '' and why or WORKER_LOST_ERROR)",
