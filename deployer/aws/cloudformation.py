@@ -354,11 +354,7 @@ def first_failure(events: Iterable[Any]) -> Failure | None:
         events: the stack's events, newest first. They are read only back to the start of the operation.
     """
     own = own_reason = cause = None
-    token = None
-    for event in events:
-        token = token or event.get("ClientRequestToken")
-        if event.get("ClientRequestToken") not in (None, token):
-            break  # this event belongs to an earlier operation
+    for event in _events_of_last_operation(events):
         status, reason = str(event.get("ResourceStatus", "")), single_line(event.get("ResourceStatusReason"))
         if event.get("PhysicalResourceId") == required_member(event, "StackId"):
             own_failure = Failure(required_member(event, "StackName"), "", reason)
@@ -370,6 +366,16 @@ def first_failure(events: Iterable[Any]) -> Failure | None:
             resource_type = str(event.get("ResourceType", ""))
             cause = Failure(required_member(event, "LogicalResourceId"), resource_type, reason or status)
     return cause or own or own_reason
+
+
+def _events_of_last_operation(events: Iterable[Any]) -> Iterator[Any]:
+    """Yield a stack's events, newest first, up to the first event with the request token of an earlier operation."""
+    token = None
+    for event in events:
+        token = token or event.get("ClientRequestToken")
+        if event.get("ClientRequestToken") not in (None, token):
+            return
+        yield event
 
 
 def single_line(text: object) -> str:

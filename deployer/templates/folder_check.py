@@ -6,9 +6,9 @@ The product runs these functions through the port `FolderEvaluator` in a process
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import one_line
@@ -186,50 +186,55 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
         return build_answer()
     name = template.file.removeprefix(f"{FOLDER}/")
     findings += structure_findings(template)
-    if any(
-        each.file == template.file for each in findings
-    ):  # a file that is not a template cannot be checked further
+    # a file that is not a template cannot be checked further
+    if any(each.file == template.file for each in findings):
         return build_answer()
     supplied = question.supplied_parameters(repository_config)
     declared = as_mapping(template.fields.get("Parameters"))
-    values = {
-        each: supplied[each] if each in supplied else from_repository.values[each]
-        for each in declared
-        if each != SECRET_PARAMETER and (each in supplied or each in from_repository.values)
-    }
+    values = _parameter_values(declared, supplied, from_repository)
     try:
-        pseudo = known_pseudo_parameters(question.effective_stack_name, target, question.region)
-        evaluator = TemplateEvaluator(template.fields, values, pseudo, budget)
-        found = [
-            parameter_findings(
-                template,
-                values,
-                supplied,
-                from_repository,
-                budget,
-                gives_token=not target or target.gives_token,
-            ),
-            template_findings(template, environment.kind, question.effective_stack_name, values, evaluator),
-        ]
-        if target:
-            places = {each: from_repository.location_of(each) for each in values if each not in supplied}
-            found.append(
-                permission_findings(
-                    template,
-                    environment.kind,
-                    question.effective_stack_name,
-                    values,
-                    places,
-                    evaluator,
-                    target,
-                    question.given,
-                )
-            )
-        for each in found:
-            findings += first_of_each_level(each)
+        findings += _content_findings(question, template, values, supplied, from_repository, budget)
     except TooComplexError as error:
         findings.append(_complexity_finding(template, error))
     return build_answer(lintable=True, parameters=values, needs_token=SECRET_PARAMETER in declared)
+
+
+def _parameter_values(
+    declared: Mapping[str, Any], supplied: Mapping[str, str], from_repository: RepositoryParameters
+) -> dict[str, str]:
+    """The value of each declared parameter that has one, except the secret; deployer's values take precedence."""
+    available = {**from_repository.values, **supplied}
+    return {each: available[each] for each in declared if each in available and each != SECRET_PARAMETER}
+
+
+def _content_findings(
+    question: FolderQuestion,
+    template: Document,
+    values: Mapping[str, str],
+    supplied: Mapping[str, str],
+    from_repository: RepositoryParameters,
+    budget: EvaluationBudget,
+) -> Iterator[Finding]:
+    """Errors and warnings in a template whose structure is valid, for the values of its parameters.
+
+    Raises:
+        TooComplexError: the budget is not sufficient.
+    """
+    kind, stack_name, target = question.environment.kind, question.effective_stack_name, question.target
+    pseudo = known_pseudo_parameters(stack_name, target, question.region)
+    evaluator = TemplateEvaluator(template.fields, values, pseudo, budget)
+    gives_token = not target or target.gives_token
+    yield from first_of_each_level(
+        parameter_findings(template, values, supplied, from_repository, budget, gives_token=gives_token)
+    )
+    yield from first_of_each_level(template_findings(template, kind, stack_name, values, evaluator))
+    if target:
+        origins = {each: from_repository.location_of(each) for each in values if each not in supplied}
+        yield from first_of_each_level(
+            permission_findings(
+                template, kind, stack_name, values, origins, evaluator, target, question.given
+            )
+        )
 
 
 def resource_line(files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:

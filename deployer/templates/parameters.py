@@ -211,14 +211,9 @@ def value_problem(rules: Mapping[str, Any], value: str, budget: EvaluationBudget
         return f"is longer than {VALUE_LIMIT:,} bytes"
     listed = kind.startswith("List<") or kind == "CommaDelimitedList"
     items = [each.strip() for each in value.split(",")] if listed else [value]
-    if kind in {"Number", "List<Number>"} and (wrong := [each for each in items if _as_number(each) is None]):
-        return f"is {_quoted_briefly(wrong[0])}, which is not a number"
-    allowed = rules.get("AllowedValues")
-    if isinstance(allowed, list):
-        budget.spend(len(items) * len(allowed) + len(allowed))
-        wrong = [each for each in items if not any(_equals_allowed_value(one, each) for one in allowed)]
-        if wrong:
-            return f"is {_quoted_briefly(wrong[0])}, which is not one of {_allowed_values_text(allowed)}"
+    problem = _items_problem(kind, items, rules.get("AllowedValues"), budget)
+    if problem:
+        return problem
     if kind == "Number":
         return _range_problem(
             _as_number(value) or 0, rules, "MinValue", "MaxValue", f"is {_quoted_briefly(value)}"
@@ -228,6 +223,20 @@ def value_problem(rules: Mapping[str, Any], value: str, budget: EvaluationBudget
         return _range_problem(len(value), rules, "MinLength", "MaxLength", length) or _pattern_problem(
             rules, value, budget
         )
+    return ""
+
+
+def _items_problem(kind: str, items: Sequence[str], allowed: Any, budget: EvaluationBudget) -> str:
+    """Why an item of a parameter's value is not a number or not an allowed value; empty if every item is accepted."""
+    for item in items if kind in {"Number", "List<Number>"} else ():
+        if _as_number(item) is None:
+            return f"is {_quoted_briefly(item)}, which is not a number"
+    if not isinstance(allowed, list):
+        return ""
+    budget.spend(len(items) * len(allowed) + len(allowed))
+    for item in items:
+        if not any(_equals_allowed_value(each, item) for each in allowed):
+            return f"is {_quoted_briefly(item)}, which is not one of {_allowed_values_text(allowed)}"
     return ""
 
 

@@ -125,14 +125,8 @@ def _source_findings(document: Document, stack_name: str, evaluator: TemplateEva
     pipelines = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
     ours = [each for each in pipelines if stack_name in evaluator.resource_names(each[1])]
     for path, resource in ours or pipelines:  # deployer does not start other pipelines
-        stages = as_mapping(resource.get("Properties")).get("Stages")
-        first = stages[0] if isinstance(stages, list) and stages else None
-        actions = as_mapping(first).get("Actions")
-        if not isinstance(actions, list) or any("Fn::If" in as_mapping(each) for each in actions):
-            continue
-        kinds = [as_mapping(as_mapping(each).get("ActionTypeId")) for each in actions]
-        providers = [text for kind in kinds for text in evaluator.possible_texts(kind.get("Provider"))]
-        if not any(text in GIT_PROVIDERS or UNKNOWN in text for text in providers):
+        actions = _unconditional_actions(resource)
+        if actions is not None and not _may_read_git(actions, evaluator):
             yield Finding(
                 "error",
                 document.file,
@@ -140,6 +134,23 @@ def _source_findings(document: Document, stack_name: str, evaluator: TemplateEva
                 "the pipeline's first stage has no source action that reads a git repository; add one with"
                 " Provider CodeStarSourceConnection",
             )
+
+
+def _unconditional_actions(pipeline: dict[str, Any]) -> list[Any] | None:
+    """The actions of a pipeline's first stage; None if they are no list or if one depends on a condition."""
+    stages = as_mapping(pipeline.get("Properties")).get("Stages")
+    first = stages[0] if isinstance(stages, list) and stages else None
+    actions = as_mapping(first).get("Actions")
+    if not isinstance(actions, list) or any("Fn::If" in as_mapping(each) for each in actions):
+        return None
+    return actions
+
+
+def _may_read_git(actions: list[Any], evaluator: TemplateEvaluator) -> bool:
+    """Whether an action's provider is a git repository, or may be one that only AWS knows."""
+    kinds = [as_mapping(as_mapping(each).get("ActionTypeId")) for each in actions]
+    providers = [text for kind in kinds for text in evaluator.possible_texts(kind.get("Provider"))]
+    return any(text in GIT_PROVIDERS or UNKNOWN in text for text in providers)
 
 
 def _duplicate_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:

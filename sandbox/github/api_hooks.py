@@ -90,15 +90,7 @@ def _add_hooks(pages: Blueprint, hub: Hub, path: str, find_hook_owner: _FindHook
     def create_hook(**named: str) -> Response:
         hook_owner = find_hook_owner(**named)
         data = json_body()
-        if hook_owner.repository and hook_owner.repository.archived:
-            refuse(403, "Repository was archived so is read-only.")
-        config = _hook_config(data)
-        if any(it["url"] == config.get("url") for it in hook_owner.hooks()):
-            refuse_field("Hook", "config", f"Hook already exists on this {kind}")
-        if not str(config.get("url", "")).startswith(("http://", "https://")):
-            refuse_field("Hook", "url", "url is missing or not a http(s) address")
-        if kind == "organization" and data.get("name") != "web":
-            refuse_field("Hook", "name", 'name must be "web"')
+        config = _new_hook_config(hook_owner, data, kind)
         secret = str(config.get("secret") or "")
         hook_id = hook_owner.add_hook(config["url"], secret, _hook_events(data) or ["push"])
         values = {"content_type": config.get("content_type", "form"), "active": int(data.get("active", True))}
@@ -119,16 +111,7 @@ def _add_hooks(pages: Blueprint, hub: Hub, path: str, find_hook_owner: _FindHook
         hook_owner = find_hook_owner(**named)
         row = hook_owner.require_hook(hook_id)
         data = json_body()
-        config = _hook_config(data)
-        changed: dict[str, Any] = {
-            k: str(config[k]) for k in ("url", "secret", "content_type") if config.get(k)
-        }
-        events = _hook_events(data) or row["events"]
-        gone = data.get("remove_events") or []
-        changed["events"] = [e for e in [*events, *(data.get("add_events") or [])] if e not in gone]
-        if "active" in data:
-            changed["active"] = int(bool(data["active"]))
-        hub.store.update_hook(hook_id, **changed)
+        hub.store.update_hook(hook_id, **_changed_hook_values(row, data))
         return jsonify(hook_owner.hook_json(hook_owner.require_hook(hook_id)))
 
     @pages.delete(f"{path}/<int:hook_id>", endpoint=f"delete_{kind}_hook")
@@ -279,6 +262,32 @@ def delivery_json(row: Row) -> dict[str, Any]:
 def _hook_config(data: dict[str, Any]) -> dict[str, Any]:
     config = data.get("config", {})
     return config if isinstance(config, dict) else refuse_field("Hook", "config", "config must be an object")
+
+
+def _new_hook_config(hook_owner: _HookOwner, data: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The configuration of a hook to create; ends the request if GitHub would refuse it."""
+    if hook_owner.repository and hook_owner.repository.archived:
+        refuse(403, "Repository was archived so is read-only.")
+    config = _hook_config(data)
+    if any(it["url"] == config.get("url") for it in hook_owner.hooks()):
+        refuse_field("Hook", "config", f"Hook already exists on this {kind}")
+    if not str(config.get("url", "")).startswith(("http://", "https://")):
+        refuse_field("Hook", "url", "url is missing or not a http(s) address")
+    if kind == "organization" and data.get("name") != "web":
+        refuse_field("Hook", "name", 'name must be "web"')
+    return config
+
+
+def _changed_hook_values(row: Row, data: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a hook that a request to edit it changes, with their new values."""
+    config = _hook_config(data)
+    changed: dict[str, Any] = {k: str(config[k]) for k in ("url", "secret", "content_type") if config.get(k)}
+    events = _hook_events(data) or row["events"]
+    removed = data.get("remove_events") or []
+    changed["events"] = [e for e in [*events, *(data.get("add_events") or [])] if e not in removed]
+    if "active" in data:
+        changed["active"] = int(bool(data["active"]))
+    return changed
 
 
 def _hook_events(data: dict[str, Any]) -> list[str]:

@@ -72,20 +72,10 @@ def issue_token(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[s
     installed = [each for each in known if not each.uninstalled]
     selected = None
     if "repositories" in asked or "repository_ids" in asked:
-        names = {str(each).lower() for each in asked.get("repositories") or []}
-        ids = set(asked.get("repository_ids") or [])
-        selected = [each for each in installed if each.name.lower() in names or each.id in ids]
-        if len(selected) != len(names) + len(ids):
-            refuse(
-                422,
-                "There is at least one repository that does not exist or is not accessible to the parent"
-                " installation.",
-            )
+        selected = _requested_repositories(installed, asked)
     permissions = asked.get("permissions")
-    if permissions is not None and (
-        not isinstance(permissions, dict) or set(permissions.values()) - set(_LEVELS)
-    ):
-        refuse(422, "The permissions requested are not granted to this installation.")
+    if permissions is not None:
+        _check_permissions(permissions)
     expires = int(time.time()) + _SECONDS
     claims = {
         "owner": known[0].owner,
@@ -99,6 +89,26 @@ def issue_token(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[s
         "repository_selection": "all" if selected is None else "selected",
     }
     return answer | ({"permissions": permissions} if permissions is not None else {})
+
+
+def _requested_repositories(installed: list[Repository], asked: Mapping[str, Any]) -> list[Repository]:
+    """The repositories that a request selects by name or id; ends the request if one of them is not installed."""
+    names = {str(each).lower() for each in asked.get("repositories") or []}
+    ids = set(asked.get("repository_ids") or [])
+    selected = [each for each in installed if each.name.lower() in names or each.id in ids]
+    if len(selected) != len(names) + len(ids):
+        refuse(
+            422,
+            "There is at least one repository that does not exist or is not accessible to the parent"
+            " installation.",
+        )
+    return selected
+
+
+def _check_permissions(permissions: Any) -> None:
+    """End the request unless its permissions are a mapping to known levels."""
+    if not isinstance(permissions, dict) or set(permissions.values()) - set(_LEVELS):
+        refuse(422, "The permissions requested are not granted to this installation.")
 
 
 def check_request_token(hub: Hub) -> Response | None:

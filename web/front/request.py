@@ -73,10 +73,7 @@ class Request:
         The parser itself refuses input that two programs could read as two different requests (RFC 9112, sections 5
         and 6): two lengths, a length together with chunks, folded headers, lines without CR.
         """
-        found: dict[bytes, list[bytes]] = {}
-        for name, value in self.headers:
-            if (name := name.lower()) in _FRAMING:
-                found.setdefault(name, []).append(value.lower())
+        found = self._framing_headers()
         hosts, coding = found.get(b"host", []), b",".join(found.get(b"transfer-encoding", []))
         expects = b",".join(found.get(b"expect", []))
         self.expects_continue = bool(expects) and self.version == "1.1"
@@ -95,6 +92,14 @@ class Request:
         if int(found.get(b"content-length", [b"0"])[0]) > self.limit:
             return self.too_large_error()
         return None
+
+    def _framing_headers(self) -> dict[bytes, list[bytes]]:
+        """The values of each header that determines the request's host or the length of its body, in lower case."""
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in self.headers:
+            if (name := name.lower()) in _FRAMING:
+                found.setdefault(name, []).append(value.lower())
+        return found
 
     def too_large_error(self) -> tuple[int, str]:
         """Status and reason for a body above its limit."""

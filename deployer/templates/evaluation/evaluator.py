@@ -17,9 +17,8 @@ from deployer.templates.evaluation.values import KeyPath, as_mapping, as_text
 
 SECRET_PARAMETER = "RepoToken"  # noqa: S105  the parameter's name
 _VARIABLE = re.compile(r"\$\{(!?)([^{}]*)\}")
-_LOOP_VARIABLE = re.compile(
-    r"[$&]\{([^{}]*)\}"
-)  # inside a loop its variable may appear in any text, also without Fn::Sub
+# inside a loop its variable may appear in any text, also without Fn::Sub
+_LOOP_VARIABLE = re.compile(r"[$&]\{([^{}]*)\}")
 # functions that produce one text; their arguments alone are not texts of the template
 _TEXT_FUNCTIONS = {"Ref", "Fn::GetAtt", "Fn::Sub", "Fn::Join", "Fn::FindInMap", "Fn::Select", "Fn::Split"}
 # types and attributes whose value is the property of the same name; any other attribute may have any value
@@ -60,18 +59,16 @@ class TemplateEvaluator:
         self._list_parameters: set[str] = set()
         self._loop_variables: set[str] = set()
         self._known_references: dict[str, tuple[str, ...]] = {}
-        self._comparing = (
-            False  # true while two texts are compared, so that each must be exactly what AWS has
-        )
+        # true while two texts are compared, so that each must be exactly what AWS has
+        self._comparing = False
         self._inexact_parameters: set[str] = set()  # parameters whose text AWS may write differently
         for name, rules in as_mapping(fields.get("Parameters")).items():
             kind = str(as_mapping(rules).get("Type", ""))
             value = values.get(name, as_text(as_mapping(rules).get("Default")))
             # the value may be a name in AWS's parameter store, which contains the real value
             hidden = value is None or kind.startswith("AWS::SSM::Parameter::Value")
-            hidden = (
-                hidden or name == SECRET_PARAMETER
-            )  # deployer gives AWS the token, whatever the default is
+            # deployer gives AWS the token, whatever the default is
+            hidden = hidden or name == SECRET_PARAMETER
             self._variable_texts[name] = (UNKNOWN if hidden or value is None else value,)
             if name not in values and type(as_mapping(rules).get("Default")) is not str:
                 self._inexact_parameters.add(name)
@@ -95,17 +92,13 @@ class TemplateEvaluator:
             with self.budget.evaluating(value):
                 if isinstance(value, dict):
                     return self._evaluate_function(value)
-                return distinct_texts(
-                    (text for item in value for text in self.possible_texts(item)), self.budget
-                )
+                return self._texts_of_each(value)
         text = as_text(value)
         if text is None:
             return ()
         self.budget.spend(1, len(text))
-        if self._may_be_spelled_otherwise(
-            value
-        ):  # a number, or `yes`: only AWS knows how it writes this value
-            return (UNKNOWN,)
+        if self._may_be_spelled_otherwise(value):
+            return (UNKNOWN,)  # a number, or `yes`: only AWS knows how it writes this value
         return self._fill_loop_variables(_DYNAMIC_REFERENCE.sub(UNKNOWN, text) if "{{" in text else text)
 
     def may_be_omitted(self, value: Any) -> bool:
@@ -191,47 +184,42 @@ class TemplateEvaluator:
         if len(value) != 1:
             return ()
         ((name, given),) = value.items()
-        match name:
-            case "Ref":
-                return distinct_texts(
-                    (
-                        text
-                        for each in self._fill_loop_variables(as_text(given) or "")
-                        for text in self._referenced_texts(each)
-                    ),
-                    self.budget,
-                )
-            case "Fn::GetAtt" if isinstance(given, str) and "." in given:
-                return self._attribute_texts(*given.split(".", 1))
-            case "Fn::GetAtt" if isinstance(given, list) and len(given) == 2:
-                names, attribute = self._fill_loop_variables(as_text(given[0]) or ""), as_text(given[1]) or ""
-                return distinct_texts(
-                    (text for each in names for text in self._attribute_texts(each, attribute)), self.budget
-                )
-            case "Fn::Split" if isinstance(given, list) and len(given) == 2:
-                return distinct_texts(
-                    (text for items in self._possible_lists(value) for text in self.possible_texts(items)),
-                    self.budget,
-                )
-            case "Fn::Sub":
+        match name, given:
+            case "Ref", _:
+                return self._evaluate_reference(given)
+            case "Fn::GetAtt", _:
+                return self._evaluate_attribute(given)
+            case "Fn::Sub", _:
                 return self._evaluate_sub(given)
-            case "Fn::Join" if isinstance(given, list) and len(given) == 2:
-                return self._evaluate_join(given[0], given[1])
-            case "Fn::If" if isinstance(given, list) and len(given) == 3:
-                return distinct_texts(
-                    (text for each in self._possible_branches(given) for text in self.possible_texts(each)),
-                    self.budget,
-                )
-            case "Fn::FindInMap" if isinstance(given, list) and len(given) >= 3:
-                return distinct_texts(
-                    (text for each in self._mapping_values(given) for text in self.possible_texts(each)),
-                    self.budget,
-                ) or (UNKNOWN,)
-            case "Fn::Select" if isinstance(given, list) and len(given) == 2:
-                return self._evaluate_select(given[0], given[1])
-            case _ if name.startswith("Fn::"):
-                return (UNKNOWN,)
-        return ()
+            case "Fn::Join", [separator, items]:
+                return self._evaluate_join(separator, items)
+            case "Fn::Select", [index, items]:
+                return self._evaluate_select(index, items)
+            case "Fn::Split", [_, _]:
+                return self._texts_of_each(self._possible_lists(value))
+            case "Fn::If", [_, _, _]:
+                return self._texts_of_each(self._possible_branches(given))
+            case "Fn::FindInMap", [_, _, _, *_]:
+                return self._texts_of_each(self._mapping_values(given)) or (UNKNOWN,)
+        return (UNKNOWN,) if name.startswith("Fn::") else ()
+
+    def _texts_of_each(self, values: list[Any]) -> tuple[str, ...]:
+        """Every text that any of the values may have."""
+        return distinct_texts((text for each in values for text in self.possible_texts(each)), self.budget)
+
+    def _evaluate_reference(self, given: Any) -> tuple[str, ...]:
+        names = self._fill_loop_variables(as_text(given) or "")
+        return distinct_texts((text for each in names for text in self._referenced_texts(each)), self.budget)
+
+    def _evaluate_attribute(self, given: Any) -> tuple[str, ...]:
+        if isinstance(given, str) and "." in given:
+            return self._attribute_texts(*given.split(".", 1))
+        if not isinstance(given, list) or len(given) != 2:
+            return (UNKNOWN,)
+        names, attribute = self._fill_loop_variables(as_text(given[0]) or ""), as_text(given[1]) or ""
+        return distinct_texts(
+            (text for each in names for text in self._attribute_texts(each, attribute)), self.budget
+        )
 
     def _fill_loop_variables(self, text: str) -> tuple[str, ...]:
         """Every text that results when the loop variables in a text have each of their values."""
@@ -242,9 +230,8 @@ class TemplateEvaluator:
         end = 0
         for found in _LOOP_VARIABLE.finditer(text):
             if found.group(1) in self._loop_variables:
-                if (
-                    self._comparing
-                ):  # a condition is never inside a loop, whatever the rest of the template contains
+                if self._comparing:
+                    # a condition is never inside a loop, whatever the rest of the template contains
                     return (UNKNOWN,)
                 parts += [(text[end : found.start()],), self._variable_texts[found.group(1)]]
                 end = found.end()
@@ -327,9 +314,7 @@ class TemplateEvaluator:
         lists = self._possible_lists(items)
         self.budget.spend(len(numbers) * len(lists))
         chosen = [each[n] for each in lists for n in numbers if n < len(each)]
-        return distinct_texts(
-            (text for each in chosen for text in self.possible_texts(each)), self.budget
-        ) or (UNKNOWN,)
+        return self._texts_of_each(chosen) or (UNKNOWN,)
 
     def _mapping_values(self, given: list[Any]) -> list[Any]:
         """Every value that Fn::FindInMap may find."""
@@ -354,30 +339,39 @@ class TemplateEvaluator:
         self.budget.spend()
         if isinstance(value, list):
             return [value]
-        if isinstance(value, dict) and len(value) == 1:
-            ((name, given),) = value.items()
-            if name == "Ref" and isinstance(given, str) and given in self._list_parameters:
-                if self._comparing and (given in self._inexact_parameters or given in self._loop_variables):
-                    return [[UNKNOWN]]
-                self.budget.spend(len(self._variable_texts[given]))
-                return [list(self._variable_texts[given])]
-            if name == "Fn::If" and isinstance(given, list) and len(given) == 3:
+        if not isinstance(value, dict) or len(value) != 1:
+            return [[UNKNOWN]]
+        ((name, given),) = value.items()
+        match name, given:
+            case "Ref", str() if given in self._list_parameters:
+                return [self._items_of_parameter(given)]
+            case "Fn::If", [_, _, _]:
                 return [
-                    items for each in self._possible_branches(given) for items in self._possible_lists(each)
+                    each for branch in self._possible_branches(given) for each in self._possible_lists(branch)
                 ]
-            if name == "Fn::Split" and isinstance(given, list) and len(given) == 2:
-                separator, texts = as_text(given[0]), self.possible_texts(given[1])
-                if self._may_be_spelled_otherwise(given[0]) or (
-                    self._comparing and any(UNKNOWN in text for text in texts)
-                ):
-                    return [[UNKNOWN]]  # an unknown part may contain the separator
-                if not separator:
-                    return [[text] for text in texts]
-                self.budget.spend(sum(text.count(separator) + 1 for text in texts), sum(map(len, texts)))
-                return [text.split(separator) for text in texts]
-            if name == "Fn::FindInMap" and isinstance(given, list) and len(given) >= 3:
+            case "Fn::Split", [separator, text]:
+                return self._split_lists(separator, text)
+            case "Fn::FindInMap", [_, _, _, *_]:
                 return [each if isinstance(each, list) else [each] for each in self._mapping_values(given)]
         return [[UNKNOWN]]
+
+    def _items_of_parameter(self, name: str) -> list[str]:
+        """The items of a parameter whose value is a list."""
+        if self._comparing and (name in self._inexact_parameters or name in self._loop_variables):
+            return [UNKNOWN]
+        self.budget.spend(len(self._variable_texts[name]))
+        return list(self._variable_texts[name])
+
+    def _split_lists(self, separator: Any, text: Any) -> list[list[str]]:
+        """Every list that Fn::Split may return."""
+        between, texts = as_text(separator), self.possible_texts(text)
+        unknown = self._comparing and any(UNKNOWN in each for each in texts)
+        if unknown or self._may_be_spelled_otherwise(separator):
+            return [[UNKNOWN]]  # an unknown part may contain the separator
+        if not between:
+            return [[each] for each in texts]
+        self.budget.spend(sum(each.count(between) + 1 for each in texts), sum(map(len, texts)))
+        return [each.split(between) for each in texts]
 
     def _possible_branches(self, given: list[Any]) -> list[Any]:
         return [given[position] for position in self._possible_branch_positions(given)]
