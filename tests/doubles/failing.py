@@ -18,7 +18,7 @@ class Failing:
         """Let the next calls of any method, or of one method, raise this error without effect."""
         self._orders += [(method, error)] * times
 
-    def recover(self) -> None:
+    def clear_failures(self) -> None:
         """Remove all injected errors."""
         self._orders.clear()
 
@@ -26,7 +26,7 @@ class Failing:
         """The arguments of every call of a method."""
         return [arguments for called, arguments in self.calls if called == name]
 
-    def _note(self, name: str, *arguments: Any) -> None:
+    def _record_call(self, name: str, *arguments: Any) -> None:
         note(self.service)
         self.calls.append((name, arguments))
         for order in self._orders:
