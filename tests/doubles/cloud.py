@@ -194,21 +194,21 @@ class FakeCloud(Failing):
     # the port: stacks
 
     def check_reachable(self, seconds: float) -> None:
-        self._record_call("check_reachable", seconds)
+        self._note("check_reachable", seconds)
 
     def stack(self, name: str) -> Stack | None:
-        self._record_call("stack", name)
+        self._note("stack", name)
         found = self._find_stack(name)
         return found.seen if found else None
 
     def stacks(self) -> Iterator[Stack]:
-        self._record_call("stacks")
+        self._note("stacks")
         at_work = [s for s in self._live.values() if s.status.endswith("_IN_PROGRESS")]
         self._last_listing = (time.time(), {each for s in at_work for each in (s.name, s.arn)})
         return iter([s.seen for s in self._live.values() if s.tags.get("deployer:managed") == "true"])
 
     def create_stack(self, name: str, release: Release, token: str) -> str:
-        self._record_call("create_stack", name, release, token)
+        self._note("create_stack", name, release, token)
         if existing := self._live.get(name):
             if token == existing.token or release.tags == existing.tags:
                 return existing.arn
@@ -221,7 +221,7 @@ class FakeCloud(Failing):
         return made.arn
 
     def update_stack(self, name: str, release: Release, token: str) -> bool:
-        self._record_call("update_stack", name, release, token)
+        self._note("update_stack", name, release, token)
         stack = self._find_stack(name)
         if stack is None or stack.status == "DELETE_COMPLETE":
             raise TransientError(f"stack {name} has gone meanwhile")
@@ -239,7 +239,7 @@ class FakeCloud(Failing):
         return True
 
     def continue_rollback(self, name: str, token: str) -> None:
-        self._record_call("continue_rollback", name, token)
+        self._note("continue_rollback", name, token)
         stack = self._find_stack(name)
         if stack is None:
             raise TransientError(f"stack {name} has gone meanwhile")
@@ -250,7 +250,7 @@ class FakeCloud(Failing):
         stack.status, stack.token = "UPDATE_ROLLBACK_IN_PROGRESS", token
 
     def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
-        self._record_call("delete_stack", arn, token, tuple(retain), force)
+        self._note("delete_stack", arn, token, tuple(retain), force)
         stack = self._find_stack(arn)
         if stack is None or stack.seen.phase in (Phase.GONE, Phase.DELETING):
             return
@@ -266,13 +266,13 @@ class FakeCloud(Failing):
         stack.fate = self._next_failure("delete")
 
     def protect(self, arn: str, *, on: bool) -> None:
-        self._record_call("protect", arn, on)
+        self._note("protect", arn, on)
         stack = self._find_stack(arn)
         if stack and stack.seen.phase is not Phase.GONE:
             stack.protected = on
 
     def resources(self, arn: str) -> list[Resource]:
-        self._record_call("resources", arn)
+        self._note("resources", arn)
         stack = self._find_stack(arn)
         if stack is None:
             return []
@@ -291,12 +291,12 @@ class FakeCloud(Failing):
         return found
 
     def still_busy(self, name: str, since: float) -> bool:
-        self._record_call("still_busy", name, since)
+        self._note("still_busy", name, since)
         began, busy = self._last_listing
         return began > since and name in busy
 
     def room(self) -> RegionCapacity:
-        self._record_call("room")
+        self._note("room")
         return self.room_left or RegionCapacity(
             self.region, len(self._live), 2000, len(self.pipelines), 1000, time.time()
         )
@@ -305,10 +305,10 @@ class FakeCloud(Failing):
         return self.room_left
 
     def probe_artifacts(self) -> None:
-        self._record_call("probe_artifacts")
+        self._note("probe_artifacts")
 
     def failure(self, arn: str) -> Failure | None:
-        self._record_call("failure", arn)
+        self._note("failure", arn)
         stack = self._find_stack(arn)
         return stack.cause if stack else None
 
@@ -316,7 +316,7 @@ class FakeCloud(Failing):
         return f"https://console.example/{arn}"
 
     def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
-        self._record_call("empty_buckets", arn)
+        self._note("empty_buckets", arn)
         stack = self._find_stack(arn)
         if stack is None or not self.buckets.get(stack.name):
             return True
@@ -327,7 +327,7 @@ class FakeCloud(Failing):
     # the port: pipelines
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
-        self._record_call("deployed_stacks", pipeline)
+        self._note("deployed_stacks", pipeline)
         return self._application_names(pipeline)[::-1] if pipeline in self.pipelines else []
 
     def stage_names(self, pipeline: str) -> list[str]:
@@ -335,18 +335,18 @@ class FakeCloud(Failing):
         return list(self.stages) if pipeline in self.pipelines else []
 
     def executions(self, pipeline: str) -> list[Execution]:
-        self._record_call("executions", pipeline)
+        self._note("executions", pipeline)
         return [
             replace(self._shown_execution(e), stages=()) for e in reversed(self.pipelines.get(pipeline, []))
         ]
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
-        self._record_call("execution", pipeline, execution)
+        self._note("execution", pipeline, execution)
         found = [e for e in self.pipelines.get(pipeline, []) if e.id == execution]
         return self._shown_execution(found[0]) if found else None
 
     def start(self, pipeline: str, sha: str, token: str) -> str:
-        self._record_call("start", pipeline, sha, token)
+        self._note("start", pipeline, sha, token)
         if pipeline not in self.pipelines:
             raise PermanentError(f"there is no pipeline {pipeline}")
         for known in self.pipelines[pipeline]:
@@ -355,7 +355,7 @@ class FakeCloud(Failing):
         return self._add_execution(pipeline, sha, token=token)
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
-        self._record_call("stop", pipeline, execution, reason)
+        self._note("stop", pipeline, execution, reason)
         for found in self.pipelines.get(pipeline, []):
             if found.id == execution and found.status == "running":
                 found.status = "stopped"

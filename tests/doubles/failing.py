@@ -26,7 +26,7 @@ class Failing:
         """The arguments of every call of a method."""
         return [arguments for called, arguments in self.calls if called == name]
 
-    def _record_call(self, name: str, *arguments: Any) -> None:
+    def _note(self, name: str, *arguments: Any) -> None:
         note(self.service)
         self.calls.append((name, arguments))
         for order in self._orders:

@@ -212,7 +212,7 @@ class FakeHost(Failing):
     # the port
 
     def webhook_organization(self, repository: Repository, url: str) -> str:
-        self._record_call("webhook_organization", repository, url)
+        self._note("webhook_organization", repository, url)
         if not self.is_app:
             self._insist_on_hooks()
         return self._organization(repository, url)
@@ -227,7 +227,7 @@ class FakeHost(Failing):
     def deliveries(
         self, repository: Repository, url: str, since: float, others: Collection[int] = ()
     ) -> list[HookDelivery]:
-        self._record_call("deliveries", repository, url, since)
+        self._note("deliveries", repository, url, since)
         self._insist_on_hooks()
         if self.is_app and self.app_hook not in {None, url}:
             raise NotFoundError("the webhook of the GitHub App does not have the address of deployer")
@@ -244,17 +244,17 @@ class FakeHost(Failing):
         ]
 
     def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
-        self._record_call("payload", repository, delivery)
+        self._note("payload", repository, delivery)
         return self.log[delivery.id - 1][2]
 
     def redeliver(self, repository: Repository, delivery: HookDelivery) -> None:
-        self._record_call("redeliver", repository, delivery)
+        self._note("redeliver", repository, delivery)
         self._insist_on_hooks()
         owner, _, payload = self.log[delivery.id - 1]
         self.note_delivery(owner, delivery.guid, delivery.event, payload, time.time())
 
     def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
-        self._record_call("comment", repository, branch, sha, text)
+        self._note("comment", repository, branch, sha, text)
         pulls = self._repo(repository).pulls
         if not self.comment_rights:
             raise RightsError(
@@ -267,7 +267,7 @@ class FakeHost(Failing):
         return places
 
     def change_comment(self, repository: Repository, comment: str, text: str) -> None:
-        self._record_call("change_comment", repository, comment, text)
+        self._note("change_comment", repository, comment, text)
         if not self.edit_rights or (repository, comment) not in self.said:
             raise RightsError(
                 "GitHub answers 404; give deployer's token or App the permission pull requests: write"
@@ -275,7 +275,7 @@ class FakeHost(Failing):
         self.said[repository, comment] = text
 
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
-        self._record_call("install_hook", repository, url, events)
+        self._note("install_hook", repository, url, events)
         self._insist_on_hooks()
         hooks, key = self.hooks, repository.key
         if (
@@ -296,7 +296,7 @@ class FakeHost(Failing):
             )
 
     def facts(self, repository: Repository, only: Ref | None = None) -> RepositoryFacts | None:
-        self._record_call("facts", repository, only)
+        self._note("facts", repository, only)
         repo = self._repos.get(repository.key)
         if repo is None or repo.hidden:
             return None
@@ -307,19 +307,19 @@ class FakeHost(Failing):
         )  # fmt: skip
 
     def default_branch(self, repository: Repository) -> str:
-        self._record_call("default_branch", repository)
+        self._note("default_branch", repository)
         return self._repo(repository).default_branch
 
     def head(self, repository: Repository, ref: Ref) -> Head | None:
-        self._record_call("head", repository, ref)
+        self._note("head", repository, ref)
         repo = self._repo(repository)
         return repo.lagging[ref] if ref in repo.lagging else self._head(repo, ref)
 
     def check_reachable(self, seconds: float) -> None:
-        self._record_call("check_reachable", seconds)
+        self._note("check_reachable", seconds)
 
     def commit(self, repository: Repository, prefix: str) -> str:
-        self._record_call("commit", repository, prefix)
+        self._note("commit", repository, prefix)
         found = [sha for sha in self._repo(repository).files if sha.startswith(prefix)]
         if len(found) != 1:
             several = (
@@ -331,7 +331,7 @@ class FakeHost(Failing):
         return found[0]
 
     def files(self, repository: Repository, sha: str, folder: str) -> dict[str, bytes]:
-        self._record_call("files", repository, sha, folder)
+        self._note("files", repository, sha, folder)
         repo = self._repo(repository)
         if sha not in repo.files:
             raise PermanentError(f"{repository} has no commit {sha}")
@@ -350,7 +350,7 @@ class FakeHost(Failing):
         return found
 
     def regular_files(self, repository: Repository, sha: str, folder: str, stem: str) -> dict[str, bytes]:
-        self._record_call("regular_files", repository, sha, folder, stem)
+        self._note("regular_files", repository, sha, folder, stem)
         repo = self._repo(repository)
         if sha not in repo.files:
             raise PermanentError(f"{repository} has no commit {sha}")
@@ -369,7 +369,7 @@ class FakeHost(Failing):
         return found
 
     def ancestry(self, repository: Repository, base: str, commit: str) -> Relation:
-        self._record_call("ancestry", repository, base, commit)
+        self._note("ancestry", repository, base, commit)
         repo = self._repo(repository)
         parse_sha(base), parse_sha(commit)
         if not {base, commit} <= repo.files.keys():
@@ -384,7 +384,7 @@ class FakeHost(Failing):
         return Relation.DIVERGED if ours & theirs else Relation.UNRELATED
 
     def protected_branches(self, repository: Repository) -> dict[Ref, str]:
-        self._record_call("protected_branches", repository)
+        self._note("protected_branches", repository)
         repo = self._repo(repository)
         return {
             ref: target for ref, target in repo.refs.items() if not ref.is_tag and ref.short in repo.protected
@@ -392,19 +392,19 @@ class FakeHost(Failing):
 
     def read_protection(self, repository: Repository) -> Protection:
         """See `GitHubHost.read_protection`."""
-        self._record_call("read_protection", repository)
+        self._note("read_protection", repository)
         branch = self._repo(repository).default_branch
         return Protection(branch, *self.protections)
 
     def post(self, repository: Repository, sha: str, status: Status) -> None:
-        self._record_call("post", repository, sha, status)
+        self._note("post", repository, sha, status)
         if sha not in self._repo(repository).files:
             raise PermanentError(f"{repository} has no commit {sha}")
         self.statuses[repository, sha][status.context] = status
         self.posted.append((repository, sha, status))
 
     def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
-        self._record_call("changed", repository, before, after)
+        self._note("changed", repository, before, after)
         repo = self._repo(repository)
         at = after
         while at and at != before:
@@ -417,7 +417,7 @@ class FakeHost(Failing):
 
     def missing_permissions(self, repository: Repository) -> list[str]:
         """See `GitHubHost.missing_permissions`."""
-        self._record_call("missing_permissions", repository)
+        self._note("missing_permissions", repository)
         self._repo(repository)
         return self.permissions_missing
 

@@ -52,17 +52,17 @@ class FakeRoles(Failing):
         return self.targets[kind]
 
     def roles(self, kind: Kind, path: str) -> Iterator[Role]:
-        self._record_call("roles", kind, path)
+        self._note("roles", kind, path)
         for (of, _), (under, role, _) in self._roles.items():
             if of is kind and under.startswith(path):
                 yield replace(role, tags={})
 
     def stack_of_role(self, kind: Kind, region: str, name: str) -> str:
-        self._record_call("stack_of_role", kind, region, name)
+        self._note("stack_of_role", kind, region, name)
         _, _, stacks = self._roles.get((kind, name), ("", None, {}))
         return stacks.get(region, "")
 
     def role_tags(self, kind: Kind, name: str) -> Mapping[str, str]:
-        self._record_call("role_tags", kind, name)
+        self._note("role_tags", kind, name)
         found = self._roles.get((kind, name))
         return dict(found[1].tags) if found else {}
