@@ -16,12 +16,12 @@ from deployer.aws.clients import check_settings
 from deployer.aws.cloud import AwsClouds
 from deployer.aws.roles import AwsRoles
 from deployer.aws.secrets import read_secret
-from deployer.deployment.production.gate import Gate
-from deployer.deployment.reconcile import Options, Reconciler
-from deployer.environment.cloud_region import Room
+from deployer.deployment.production.gate import ProductionGate
+from deployer.deployment.reconcile import Reconciler, ReconcilerOptions
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.environment.repository_state import Repositories
 from deployer.github.host import GitHubHost
-from deployer.github.webhook import parse_github
+from deployer.github.webhook import parse_delivery
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
 from deployer.model.records import RESYNC_KEY, EnvironmentRecord, Outcome, Work
@@ -30,22 +30,22 @@ from deployer.queue.call_counter import note
 from deployer.queue.lease import Timer
 from deployer.queue.progress_log import LOG_FORMAT
 from deployer.queue.runner import Runner, RunnerOptions
-from deployer.queue.step_results import Done, Verdict
-from deployer.queue.submit import Intake
+from deployer.queue.step_results import Finished, StepResult
+from deployer.queue.submit import WorkSubmitter
 from deployer.redis_store.allowance import RedisAllowance
 from deployer.redis_store.aws.inventory import StackInventory
 from deployer.redis_store.aws.sharing import RedisSharing
-from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
-from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
+from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import check_certificates, connect, read_server
-from deployer.redis_store.queue import RedisLanes
-from deployer.resync.collect import Resyncer
-from deployer.resync.missed_deliveries import PATH, Deliveries
+from deployer.redis_store.queue import RedisQueueStore
+from deployer.resync.collect import ResyncPlanner
+from deployer.resync.missed_deliveries import PATH, MissedDeliveries
 from deployer.resync.orphaned_roles import RoleDirectory
-from deployer.resync.repository_lifecycle import Lifecycle
+from deployer.resync.repository_lifecycle import RepositoryLifecycle
 from deployer.settings import dotenv as dotfile
-from deployer.settings.iam_fence import REMEDY, unfenced_sentence
-from deployer.settings.loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load, require
+from deployer.settings.iam_fence import FENCE_REMEDY, unfenced_sentence
+from deployer.settings.loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load, require_settings
 from deployer.settings.startup import (
     CLUSTER_MODE,
     NO_EVICTION,
@@ -65,7 +65,7 @@ class Deployer:
     """All parts, each created at its first use, because a web process needs neither GitHub nor AWS."""
 
     config: Config
-    budget: Budget | None = None  # limits how long a web request waits for Redis
+    budget: RedisCircuitBreaker | None = None  # limits how long a web request waits for Redis
 
     @cached_property
     def client(self) -> redis.Redis:
@@ -73,9 +73,9 @@ class Deployer:
         return connect(self.config.redis_url, self.budget)
 
     @cached_property
-    def lanes(self) -> RedisLanes:
+    def lanes(self) -> RedisQueueStore:
         """The queues and records in Redis."""
-        return RedisLanes(
+        return RedisQueueStore(
             self.client,
             lease_seconds=self.config.lease_seconds,
             grace_seconds=self.config.grace_seconds,
@@ -93,9 +93,9 @@ class Deployer:
         return make_celery(self.config.redis_url, in_haste=self.budget is not None)
 
     @cached_property
-    def queue(self) -> CeleryQueue:
+    def queue(self) -> CeleryDispatcher:
         """Sends messages to workers."""
-        return CeleryQueue(self.celery, self.client)
+        return CeleryDispatcher(self.celery, self.client)
 
     @cached_property
     def host(self) -> GitHubHost:
@@ -126,7 +126,7 @@ class Deployer:
         """Return a token for a repository. GitHub is created only if a template asks for a token."""
         return self.host.clone_token(full_name)
 
-    def rooms(self) -> list[Room]:
+    def rooms(self) -> list[RegionCapacity]:
         """Return the latest counts of each region's capacity, without a request to AWS."""
         return RedisSharing(self.client).counted_rooms()
 
@@ -146,17 +146,17 @@ class Deployer:
         return CfnLint()
 
     @cached_property
-    def intake(self) -> Intake:
+    def submitter(self) -> WorkSubmitter:
         """Adds work to the queues."""
         config = self.config
         accounts = {kind: target.account for kind, target in config.targets.items()}
-        return Intake(self.lanes, self.queue, allows=config.allows, accounts=accounts, ttl=config.ttl)
+        return WorkSubmitter(self.lanes, self.queue, allows=config.allows, accounts=accounts, ttl=config.ttl)
 
     @cached_property
-    def resyncer(self) -> Resyncer:
+    def resyncer(self) -> ResyncPlanner:
         """Plans resyncs."""
-        gate = Gate(self.host, self.clouds, self.evaluator.read_repository_config)
-        return Resyncer(
+        gate = ProductionGate(self.host, self.clouds, self.evaluator.read_repository_config)
+        return ResyncPlanner(
             self.host,
             self.inventory,
             self.lanes,
@@ -167,13 +167,13 @@ class Deployer:
         )
 
     @cached_property
-    def lifecycle(self) -> Lifecycle:
+    def lifecycle(self) -> RepositoryLifecycle:
         """Resyncs repositories."""
-        return Lifecycle(
+        return RepositoryLifecycle(
             self.inventory,
             self.lanes,
             self.repositories,
-            self.intake,
+            self.submitter,
             self.resyncer,
             self.deliveries,
             allows=self.config.allows,
@@ -186,18 +186,18 @@ class Deployer:
         return Repositories(self.host, self.lanes)
 
     @cached_property
-    def deliveries(self) -> Deliveries:
+    def deliveries(self) -> MissedDeliveries:
         """Finds webhook deliveries that failed."""
         url = self.config.public_url and self.config.public_url + PATH
-        return Deliveries(
-            self.host, self.lanes, parse=parse_github, allows=self.config.allows, webhook_url=url
+        return MissedDeliveries(
+            self.host, self.lanes, parse=parse_delivery, allows=self.config.allows, webhook_url=url
         )
 
     @cached_property
     def reconciler(self) -> Reconciler:
         """Runs the steps of environments."""
         config = self.config
-        options = Options(
+        options = ReconcilerOptions(
             poll_seconds=config.poll_seconds,
             public_url=config.public_url,
             ttl=config.ttl,
@@ -238,12 +238,12 @@ class Deployer:
             timer=timer,
         )
 
-    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
+    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> StepResult:
         """Run a resync of the repository, or a step of one environment; see `StepHandler.carry_out`."""
         if work.environment == RESYNC_KEY:
             return self.lifecycle.run(repository, work)
         if why := self.lifecycle.refusal(repository, work):
-            return Done(str(Outcome.SKIPPED), why, self.lifecycle.put_off(repository, work, why))
+            return Finished(str(Outcome.SKIPPED), why, self.lifecycle.put_off(repository, work, why))
         return self.reconciler.run(repository, work, guard)
 
     def report_death(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:
@@ -251,7 +251,7 @@ class Deployer:
         return self.reconciler.died(repository, work, letter, reason)
 
 
-def build(env: dict[str, str] | None = None, budget: Budget | None = None) -> Deployer:
+def build(env: dict[str, str] | None = None, budget: RedisCircuitBreaker | None = None) -> Deployer:
     """Read the settings and build all parts.
 
     Args:
@@ -315,7 +315,7 @@ def check_worker(deployer: Deployer) -> None:
     Raises:
         ConfigError: a setting is missing or malformed, or a limit is missing; the text is one line with the remedy.
     """
-    require(deployer.config, *REQUIRED_FOR_WORKER)
+    require_settings(deployer.config, *REQUIRED_FOR_WORKER)
     deployer.host.check_private_key()
     check_aws(deployer.config)
 
@@ -343,7 +343,9 @@ def warn_at_start(config: Config, redis_warning: str) -> None:
     if redis_warning:
         _log.warning("%s", redis_warning)
     if gaps := config.fence_gaps:
-        _log.warning("DEPLOYER_UNFENCED is yes. %s; to protect AWS, %s", unfenced_sentence(gaps), REMEDY)
+        _log.warning(
+            "DEPLOYER_UNFENCED is yes. %s; to protect AWS, %s", unfenced_sentence(gaps), FENCE_REMEDY
+        )
 
 
 def setup_logging(config: Config, process: str) -> None:

@@ -24,10 +24,10 @@ from deployer.local.embedded_redis import prepare
 from deployer.model.environments import Environment, Repository
 from deployer.model.records import Outcome, Work
 from deployer.model.refs import Ref
-from deployer.queue.step_results import Done
+from deployer.queue.step_results import Finished
 from deployer.queue.store import Accepted
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from deployer.templates.release import check_release
 
 _ROUNDS = 5  # the median counts
@@ -71,7 +71,7 @@ def measure_queues(url: str, times: int, waiting: int) -> Iterator[Row]:
     """Measure the queue's scripts against a round trip to Redis."""
     client = connect(url)
     ping = time_calls(lambda _: client.ping(), times * 4)
-    store = RedisLanes(client)
+    store = RedisQueueStore(client)
     repository = Repository.parse("bench/one")
 
     def run_cycle(number: int) -> None:
@@ -114,10 +114,10 @@ def _work_item(number: int) -> Work:
     return Work(environment=f"development:refs/heads/branch-{number}", after="a" * 40)
 
 
-def _finish_work(store: RedisLanes, repository: Repository, accepted: Accepted) -> None:
+def _finish_work(store: RedisQueueStore, repository: Repository, accepted: Accepted) -> None:
     if accepted.dispatch:
         store.begin(repository, accepted.dispatch.token)
-        store.finish(repository, accepted.dispatch.token, Done(str(Outcome.SKIPPED), "measured"))
+        store.finish(repository, accepted.dispatch.token, Finished(str(Outcome.SKIPPED), "measured"))
 
 
 def measure_webhooks(url: str, times: int) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sandbox.http_calls import call
 from sandbox.installation import Installation
-from sandbox.waiting import NeverHappenedError, wait_for
+from sandbox.waiting import WaitTimeoutError, wait_for
 from sandbox.working_copy import WorkingCopy
 
 HELLO, BONJOUR, WEDGED = "feature/hello", "feature/bonjour", "feature/wedged"
@@ -191,7 +191,7 @@ class Tour:
         first = self._copy.write("Meet bad luck", {})
         self._copy.push()
         found = self._here.settled(f"refs/heads/{WEDGED}", first)
-        self._here.heal()
+        self._here.clear_faults()
         stack = self._here.stacks()[found["id"]]
         check("the outcome is: failed", found["outcome"] == "failed")
         check(f"the stack is {stack['status']}, kept for inspection", stack["status"] == "ROLLBACK_COMPLETE")
@@ -330,7 +330,7 @@ def main() -> int:
                     step()
                     say(f"    ({time.monotonic() - begun:.1f} s)")
             say("\nStopped; no process is left.")
-        except (WrongResultError, NeverHappenedError, RuntimeError) as error:
+        except (WrongResultError, WaitTimeoutError, RuntimeError) as error:
             say(f"  ✗ {error}\n\nThe end of the log:\n{installation.output()[-6000:]}")
             say("\nThe demonstration FAILED.")
             return 1

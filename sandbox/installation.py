@@ -20,13 +20,13 @@ from dotenv import dotenv_values
 from sandbox.http_calls import Answer, call
 from sandbox.ports import free_port
 from sandbox.processes import alive, command_of, descendants
-from sandbox.waiting import NeverHappenedError, wait_for
+from sandbox.waiting import WaitTimeoutError, wait_for
 from sandbox.working_copy import WorkingCopy
 
 __all__ = [
     "Answer",
     "Installation",
-    "NeverHappenedError",
+    "WaitTimeoutError",
     "WorkingCopy",
     "alive",
     "call",
@@ -78,7 +78,7 @@ class Installation:
         """Start the installation and wait until it is ready.
 
         Raises:
-            NeverHappenedError: it is not ready in time, or ended; the message has the end of its output.
+            WaitTimeoutError: it is not ready in time, or ended; the message has the end of its output.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
@@ -95,7 +95,7 @@ class Installation:
 
     def _ready(self) -> bool:
         if self._process and self._process.poll() is not None:
-            raise NeverHappenedError(
+            raise WaitTimeoutError(
                 f"deployer up ended with exit status {self._process.returncode}:\n{self.output()[-3000:]}"
             )
         try:
@@ -179,7 +179,7 @@ class Installation:
         """Set how many `stacks` and `pipelines` the simulated AWS allows in a `region` of an `account`."""
         _post_control(self.aws, "limits", limits)
 
-    def heal(self) -> None:
+    def clear_faults(self) -> None:
         """Clear all faults."""
         for address in (self.github, self.aws):
             call("DELETE", f"{address}/_sandbox/faults")
@@ -281,7 +281,7 @@ class Installation:
         """Start the installation; stop it at the end of the block.
 
         Raises:
-            NeverHappenedError: a process still runs after the stop.
+            WaitTimeoutError: a process still runs after the stop.
         """
         self.start()
         try:
@@ -289,7 +289,7 @@ class Installation:
         finally:
             left = self.stop()
         if left:
-            raise NeverHappenedError(f"processes {left} still run after the stop")
+            raise WaitTimeoutError(f"processes {left} still run after the stop")
 
 
 def _post_control(address: str, what: str, fields: Mapping[str, Any]) -> None:

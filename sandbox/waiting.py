@@ -8,7 +8,7 @@ _T = TypeVar("_T")
 _POLL_SECONDS = 0.1
 
 
-class NeverHappenedError(AssertionError):
+class WaitTimeoutError(AssertionError):
     """An expected state was not reached in time."""
 
 
@@ -21,7 +21,7 @@ def wait_for(what: str, check: Callable[[], _T], seconds: float = 60) -> _T:
         seconds: the time limit.
 
     Raises:
-        NeverHappenedError: the time limit is over; the message has the last value.
+        WaitTimeoutError: the time limit is over; the message has the last value.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -29,5 +29,5 @@ def wait_for(what: str, check: Callable[[], _T], seconds: float = 60) -> _T:
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise NeverHappenedError(f"{what}: not within {seconds:.0f} s; the last value was {answer!r}")
+            raise WaitTimeoutError(f"{what}: not within {seconds:.0f} s; the last value was {answer!r}")
         time.sleep(_POLL_SECONDS)

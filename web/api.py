@@ -7,7 +7,7 @@ from flask import Blueprint, jsonify, request
 from werkzeug.wrappers import Response
 
 from deployer.environment.commit_ids import resolve_commit
-from deployer.model.durations import NEVER, duration
+from deployer.model.durations import NEVER, parse_duration
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import (
     NotFoundError,
@@ -21,7 +21,7 @@ from deployer.model.records import Cause, DeadLetter, EnvironmentRecord
 from deployer.model.refs import Ref, parse_sha, parse_sha_prefix
 from deployer.queue import dead_letters as letters
 from deployer.queue.store import Accepted
-from deployer.queue.submit import LONGEST_APPROVER, Intake
+from deployer.queue.submit import APPROVER_LENGTH, WorkSubmitter
 from deployer.resync.missed_deliveries import APP
 from deployer.views import record_json as shapes
 from web.answers import BROKEN, CUT_OFF
@@ -128,15 +128,15 @@ def dead_letter(identity: str) -> Response:
 def resync() -> Response:
     """Queue a resync of one repository, or of all that are known or named in DEPLOYER_REPOSITORIES."""
     fields = _read_json_body("repository", "all")
-    intake = deployer().intake
+    submitter = deployer().submitter
     if fields.get("all") is True and "repository" not in fields:
-        queued = [(each, intake.resync(each, in_turn=True)) for each in _served_repositories()]
+        queued = [(each, submitter.resync(each, in_turn=True)) for each in _served_repositories()]
         tasks = [{"repository": str(each), "id": accepted.goal} for each, accepted in queued]
         return _json_response({"outcome": "queued", "tasks": tasks}, 202)
     if not isinstance(fields.get("repository"), str) or fields.get("all"):
         raise PayloadError('the body must be {"repository": "owner/name"} or {"all": true}')
-    repository = intake.known(Repository.parse(fields["repository"]))
-    return _queued_response(intake.resync(repository), repository)
+    repository = submitter.known(Repository.parse(fields["repository"]))
+    return _queued_response(submitter.resync(repository), repository)
 
 
 @blueprint.post("/environments/<identity>/redeploy")
@@ -149,7 +149,7 @@ def redeploy(identity: str) -> Response:
         sha = parse_sha_prefix(sha)
     found, record = known_environment(identity)
     if sha:
-        deployer().intake.insist(found.repository)
+        deployer().submitter.require_served(found.repository)
         sha = _full_sha(found.repository, sha)
     return _queue_request(found, record, Cause.REDEPLOY, sha)
 
@@ -175,7 +175,9 @@ def approve(identity: str) -> Response:
     found, _ = known_environment(identity)
     if found.kind is not Kind.PRODUCTION:
         raise PermanentError(f"{found} is not production; only production needs approvals")
-    accepted = deployer().intake.approve(found.repository, tag, commit, _approver_name(fields.get("by", "")))
+    accepted = deployer().submitter.approve(
+        found.repository, tag, commit, _approver_name(fields.get("by", ""))
+    )
     return _queued_response(accepted, found.repository, found.stack_name)
 
 
@@ -183,7 +185,7 @@ def _approver_name(name: str) -> str:
     """Return the caller for the record. Callers share the API token, so a name in the body is only a claim."""
     caller = "the API token" if principal() == TOKEN else principal()
     # only the claimed name is cut, because a long one must not remove the real caller from the record
-    room = LONGEST_APPROVER - len(one_line(f" (by {caller})")) - 1
+    room = APPROVER_LENGTH - len(one_line(f" (by {caller})")) - 1
     name = one_line(name).strip()[: max(room, 0)].strip()
     return f"{name} (by {caller})" if name else caller
 
@@ -199,11 +201,11 @@ def keep(identity: str) -> Response:
     if not isinstance(length, str):
         raise PayloadError("field for is not text")
     try:
-        seconds = NEVER if length == "ever" else duration(length) if length else 0
+        seconds = NEVER if length == "ever" else parse_duration(length) if length else 0
     except ValueError as error:
         raise PayloadError(str(error)) from error
     found, _ = known_environment(identity)
-    return _json_response(_environment_as_json(deployer().intake.keep(found, seconds)))
+    return _json_response(_environment_as_json(deployer().submitter.keep(found, seconds)))
 
 
 @blueprint.delete("/environments/<identity>")
@@ -221,8 +223,8 @@ def delete_environment(identity: str) -> Response:
 def replay_all() -> Response:
     """Queue the work of all dead letters that match the body again."""
     found = _chosen_letters()
-    intake = deployer().intake
-    settled = letters.settle(letters.in_order(found), lambda letter: intake.replay(letter).goal)
+    submitter = deployer().submitter
+    settled = letters.settle(letters.replay_order(found), lambda letter: submitter.replay(letter).goal)
     repositories = {letter.id: letter.repository for letter in found}
     tasks = [
         {"dead_letter": each.letter, "repository": repositories[each.letter], "id": each.task}
@@ -252,7 +254,7 @@ def discard_all() -> Response:
 def replay(identity: str) -> Response:
     """Queue the work of a dead letter again."""
     letter = deployer().lanes.dead_letter(identity)
-    accepted = deployer().intake.replay(identity)  # raises an error if the dead letter does not exist
+    accepted = deployer().submitter.replay(identity)  # raises an error if the dead letter does not exist
     return _queued_response(accepted, letter.repository if letter else None)
 
 
@@ -293,9 +295,9 @@ def _environment_as_json(record: EnvironmentRecord) -> shapes.Json:
 def _queue_request(
     found: Environment, record: EnvironmentRecord | None, cause: Cause, sha: str = ""
 ) -> Response:
-    intake: Intake = deployer().intake
+    submitter: WorkSubmitter = deployer().submitter
     ref = found.branch.name if found.branch else (record.ref if record else "")
-    accepted = intake.request_environment(found, cause=cause, ref=ref, sha=sha)
+    accepted = submitter.request_environment(found, cause=cause, ref=ref, sha=sha)
     return _queued_response(accepted, found.repository, found.stack_name)
 
 
@@ -338,7 +340,7 @@ def _chosen_letters() -> list[DeadLetter]:
     return letters.chosen(deployer().lanes, repository, filters.get("kind", ""), filters.get("task", ""))
 
 
-def _failed_letters(settled: list[letters.Settled]) -> list[dict[str, str]]:
+def _failed_letters(settled: list[letters.LetterResult]) -> list[dict[str, str]]:
     return [{"dead_letter": each.letter, "error": each.error} for each in settled if each.error]
 
 

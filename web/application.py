@@ -2,8 +2,8 @@
 
 from flask import Flask
 
-from deployer.redis_store.circuit_breaker import Budget
-from deployer.settings.loading import REQUIRED_FOR_WEB, require
+from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
+from deployer.settings.loading import REQUIRED_FOR_WEB, require_settings
 from deployer.wiring import Deployer, build
 from web import access, answers, api, health, metrics, page_filters, pages, receiver
 
@@ -20,8 +20,8 @@ def create_app(deployer: Deployer | None = None) -> Flask:
     Raises:
         ConfigError: a setting is missing or malformed; the text is one line that names it.
     """
-    deployer = deployer or build(budget=Budget(REDIS_SECONDS))
-    require(deployer.config, *REQUIRED_FOR_WEB)
+    deployer = deployer or build(budget=RedisCircuitBreaker(REDIS_SECONDS))
+    require_settings(deployer.config, *REQUIRED_FOR_WEB)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = _SMALL_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]  # keep the order in which the code lists the fields

@@ -6,7 +6,7 @@ from flask import Blueprint, current_app, jsonify
 from werkzeug.wrappers import Response
 
 from deployer.model.errors import UnavailableError
-from deployer.queue.dead_letters import warnings_of
+from deployer.queue.dead_letters import dead_letter_warnings
 from deployer.settings.startup import NO_EVICTION, eviction_warning
 from web.answers import RETRY_AFTER
 from web.context import deployer, principal
@@ -50,7 +50,7 @@ def _collect_warnings() -> list[str]:
         if eviction := eviction_warning(lanes.server()):
             found.append(f"{eviction}; {NO_EVICTION}")
     with suppress(UnavailableError):
-        found += warnings_of(lanes.dead_letters())
+        found += dead_letter_warnings(lanes.dead_letters())
     return found
 
 

@@ -18,12 +18,12 @@ from deployer.model.records import (
 from deployer.model.refs import Ref
 from deployer.model.visible import visible
 from deployer.views.derived_values import age, changed_at, environment_id
-from deployer.views.record_json import iso
-from deployer.views.sentences import age_words, held_words, lane_problems, snoozed_words
+from deployer.views.record_json import iso_time
+from deployer.views.sentences import lane_problems, lifetime_words, pin_words, waiting_words
 from web.context import deployer
 
 blueprint = Blueprint("page_filters", __name__)
-blueprint.app_template_filter("snoozed_words")(snoozed_words)
+blueprint.app_template_filter("waiting_words")(waiting_words)
 blueprint.app_template_filter("lane_problems")(lane_problems)
 blueprint.app_template_filter("environment_id")(lambda row: environment_id(row.repository, row.environment))
 blueprint.app_template_filter("clock")(clock)
@@ -74,13 +74,13 @@ def since(record: EnvironmentRecord) -> float:
 @blueprint.app_template_filter()
 def held(record: EnvironmentRecord) -> str:
     """Return why an environment stays at another commit than its ref's, or an empty text."""
-    return held_words(record)
+    return pin_words(record)
 
 
 @blueprint.app_template_filter()
 def ageing(record: EnvironmentRecord) -> str:
     """Return when an environment expires or sleeps, or an empty text."""
-    return age_words(record, deployer().config.ttl)
+    return lifetime_words(record, deployer().config.ttl)
 
 
 @blueprint.app_template_filter()
@@ -92,7 +92,7 @@ def lasted(attempt: Attempt) -> str:
 @blueprint.app_template_filter()
 def stamp(seconds: float) -> str:
     """Return epoch seconds as ISO 8601."""
-    return iso(seconds) or ""
+    return iso_time(seconds) or ""
 
 
 @blueprint.app_template_filter()

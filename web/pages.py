@@ -18,29 +18,29 @@ from deployer.model.records import (
     RepositoryRecord,
 )
 from deployer.model.targets import UNFENCED
-from deployer.queue.dead_letters import sentence, warnings_of
-from deployer.queue.store import Lane
+from deployer.queue.dead_letters import dead_letter_warnings, describe_dead_letter
+from deployer.queue.store import QueueState
 from deployer.resync.missed_deliveries import APP
-from deployer.resync.missed_tags import never_deployed_words
+from deployer.resync.missed_tags import undeployed_tag_sentence
 from deployer.views.derived_values import (
     UNDER_WAY,
     environment_id,
+    last_skipped_push,
     never_deployed,
-    not_deployed,
 )
 from deployer.views.sentences import (
     admitted_words,
-    age_sentence,
     deliveries_words,
     drift_words,
-    not_deployed_words,
+    lifetime_sentence,
     orphan_words,
     place,
-    receipt_words,
     repository_warnings,
-    snoozed_words,
+    skipped_push_words,
+    teardown_report_words,
     unlisted_words,
     unserved_words,
+    waiting_words,
 )
 from web.api import known_environment
 from web.context import deployer
@@ -109,7 +109,7 @@ def overview() -> str:
         lane_count=len(busy),
         letters=letters[::-1][:_SHOWN_LETTERS],
         letter_count=len(letters),
-        warnings=warnings_of(letters),
+        warnings=dead_letter_warnings(letters),
         unfenced=UNFENCED in lanes.beats(),
         activity=lanes.activity(limit=_SHOWN_ACTIVITY),
         **_count_states(shown),
@@ -160,7 +160,7 @@ def repositories() -> str:
         count=len(records),
         odd_count=sum(bool(each.state) for each in records),
         app=next((deliveries_words(each) for each in _app_records()), ""),
-        unserved=unserved_words(deployer().intake.unserved(), lanes.now()),
+        unserved=unserved_words(deployer().submitter.unserved(), lanes.now()),
         page=page,
         pages=pages,
     )
@@ -175,7 +175,7 @@ def environment(identity: str) -> str:
     lane = next(iter(lanes.lanes(found.repository)), None)
     known = next(iter(lanes.repository_records([found.repository])), None)
     activity = [line for line in lanes.activity(found.repository, _HISTORY) if line.environment == found.key]
-    skipped = not_deployed(record, activity)
+    skipped = last_skipped_push(record, activity)
     return render_template(
         "environment.html",
         row=record,
@@ -183,9 +183,9 @@ def environment(identity: str) -> str:
         orphaned=_orphan_words([found.repository]).get((found.repository.key, found.key), ""),
         drift=drift_words(record),
         admitted=admitted_words(record),
-        age=age_sentence(record, deployer().config.ttl),
+        age=lifetime_sentence(record, deployer().config.ttl),
         kind=found.kind,
-        receipt_words=receipt_words(record.receipt),
+        teardown_report_words=teardown_report_words(record.receipt),
         unlisted={name: unlisted_words(record.receipt, name) for name in ("removed", "retained")},
         under_way=UNDER_WAY,
         failed_at=place(record.failure),
@@ -198,7 +198,7 @@ def environment(identity: str) -> str:
             if letter.arguments.environment == found.key
         ],
         activity=activity,
-        skipped=not_deployed_words(skipped) if skipped else "",
+        skipped=skipped_push_words(skipped) if skipped else "",
     )
 
 
@@ -218,7 +218,7 @@ def dead_letter(identity: str) -> str:
         "letter.html",
         letter=letter,
         work=work,
-        sentence=sentence(letter, public=True),
+        sentence=describe_dead_letter(letter, public=True),
         attempts=attempts,
         deliveries=[each for each in work.deliveries.split(",") if each],
         page=environment_id(letter.repository, work.environment),
@@ -251,7 +251,7 @@ def _never_deployed(records: list[EnvironmentRecord], repositories: list[Reposit
     """Return a sentence for each tag that was never deployed, by the key of the repository."""
     found = never_deployed(deployer().lanes, repositories, records)
     return {
-        each.key: never_deployed_words(each, found[each.key]) for each in repositories if each.key in found
+        each.key: undeployed_tag_sentence(each, found[each.key]) for each in repositories if each.key in found
     }
 
 
@@ -269,7 +269,7 @@ def _group_by_repository(records: list[EnvironmentRecord], *, deleted: bool) -> 
     return list(groups.values())
 
 
-def _queue_position(lane: Lane | None, key: str) -> str:
+def _queue_position(lane: QueueState | None, key: str) -> str:
     """Describe the position of an environment in the queue of its repository."""
     if lane is None:
         return ""
@@ -278,4 +278,4 @@ def _queue_position(lane: Lane | None, key: str) -> str:
     for number, item in enumerate(lane.waiting, 1):
         if item.environment == key:
             return f"queued, {number} of {len(lane.waiting)} in the queue"
-    return "; ".join(snoozed_words(lane, item) for item in lane.asleep(key))
+    return "; ".join(waiting_words(lane, item) for item in lane.asleep(key))

@@ -16,8 +16,8 @@ from typing import IO
 from flask import Blueprint, current_app, g, jsonify, request
 from werkzeug.wrappers import Response
 
-from deployer.aws.events import parse_aws, verify_key
-from deployer.github.webhook import BODY_LIMIT, BodySignature, parse_github
+from deployer.aws.events import parse_event, verify_key
+from deployer.github.webhook import BODY_LIMIT, BodySignature, parse_delivery
 from deployer.model.errors import PayloadError, SignatureError, UnavailableError, one_line
 from deployer.model.events import Ping
 from deployer.queue.submit import Answer
@@ -50,10 +50,10 @@ def github() -> Response:
         signature.verify(request.headers.get("X-Hub-Signature-256"))
         content = body.read()
     headers = {name: request.headers[name] for name in _EVENT_HEADERS if name in request.headers}
-    event = parse_github({**headers, "Content-Type": request.mimetype}, content)
+    event = parse_delivery({**headers, "Content-Type": request.mimetype}, content)
     if isinstance(event, Ping):
         return _delivery_response(Answer(event.delivery, "pong", "the webhook works"), 200)
-    return _delivery_response(parts.intake.github(event), 202)
+    return _delivery_response(parts.submitter.github(event), 202)
 
 
 @blueprint.post("/aws")
@@ -67,7 +67,7 @@ def aws() -> Response:
             raise SignatureError("events from AWS are disabled: DEPLOYER_AWS_EVENT_KEY is not set")
         verify_key(request.headers.get("X-Deployer-Event-Key"), parts.config.aws_event_key)
         content = body.read()
-    return _delivery_response(parts.intake.aws(parse_aws(content)), 202)
+    return _delivery_response(parts.submitter.aws(parse_event(content)), 202)
 
 
 @blueprint.errorhandler(_TooLarge)

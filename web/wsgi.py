@@ -8,7 +8,7 @@ import logging
 import sys
 
 from deployer.model.errors import ConfigError
-from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.settings.startup import check_secrets
 from deployer.wiring import build, check_redis, setup_logging
 from web.application import REDIS_SECONDS, create_app
@@ -17,7 +17,7 @@ from web.application import REDIS_SECONDS, create_app
 _GUNICORN_STOPS = 4
 
 try:
-    _deployer = build(budget=Budget(REDIS_SECONDS))
+    _deployer = build(budget=RedisCircuitBreaker(REDIS_SECONDS))
     check_secrets(_deployer.config)
     _redis_warning = check_redis(_deployer.config)
     setup_logging(_deployer.config, "web")

@@ -137,9 +137,9 @@ def _read_arguments(message: Any) -> tuple[Repository, str, int] | None:
 
 def _send_heartbeat() -> None:
     with suppress(UnavailableError):  # `_ping` finds and reports that Redis is unavailable
-        deployer.lanes.beat("worker", _HEARTBEAT_SECONDS)
+        deployer.lanes.send_heartbeat("worker", _HEARTBEAT_SECONDS)
         if deployer.config.fence_gaps:  # for the dashboard, whose process does not know the targets
-            deployer.lanes.beat(UNFENCED, _HEARTBEAT_SECONDS)
+            deployer.lanes.send_heartbeat(UNFENCED, _HEARTBEAT_SECONDS)
 
 
 def _ping(connection: Any) -> None:

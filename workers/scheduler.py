@@ -75,7 +75,7 @@ class Scheduler:
             self._is_first()  # before this scheduler's own heartbeat
         # the main thread logs that Redis is unavailable
         jobs = threading.Thread(
-            target=self._repeat_until_stop, args=(self.tend, _log.debug), name="resyncs", daemon=True
+            target=self._repeat_until_stop, args=(self.run_due_jobs, _log.debug), name="resyncs", daemon=True
         )
         jobs.start()
         self._repeat_until_stop(lambda: self._run_job("sweeping the queues", self.sweep), _log.warning)
@@ -128,13 +128,13 @@ class Scheduler:
             UnavailableError: Redis is unavailable.
         """
         for dispatch in self._deployer.lanes.sweep():
-            self._deployer.queue.send_again(dispatch)
+            self._deployer.queue.resend_dispatch(dispatch)
         if self._next_heartbeat <= (now := time.monotonic()):
             self._next_heartbeat = now + _DUE_SECONDS
             if self._is_other_thread_alive():
-                self._deployer.lanes.beat("scheduler", _ALIVE_SECONDS)
+                self._deployer.lanes.send_heartbeat("scheduler", _ALIVE_SECONDS)
             if self._errors:
-                self._deployer.lanes.beat(FAILING_JOB, _ALIVE_SECONDS)
+                self._deployer.lanes.send_heartbeat(FAILING_JOB, _ALIVE_SECONDS)
 
     def _is_first(self) -> bool:
         if self._is_first_run is None:
@@ -150,7 +150,7 @@ class Scheduler:
         self._hangs = hangs
         return not hangs
 
-    def tend(self) -> None:
+    def run_due_jobs(self) -> None:
         """Request due resyncs, check expiries, and index names.
 
         Raises:
@@ -168,7 +168,7 @@ class Scheduler:
 
     def _index_names(self) -> None:
         """Index names at the start and daily, because links must find environments without a push since an upgrade."""
-        self._deployer.lanes.index_names()
+        self._deployer.lanes.index_stack_names()
         self._next_index = time.monotonic() + _INDEX_SECONDS
 
     def _request_due_resyncs(self) -> None:
@@ -185,7 +185,7 @@ class Scheduler:
         self._find_repositories(_period_number(now, period))
         known = {each.key: each for each in lanes.repositories()}
         # the first scheduler resyncs all, because webhooks of pushes were lost while no process ran
-        last_periods = {} if lost or self._is_first() else lanes.resync_turns()
+        last_periods = {} if lost or self._is_first() else lanes.resync_periods()
         requested: dict[str, int] = {}
         repositories = {**self._found, **known}
         try:
@@ -203,7 +203,7 @@ class Scheduler:
                     self._request_resync(repository)
                 requested[repository.key] = period_number
         finally:
-            lanes.note_resync_turns(requested, repositories)
+            lanes.save_resync_periods(requested, repositories)
         self._is_first_run = False
         if self._resync_all and self._found_in_period is not None:
             lanes.keep()
@@ -220,7 +220,7 @@ class Scheduler:
     def _check_expiries(self) -> None:
         now = time.monotonic()
         self._next_expiry_check = now + _EXPIRY_POLLS * self._deployer.config.poll_seconds
-        self._deployer.intake.age(self._deployer.lanes.now())
+        self._deployer.submitter.age(self._deployer.lanes.now())
         self._next_expiry_check = max(
             self._next_expiry_check, now + _EXPIRY_PAUSES * (time.monotonic() - now)
         )
@@ -238,10 +238,10 @@ class Scheduler:
 
     def _request_resync(self, repository: Repository) -> None:
         try:
-            if self._deployer.lifecycle.dormant(repository):
+            if self._deployer.lifecycle.is_dormant(repository):
                 return
             age = listing_age(self._deployer.config.resync_seconds)
-            self._deployer.intake.resync(repository, age, in_turn=True)
+            self._deployer.submitter.resync(repository, age, in_turn=True)
         except UnavailableError:
             raise
         except DeployerError as error:

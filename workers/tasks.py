@@ -16,7 +16,7 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, PayloadError, TransientError
 from deployer.model.records import Cause, Task
 from deployer.queue.lease import Timer
-from deployer.queue.lookup import record_of
+from deployer.queue.lookup import find_environment_record
 from deployer.wiring import Deployer
 
 _log = logging.getLogger("deployer.tasks")
@@ -108,26 +108,26 @@ class Tasks:
         return self._deployer.make_runner(self._timer).run_item(task, repository, token)
 
     def _enqueue(self, task: Task, repository: Repository, environment: str) -> str:
-        intake = self._deployer.intake
-        repository = intake.known(repository)
+        submitter = self._deployer.submitter
+        repository = submitter.known(repository)
         if task is Task.RESYNC and environment:
             raise PayloadError(
                 f"it is of the whole repository, not of {environment[:_LONGEST_ARGUMENTS]!r}; {_describe_usage(task)}"
             )
         if task is not Task.RESYNC and not environment:
             raise PayloadError(f"it is of one environment; {_describe_usage(task)}")
-        intake.insist(repository)
+        submitter.require_served(repository)
         self._check_repository_exists(repository)
         if task is Task.RESYNC:
-            return f"queued as {intake.resync(repository).goal}"
+            return f"queued as {submitter.resync(repository).goal}"
         try:
             target = Environment.from_key(repository, environment)
         except DeployerError:
             target = Environment.from_key(
-                repository, record_of(self._deployer.lanes, repository, environment).environment
+                repository, find_environment_record(self._deployer.lanes, repository, environment).environment
             )
         cause = {Task.DELETE: Cause.TEARDOWN, Task.TRIGGER: Cause.REDEPLOY}.get(task, Cause.RESYNC)
-        return f"queued as {intake.request_environment(target, cause=cause).goal}"
+        return f"queued as {submitter.request_environment(target, cause=cause).goal}"
 
     def _check_repository_exists(self, repository: Repository) -> None:
         """Check that deployer or GitHub knows a repository; while GitHub is unavailable, the task checks that.

@@ -21,7 +21,7 @@ from difflib import get_close_matches
 from threading import Lock
 from typing import Any
 
-from deployer.model.errors import TransientError, shortage
+from deployer.model.errors import TransientError, machine_shortage
 from deployer.templates.findings import Finding
 from deployer.templates.folder_files import FOLDER
 
@@ -103,7 +103,7 @@ class CfnLint:
             directory = tempfile.TemporaryDirectory(prefix="deployer-lint-", ignore_cleanup_errors=True)
         except OSError as error:
             raise TransientError(
-                shortage(error) or f"no temporary directory can be created: {error}"
+                machine_shortage(error) or f"no temporary directory can be created: {error}"
             ) from error
         with directory as home:
             try:

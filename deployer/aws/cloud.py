@@ -1,4 +1,4 @@
-"""One region of an AWS account through boto3: implements the ports `Cloud` and `Clouds`."""
+"""One region of an AWS account through boto3: implements the ports `CloudRegion` and `Clouds`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from deployer.aws.cloudformation import AwsStacks
 from deployer.aws.codepipeline import AwsPipelines
 from deployer.aws.errors import required_member, translate_errors
 from deployer.aws.sharing import RegionStatus, Sharing
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
 
@@ -19,7 +19,7 @@ _DEFAULT_STACKS_LIMIT = 2000  # used if AWS does not report the account's limit
 
 
 class AwsCloud(AwsStacks, AwsPipelines):
-    """Implements the port `Cloud` for one region of a target's account.
+    """Implements the port `CloudRegion` for one region of a target's account.
 
     The constructor sends no request. Each process creates its own clients when it first uses them.
 
@@ -55,11 +55,11 @@ class AwsCloud(AwsStacks, AwsPipelines):
         return self._aws.region
 
     def check_reachable(self, seconds: float) -> None:
-        """See `Cloud.check_reachable`. One call, without retries."""
+        """See `CloudRegion.check_reachable`. One call, without retries."""
         self._aws.check_reachable(seconds)
 
-    def room(self) -> Room:
-        """See `Cloud.room`. No call while the counts are less than an hour old; otherwise three or more.
+    def room(self) -> RegionCapacity:
+        """See `CloudRegion.room`. No call while the counts are less than an hour old; otherwise three or more.
 
         Between two counts, deployer adds the stacks that it creates and subtracts those that it deletes.
         """
@@ -74,8 +74,8 @@ class AwsCloud(AwsStacks, AwsPipelines):
             self._region_status.save_last_count(found)
         return found
 
-    def known_room(self) -> Room | None:
-        """See `Cloud.known_room`: the last counts, if they are less than a day old. No call."""
+    def last_capacity(self) -> RegionCapacity | None:
+        """See `CloudRegion.last_capacity`: the last counts, if they are less than a day old. No call."""
         stacks_known, limit, pipelines_known = (
             self._region_status.cached_count(what, _DAY) for what in ("stacks", "stacks_limit", "pipelines")
         )
@@ -84,9 +84,11 @@ class AwsCloud(AwsStacks, AwsPipelines):
         at = min(stacks_known[1], pipelines_known[1])
         return self._build_room(stacks_known[0], limit[0], pipelines_known[0], at)
 
-    def _build_room(self, stacks_now: int, limit: int, pipelines_now: int, at: float) -> Room:
+    def _build_room(self, stacks_now: int, limit: int, pipelines_now: int, at: float) -> RegionCapacity:
         account = _account_or_own(self._target)
-        return Room(self.region, stacks_now, limit, pipelines_now, self._target.pipelines_limit, at, account)
+        return RegionCapacity(
+            self.region, stacks_now, limit, pipelines_now, self._target.pipelines_limit, at, account
+        )
 
     def _cached_or_counted(self, what: str, count: Callable[[], int]) -> tuple[int, float, bool]:
         """Return a count, the time of the count (epoch seconds), and whether this call counted it."""
@@ -107,11 +109,11 @@ class AwsCloud(AwsStacks, AwsPipelines):
         return sum(len(required_member(page, "pipelines")) for page in listed)
 
     def probe_artifacts(self) -> None:
-        """See `Cloud.probe_artifacts`: write a small object into the artifact bucket. One call."""
+        """See `CloudRegion.probe_artifacts`: write a small object into the artifact bucket. One call."""
         self._artifacts.check_writable()
 
     def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
-        """See `Cloud.empty_buckets`: delete every object version in the stack's buckets for about twenty seconds.
+        """See `CloudRegion.empty_buckets`: delete every object version in the stack's buckets for about twenty seconds.
 
         A bucket that the template retains is not emptied, because its data must outlive the stack.
 

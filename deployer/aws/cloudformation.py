@@ -46,7 +46,7 @@ _CANCELLED = re.compile(r"Resource (?:creation|update|deletion) cancelled", re.I
 
 
 class AwsStacks:
-    """Implements the part of the port `Cloud` that concerns stacks.
+    """Implements the part of the port `CloudRegion` that concerns stacks.
 
     Args:
         target, clients, region_status, repository_token: see `AwsCloud`.
@@ -69,7 +69,7 @@ class AwsStacks:
         self._repository_token = repository_token
 
     def stack(self, name: str) -> Stack | None:
-        """See `Cloud.stack`. A deleted stack is found only by its ARN. One call."""
+        """See `CloudRegion.stack`. A deleted stack is found only by its ARN. One call."""
         with translate_errors(f"reading stack {name}"):
             try:
                 answer = call_with_retries(lambda: self._aws.cloudformation.describe_stacks(StackName=name))
@@ -81,7 +81,7 @@ class AwsStacks:
             return stack_from_description(found[0]) if found else None
 
     def stacks(self) -> Iterator[Stack]:
-        """See `Cloud.stacks`: every stack with the tag `deployer:managed`.
+        """See `CloudRegion.stacks`: every stack with the tag `deployer:managed`.
 
         One call for each page; the pages contain all stacks of the region, also those without the tag. A listing that
         is read to its end is shared with the other workers, see `still_busy`.
@@ -208,7 +208,7 @@ class AwsStacks:
                     raise
 
     def resources(self, arn: str) -> list[Resource]:
-        """See `Cloud.resources`: also of a deleted stack. One call for each hundred resources."""
+        """See `CloudRegion.resources`: also of a deleted stack. One call for each hundred resources."""
         with translate_errors(f"listing the resources of stack {arn}"):
             try:
                 return [
@@ -222,11 +222,11 @@ class AwsStacks:
                 raise
 
     def still_busy(self, name: str, since: float) -> bool:
-        """See `Cloud.still_busy`. No call, or one for each page of a new listing of all stacks."""
+        """See `CloudRegion.still_busy`. No call, or one for each page of a new listing of all stacks."""
         return self._region_status.is_busy(name, since, lambda: list(self._list_stacks()))
 
     def failure(self, arn: str) -> Failure | None:
-        """See `Cloud.failure`: why the stack's last operation failed. One call for each hundred events."""
+        """See `CloudRegion.failure`: why the stack's last operation failed. One call for each hundred events."""
         with translate_errors(f"reading the events of stack {arn}"):
             try:
                 return first_failure(self._recent_events(arn))

@@ -45,7 +45,7 @@ _JUST_LISTED_SECONDS = 2.0
 
 
 class AwsPipelines:
-    """Implements the part of the port `Cloud` that concerns pipelines.
+    """Implements the part of the port `CloudRegion` that concerns pipelines.
 
     Args:
         clients: clients of the target's account in this region.
@@ -59,13 +59,13 @@ class AwsPipelines:
         self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # (pipeline, execution) -> summary
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
-        """See `Cloud.deployed_stacks`. One call."""
+        """See `CloudRegion.deployed_stacks`. One call."""
         with translate_errors(f"reading pipeline {pipeline}"):
             definition = self._read_definition(pipeline)
             return deployed_stacks(definition) if definition else []
 
     def stage_names(self, pipeline: str) -> list[str]:
-        """See `Cloud.stage_names`. One call; none if the definition was read in the last ten seconds."""
+        """See `CloudRegion.stage_names`. One call; none if the definition was read in the last ten seconds."""
         at, read = self._stage_names.get(pipeline, (0.0, []))
         if time.monotonic() - at < _JUST_READ_SECONDS:
             return read
@@ -74,7 +74,7 @@ class AwsPipelines:
             return stage_names(definition) if definition else []
 
     def executions(self, pipeline: str) -> list[Execution]:
-        """See `Cloud.executions`. One call; one more if an execution has several sources."""
+        """See `CloudRegion.executions`. One call; one more if an execution has several sources."""
 
         @cache
         def read_definition() -> Any | None:
@@ -99,7 +99,7 @@ class AwsPipelines:
             return [execution_from_summary(one, read_definition) for one in listed]
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
-        """See `Cloud.execution`. Two calls; one if `executions` returned the execution in the last two seconds.
+        """See `CloudRegion.execution`. Two calls; one if `executions` returned the execution in the last two seconds.
 
         One more if the execution may be between two actions or has several sources.
         """
@@ -125,7 +125,7 @@ class AwsPipelines:
             return execution_with_stages(found, details, lambda: self._read_definition(pipeline))
 
     def start(self, pipeline: str, sha: str, token: str) -> str:
-        """See `Cloud.start`: start an execution pinned to a commit and return its id.
+        """See `CloudRegion.start`: start an execution pinned to a commit and return its id.
 
         Two calls; one if the definition was read in the last ten seconds.
 
@@ -154,7 +154,7 @@ class AwsPipelines:
             return str(required_member(answer, "pipelineExecutionId"))
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
-        """See `Cloud.stop`: abandon an execution, unless it already ended or does not exist. One call."""
+        """See `CloudRegion.stop`: abandon an execution, unless it already ended or does not exist. One call."""
         self._summaries = {}
         with translate_errors(f"stopping execution {execution} of pipeline {pipeline}"):
             try:

@@ -22,7 +22,7 @@ def verify_key(given: str | None, key: str) -> None:
         raise SignatureError("the header X-Deployer-Event-Key is missing or wrong")
 
 
-def parse_aws(body: bytes) -> CloudEvent | Ignored:
+def parse_event(body: bytes) -> CloudEvent | Ignored:
     """Read an EventBridge event about a pipeline or stack.
 
     Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 
 
 class RateLimit(Protocol):
@@ -54,7 +54,7 @@ class RegionStatus(Protocol):
     def forget_counts(self) -> None:
         """Delete the counts, because AWS has shown that they are wrong."""
 
-    def save_last_count(self, room: Room) -> None:
+    def save_last_count(self, room: RegionCapacity) -> None:
         """Save a complete count of the region, for processes that only show it."""
 
 

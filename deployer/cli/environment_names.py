@@ -6,8 +6,8 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NotFoundError, PayloadError
 from deployer.model.records import RESYNC_KEY, EnvironmentRecord, split_key
 from deployer.model.refs import Ref
-from deployer.queue.lookup import record_of
-from deployer.queue.store import Lane
+from deployer.queue.lookup import find_environment_record
+from deployer.queue.store import QueueState
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -28,14 +28,14 @@ def environment_label(repository: Repository, key: str) -> str:
         return key
 
 
-def queued_environments(lane: Lane) -> list[str]:
+def queued_environments(lane: QueueState) -> list[str]:
     """Return the keys of the environments that have work in a queue."""
     snoozed = (split_key(key)[0] for key in lane.snoozed)
     keys = [lane.environment, *(work.environment for work in lane.waiting), *snoozed]
     return [key for key in dict.fromkeys(keys) if key and key != RESYNC_KEY]
 
 
-def find_queued_only(lanes: list[Lane], known: list[EnvironmentRecord]) -> list[EnvironmentRecord]:
+def find_queued_only(lanes: list[QueueState], known: list[EnvironmentRecord]) -> list[EnvironmentRecord]:
     """Return records for environments that have only a queue item and no stored record yet."""
     seen = {(record.repository.lower(), record.environment) for record in known}
     found = []
@@ -49,7 +49,9 @@ def find_queued_only(lanes: list[Lane], known: list[EnvironmentRecord]) -> list[
 
 
 def find_recorded(deployer: "Deployer", repository: Repository, text: str) -> Environment:
-    return Environment.from_key(repository, record_of(deployer.lanes, repository, text).environment)
+    return Environment.from_key(
+        repository, find_environment_record(deployer.lanes, repository, text).environment
+    )
 
 
 def resolve_unrecorded(deployer: "Deployer", repository: Repository, text: str) -> Environment:
@@ -63,7 +65,7 @@ def resolve_unrecorded(deployer: "Deployer", repository: Repository, text: str) 
         return Environment(repository, Kind.STAGING)
     if text == Kind.PRODUCTION:
         raise NotFoundError(f"no tag is known for production of {repository}; give one as refs/tags/...")
-    ref = Ref.from_people(text)
+    ref = Ref.from_user_input(text)
     if ref.is_tag:
         return Environment(repository, Kind.PRODUCTION)
     return Environment.of_ref(repository, ref, deployer.host.default_branch(repository))

@@ -23,9 +23,9 @@ def load_deployer(redis_seconds: float = 0) -> "Deployer":
         ConfigError: a setting is malformed.
     """
     # imported here, because boto3, requests and Celery would delay `--help`
-    from deployer.redis_store.circuit_breaker import Budget  # noqa: PLC0415
+    from deployer.redis_store.circuit_breaker import RedisCircuitBreaker  # noqa: PLC0415
     from deployer.wiring import build  # noqa: PLC0415
 
-    deployer = build(budget=Budget(redis_seconds) if redis_seconds else None)
+    deployer = build(budget=RedisCircuitBreaker(redis_seconds) if redis_seconds else None)
     click.get_current_context().meta[REDIS_URL_KEY] = deployer.config.shown()["DEPLOYER_REDIS_URL"]
     return deployer

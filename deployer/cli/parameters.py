@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from deployer.model.durations import duration
+from deployer.model.durations import parse_duration
 from deployer.model.environments import Repository
 from deployer.model.errors import PayloadError
 from deployer.model.refs import Ref, parse_sha_prefix
@@ -34,7 +34,7 @@ class RefType(click.ParamType):  # type: ignore[type-arg]  # no generic before c
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """See `click.ParamType.convert`."""
         try:
-            Ref.from_people(str(value))
+            Ref.from_user_input(str(value))
         except PayloadError as error:
             self.fail(str(error), param, ctx)
         return str(value)
@@ -74,7 +74,7 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]  # no generic bef
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType.convert`."""
         try:
-            return duration(str(value))
+            return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from deployer.model.errors import ConfigError
-from deployer.settings.loading import REQUIRED_FOR_WEB, require
+from deployer.settings.loading import REQUIRED_FOR_WEB, require_settings
 from deployer.settings.startup import check_secrets
 from deployer.settings.values import Config
 
@@ -79,7 +79,7 @@ def read_settings(
     deployer = build()
     config = deployer.config
     if web:
-        require(config, *REQUIRED_FOR_WEB)
+        require_settings(config, *REQUIRED_FOR_WEB)
         check_secrets(config)
     if worker:
         check_worker(deployer)

@@ -165,7 +165,7 @@ def make_resyncs_due(config: Config) -> bool:
 
     deployer = Deployer(config)
     try:
-        deployer.lanes.forget_resync_turns()
+        deployer.lanes.delete_resync_periods()
         deployer.inventory.forget()
     except UnavailableError:
         return False

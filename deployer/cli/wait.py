@@ -13,7 +13,7 @@ from deployer.cli.parameters import F
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, UnavailableError
 from deployer.model.records import RESYNC_KEY, Activity, EnvironmentRecord, Outcome, split_key
-from deployer.queue.store import Lane
+from deployer.queue.store import QueueState
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -172,7 +172,7 @@ class WorkFollower:
             self._print_change(lane)
         return None
 
-    def _print_change(self, lane: Lane) -> None:
+    def _print_change(self, lane: QueueState) -> None:
         record = self._lanes.environment(Environment.from_key(self._repository, self._key))
         changed = record.changed_at if record else 0.0
         if self._before is None:
@@ -184,7 +184,7 @@ class WorkFollower:
         self._shown = words
 
 
-def _has_work(lane: Lane, key: str) -> bool:
+def _has_work(lane: QueueState, key: str) -> bool:
     if key == RESYNC_KEY:
         return (
             lane.environment == key or key in lane.snoozed or any(w.environment == key for w in lane.waiting)
@@ -192,7 +192,7 @@ def _has_work(lane: Lane, key: str) -> bool:
     return key in queued_environments(lane)
 
 
-def _describe_progress(record: EnvironmentRecord | None, lane: Lane, key: str, goal: str) -> str:
+def _describe_progress(record: EnvironmentRecord | None, lane: QueueState, key: str, goal: str) -> str:
     """Describe the progress of the work, in a text that changes only when something happens."""
     if failing := next((work for item, work in lane.failing.items() if split_key(item)[0] == key), None):
         return f"attempt {failing.attempts} failed: {failing.last_error}; it will be retried"

@@ -10,7 +10,7 @@ from deployer.environment.context import ReconcileContext, Stop, report_on_conte
 from deployer.environment.drift import record_unknown_stack
 from deployer.model.errors import PermanentError
 from deployer.model.stacks import Phase
-from deployer.queue.step_results import Done, Verdict
+from deployer.queue.step_results import Finished, StepResult
 
 
 class StackAdoption:
@@ -26,7 +26,7 @@ class StackAdoption:
         self._executions = executions
 
     @report_on_context
-    def adopt_stack(self, context: ReconcileContext, read: StackRead | None, result: Done) -> Verdict:
+    def adopt_stack(self, context: ReconcileContext, read: StackRead | None, result: Finished) -> StepResult:
         """Record a branch's stack that stays as it is, if Redis was lost, and follow what its pipeline ran last.
 
         Args:
@@ -44,7 +44,9 @@ class StackAdoption:
         return self._adopt_execution(context, result, has_pipeline=stack.phase is Phase.READY)
 
     @report_on_context
-    def _adopt_execution(self, context: ReconcileContext, result: Done, *, has_pipeline: bool) -> Verdict:
+    def _adopt_execution(
+        self, context: ReconcileContext, result: Finished, *, has_pipeline: bool
+    ) -> StepResult:
         # the stack of another phase is not reported as deployed: only a move of its ref corrects it
         newest = next(iter(context.cloud.executions(context.name)), None) if has_pipeline else None
         if not context.record.stack_arn or newest is None or not newest.sha:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deployer.environment.cloud_region import Clouds
-from deployer.environment.code_host import Host
+from deployer.environment.code_host import CodeHost
 from deployer.environment.context import ReconcileContext, Stop
 from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.records import Cause, Outcome
@@ -62,7 +62,9 @@ class DeployFolderReader:
         linter: checks templates before AWS does; None for no such check.
     """
 
-    def __init__(self, host: Host, clouds: Clouds, evaluator: FolderEvaluator, linter: Linter | None) -> None:
+    def __init__(
+        self, host: CodeHost, clouds: Clouds, evaluator: FolderEvaluator, linter: Linter | None
+    ) -> None:
         self._host = host
         self._clouds = clouds
         self._evaluator = evaluator

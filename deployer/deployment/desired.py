@@ -6,14 +6,14 @@ from collections.abc import Callable
 from deployer.deployment.desired_state import Absent, Deploy
 from deployer.deployment.production.desired import DesiredProduction
 from deployer.deployment.ref_tracking import RefTracker
-from deployer.environment.code_host import Facts, Head, Host
+from deployer.environment.code_host import CodeHost, Head, RepositoryFacts
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.repository_state import Repositories
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import duration_text
 from deployer.model.environments import Kind
 from deployer.model.errors import NotFoundError, PermanentError
-from deployer.model.expiry import IDLE, NIGHT, Act, due, expires_at, lead, why
+from deployer.model.expiry import IDLE, NIGHT, AgeAction, due, expires_at, warning_lead_seconds, why
 from deployer.model.records import Cause, Outcome
 from deployer.model.refs import Ref
 from deployer.teardown.expiry_comment import ExpiryComments
@@ -36,7 +36,7 @@ class DesiredResolver:
 
     def __init__(
         self,
-        host: Host,
+        host: CodeHost,
         repositories: Repositories,
         tracker: RefTracker,
         production: DesiredProduction,
@@ -129,9 +129,9 @@ class DesiredResolver:
         """
         if context.work.cause != Cause.AGE or under_way(context.record.receipt):
             return False
-        return due(context.record, self._ttl, self._clock()) is not Act.EXPIRE
+        return due(context.record, self._ttl, self._clock()) is not AgeAction.EXPIRE
 
-    def _read_repository(self, context: ReconcileContext) -> Facts | Stop | None:
+    def _read_repository(self, context: ReconcileContext) -> RepositoryFacts | Stop | None:
         """Read the repository before something is deleted because GitHub lacks it or because of its age.
 
         Returns:
@@ -156,21 +156,21 @@ class DesiredResolver:
         if under_way(record.receipt) and record.aged_at > record.used_at:
             return Absent(context, "its age has begun a teardown")
         act = due(record, self._ttl, now)
-        if act is Act.WAKE or head.object not in {record.commit, record.held_at}:
+        if act is AgeAction.WAKE or head.object not in {record.commit, record.held_at}:
             # a push was lost or the sleep is over: as in a resync, the commit on GitHub is wanted
-            return self._resolve_wake(context, ref, head, wakes=act is Act.WAKE)
+            return self._resolve_wake(context, ref, head, wakes=act is AgeAction.WAKE)
         match act:
-            case Act.EXPIRE | Act.SLEEP:
+            case AgeAction.EXPIRE | AgeAction.SLEEP:
                 facts = self._read_repository(context)
                 if isinstance(facts, Stop):
                     return facts
-                aged = NIGHT if act is Act.SLEEP else IDLE
+                aged = NIGHT if act is AgeAction.SLEEP else IDLE
                 context = context.with_record(aged=aged, aged_at=now, held_at=head.object)
                 reason = why(context.record, now)
                 return Absent(context.enter_state("deleting", reason=reason), reason)
-            case Act.WARN:
+            case AgeAction.WARN:
                 return self._warn_of_end(context, now)
-            case Act.CALM:
+            case AgeAction.CALM:
                 context = context.with_record(warned_at=0)
                 text = "is used again and stays"
                 self._reporter.post_age(context.environment, context.record, text)
@@ -197,7 +197,7 @@ class DesiredResolver:
         """
         environment, record = context.environment, context.record
         text = (
-            f"will be taken down in {duration_text(lead(record, self._ttl))} if it stays unused; "
+            f"will be taken down in {duration_text(warning_lead_seconds(record, self._ttl))} if it stays unused; "
             f"push, or: deployer keep {context.repository} {shlex.quote(environment.name)}"
         )
         record = record.but(warned_at=now, told_end=0)

@@ -10,7 +10,7 @@ from deployer.environment.statuses import StatusReporter, failure_text, stages_o
 from deployer.model.environments import Kind
 from deployer.model.records import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.model.stacks import Stack
-from deployer.queue.step_results import Done, Verdict
+from deployer.queue.step_results import Finished, StepResult
 
 # stacks that the pipeline no longer names and the record still does; each costs the teardown two calls
 _EARLIER_STACKS = 20
@@ -27,7 +27,7 @@ class Executions:
     def __init__(self, reporter: StatusReporter) -> None:
         self._reporter = reporter
 
-    def find_or_start(self, context: ReconcileContext, stack: Stack) -> Verdict:
+    def find_or_start(self, context: ReconcileContext, stack: Stack) -> StepResult:
         """Find the execution of the wanted commit, or have one started. The stack is already as desired."""
         if context.environment.kind is not Kind.DEVELOPMENT and not stack.protected:
             context.assert_lease()
@@ -50,7 +50,7 @@ class Executions:
         return self._choose_execution(context)
 
     @report_on_context
-    def _choose_execution(self, context: ReconcileContext) -> Verdict:
+    def _choose_execution(self, context: ReconcileContext) -> StepResult:
         work, record = context.work, context.record
         executions = context.cloud.executions(context.name)
         recorded, listed = record.execution, {each.id for each in executions}
@@ -73,7 +73,7 @@ class Executions:
             return context.again(Task.TRIGGER)
         return self.follow_new(context, newest.id)
 
-    def start_wanted(self, context: ReconcileContext) -> Verdict:
+    def start_wanted(self, context: ReconcileContext) -> StepResult:
         """Start an execution of the wanted commit, and stop the one that AWS started by itself."""
         sha = context.work.sha
         if stop := context.stop_if_not_admitted(sha):
@@ -88,7 +88,7 @@ class Executions:
         return self.follow_new(context, started)
 
     @report_on_context
-    def follow_new(self, context: ReconcileContext, execution: str, sha: str | None = None) -> Verdict:
+    def follow_new(self, context: ReconcileContext, execution: str, sha: str | None = None) -> StepResult:
         """Follow an execution that this goal has not followed before.
 
         Args:
@@ -107,7 +107,7 @@ class Executions:
         return self.follow(self._reporter.post_progress(context, "success", "the pipeline is ready"))
 
     @report_on_context
-    def follow(self, context: ReconcileContext) -> Verdict:
+    def follow(self, context: ReconcileContext) -> StepResult:
         """Post the progress of the executions, and end the goal if its own execution has ended."""
         context = self._open_own(context)
         return self._post_and_continue(context)
@@ -122,14 +122,14 @@ class Executions:
         )
 
     @report_on_context
-    def _post_and_continue(self, context: ReconcileContext) -> Verdict:
+    def _post_and_continue(self, context: ReconcileContext) -> StepResult:
         identity = context.work.execution
         commit_unreported = not context.record.open[identity]["sha"]
         context, found = self._post_changes(context)
         execution = found.get(identity)
         if execution is None:
             if context.work.cause == Cause.EVENT:
-                return Done(str(Outcome.SKIPPED), "its execution is gone", context.record)
+                return Finished(str(Outcome.SKIPPED), "its execution is gone", context.record)
             # its pipeline was replaced or deleted
             return context.with_work(execution="", task=Task.SYNC).snooze()
         if commit_unreported and execution.sha != context.work.sha:
@@ -137,7 +137,7 @@ class Executions:
         return self._end_if_ended(context, execution)
 
     @report_on_context
-    def _identify_commit(self, context: ReconcileContext, execution: Execution) -> Verdict:
+    def _identify_commit(self, context: ReconcileContext, execution: Execution) -> StepResult:
         """Continue with an execution whose commit was unknown and is not known to be the wanted one."""
         if not execution.sha and not execution.ended and context.work.polls < _SOURCE_POLLS:
             return context.snooze()
@@ -149,7 +149,7 @@ class Executions:
         return self._post_failed_start(context, execution)
 
     @report_on_context
-    def _post_failed_start(self, context: ReconcileContext, execution: Execution) -> Verdict:
+    def _post_failed_start(self, context: ReconcileContext, execution: Execution) -> StepResult:
         context, found = self._post_changes(context)
         return self._end_if_ended(context, found.get(execution.id, execution))
 
@@ -158,7 +158,7 @@ class Executions:
         return context.replace_record(record), found
 
     @staticmethod
-    def _end_if_ended(context: ReconcileContext, execution: Execution) -> Verdict:
+    def _end_if_ended(context: ReconcileContext, execution: Execution) -> StepResult:
         identity = context.work.execution
         if (
             not execution.ended or identity in context.record.open
@@ -181,25 +181,25 @@ class Executions:
             case _:
                 return context.done(Outcome.FAILED, failure_text(execution), **ended)
 
-    def report_event(self, context: ReconcileContext) -> Verdict:
+    def report_event(self, context: ReconcileContext) -> StepResult:
         """Post the progress of the newest execution after an event that no goal waits for. It never starts anything."""
         if context.work.execution:
             return self.follow(context)
         if not context.record.stack_arn:  # the pipeline of this name may belong to somebody else
-            return Done(str(Outcome.SKIPPED), "its stack is not on record", context.record)
+            return Finished(str(Outcome.SKIPPED), "its stack is not on record", context.record)
         newest = next(iter(context.cloud.executions(context.name)), None)
         if newest is None or (
             newest.id == context.record.reported and not _was_retried(newest, context.record)
         ):
             context, _ = self._post_changes(context)
-            return Done(str(Outcome.SKIPPED), "nothing waits for this event", context.record)
+            return Finished(str(Outcome.SKIPPED), "nothing waits for this event", context.record)
         if not newest.sha and not newest.ended and context.work.polls < _SOURCE_POLLS:
             return context.snooze()
         # the stack is read only if the event reports something new, since AWS allows few such calls
         stack = context.cloud.stack(context.name)
         if stack is None or not context.environment.owns(stack.tags):
             reason = f"stack {context.name} is gone or lacks deployer's tags for this environment"
-            return Done(str(Outcome.SKIPPED), reason, context.record)
+            return Finished(str(Outcome.SKIPPED), reason, context.record)
         return self.follow(context.with_work(sha=newest.sha or context.record.commit, execution=newest.id))
 
 

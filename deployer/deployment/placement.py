@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Sequence
 
-from deployer.environment.capacity import admits, fullest_last
-from deployer.environment.cloud_region import LISTING_PATIENCE, Cloud, Clouds, Inventory
+from deployer.environment.capacity import fullest_last, refusal_of_region
+from deployer.environment.cloud_region import LISTING_PATIENCE, CloudRegion, Clouds, Inventory
 from deployer.environment.context import ReconcileContext, Stop
 from deployer.environment.statuses import StatusReporter
 from deployer.model.environments import Environment
 from deployer.model.errors import TransientError
 from deployer.model.records import EnvironmentRecord, Task
 from deployer.model.stacks import Stack
-from deployer.queue.step_results import Snooze
+from deployer.queue.step_results import WaitUntil
 
 _log = logging.getLogger(__name__)
 _ROOM_SECONDS = 300.0  # between two checks whether a region has capacity
@@ -33,7 +33,7 @@ class Placement:
 
     def locate_stack(
         self, environment: Environment, record: EnvironmentRecord
-    ) -> tuple[EnvironmentRecord, Cloud]:
+    ) -> tuple[EnvironmentRecord, CloudRegion]:
         """Return the record with the name of the environment's stack, and AWS in the region of that stack.
 
         Both are on record once the environment has a stack. Otherwise the environment is new, or Redis was lost, and
@@ -90,19 +90,19 @@ class Placement:
         clouds = {region: self._clouds.at(kind, region) for region in regions}
         try:
             # a resync counts from time to time; only a choice between regions is worth calls of its own
-            rooms = [cloud.known_room() or cloud.room() for cloud in clouds.values() if len(clouds) > 1]
+            rooms = [cloud.last_capacity() or cloud.room() for cloud in clouds.values() if len(clouds) > 1]
         except TransientError as error:
             # without a count, AWS itself refuses what exceeds its quotas
             _log.warning("counting the room for %s: %s", context.environment, error)
             rooms = []
         cloud = clouds[regions[0]]
-        room = fullest_last(rooms)[0] if rooms else cloud.known_room()
-        if room and (why := admits(room, target, kind)):
+        room = fullest_last(rooms)[0] if rooms else cloud.last_capacity()
+        if room and (why := refusal_of_region(room, target, kind)):
             return Stop(self.wait_for_capacity(context.in_cloud(cloud), why))
         cloud = clouds[room.region] if room else cloud
         return context.in_cloud(cloud).with_record(region=cloud.region)
 
-    def wait_for_capacity(self, context: ReconcileContext, why: str) -> Snooze:
+    def wait_for_capacity(self, context: ReconcileContext, why: str) -> WaitUntil:
         """Wait until a region has capacity."""
         if (
             context.record.state != "waiting"
@@ -114,7 +114,7 @@ class Placement:
         )
 
 
-def find_stack(cloud: Cloud, environment: Environment, recorded: str = "") -> tuple[str, Stack | None]:
+def find_stack(cloud: CloudRegion, environment: Environment, recorded: str = "") -> tuple[str, Stack | None]:
     """Ask AWS for an environment's stack: one call, or two if no name is on record.
 
     Args:

@@ -19,7 +19,7 @@ from deployer.model.environments import Kind
 from deployer.model.errors import QuotaError
 from deployer.model.records import Task
 from deployer.model.stacks import REFUSED, Failure, Phase, Stack
-from deployer.queue.step_results import Verdict
+from deployer.queue.step_results import StepResult
 from deployer.templates.release import Release
 from deployer.templates.repository_config import TEARDOWN_TAG
 
@@ -48,7 +48,7 @@ class Provisioning:
 
     # --- the decisions, which are stored before anything is ordered ---
 
-    def store_creation(self, observation: Observation, _decision: Decision) -> Verdict:
+    def store_creation(self, observation: Observation, _decision: Decision) -> StepResult:
         """Choose the region of the new stack, and store that its creation will be ordered."""
         context = observation.context
         if elsewhere := self._placement.find_elsewhere(context):
@@ -61,13 +61,13 @@ class Provisioning:
             context = chosen
         return context.enter_state("provisioning").again(Task.PROVISION, created=True)
 
-    def store_update(self, observation: Observation, _decision: Decision) -> Verdict:
+    def store_update(self, observation: Observation, _decision: Decision) -> StepResult:
         """Store that an update of the stack will be ordered."""
         context = observation.context.enter_state("updating")
         context = self._reporter.post_progress(context, "pending", "updating the pipeline")
         return context.again(Task.UPDATE, updated=True)
 
-    def store_rollback(self, observation: Observation, decision: Decision) -> Verdict:
+    def store_rollback(self, observation: Observation, decision: Decision) -> StepResult:
         """Store that a rollback will be ordered, and why the update failed: AWS shows only the rollback afterwards."""
         context, stack = observation.context, observation.stack
         if stack and context.work.updated and (failure := context.cloud.failure(stack.arn)):
@@ -77,7 +77,7 @@ class Provisioning:
         text = f"rolling back the pipeline's stack: {decision.reason}"
         return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, recovered=True)
 
-    def store_replacement(self, observation: Observation, decision: Decision) -> Verdict:
+    def store_replacement(self, observation: Observation, decision: Decision) -> StepResult:
         """Store that the stack will be deleted and created again."""
         context = observation.context.enter_state("provisioning")
         text = f"replacing the pipeline: {decision.reason}"
@@ -85,7 +85,7 @@ class Provisioning:
 
     # --- the orders ---
 
-    def create_stack(self, context: ReconcileContext) -> Verdict:
+    def create_stack(self, context: ReconcileContext) -> StepResult:
         """Order the creation of the stack."""
         read = self._folders.read_wanted_folder(context)
         if isinstance(read, Stop):
@@ -93,7 +93,7 @@ class Provisioning:
         return self._create_from(*read)
 
     @report_on_context
-    def _create_from(self, context: ReconcileContext, folder: DeployFolder) -> Verdict:
+    def _create_from(self, context: ReconcileContext, folder: DeployFolder) -> StepResult:
         regions = self._clouds.target(context.environment.kind).regions
         if context.environment.kind is Kind.DEVELOPMENT and context.cloud.region in regions:
             allowed = folder.readable_config.allowed_regions(regions)
@@ -102,7 +102,7 @@ class Provisioning:
                 return chosen.result if isinstance(chosen, Stop) else chosen.again(Task.PROVISION)
         release = self._folders.build_linted_release(context, folder)
         context = context.enter_state("provisioning")
-        room = context.cloud.known_room()
+        room = context.cloud.last_capacity()
         near = ""
         if room and room.nearly_full:
             near = f"; {room.region} had room for {room.free} more at {clock(room.counted_at)}"
@@ -110,7 +110,7 @@ class Provisioning:
         return self._order_creation(context, release)
 
     @report_on_context
-    def _order_creation(self, context: ReconcileContext, release: Release) -> Verdict:
+    def _order_creation(self, context: ReconcileContext, release: Release) -> StepResult:
         try:
             created = context.create_stack(release)
         except QuotaError as error:
@@ -124,7 +124,7 @@ class Provisioning:
         )
         return context.snooze(Task.SYNC)
 
-    def update_stack(self, context: ReconcileContext) -> Verdict:
+    def update_stack(self, context: ReconcileContext) -> StepResult:
         """Order an update of the stack, or the rollback of one that stopped half-way."""
         if context.work.recovered and (not context.work.updated or _is_stuck(context)):
             context.assert_lease()
@@ -136,7 +136,7 @@ class Provisioning:
         return self._update_from(*read)
 
     @report_on_context
-    def _update_from(self, context: ReconcileContext, folder: DeployFolder) -> Verdict:
+    def _update_from(self, context: ReconcileContext, folder: DeployFolder) -> StepResult:
         release = self._folders.build_linted_release(context, folder)
         updated = context.update_stack(release)
         if isinstance(updated, Stop):
@@ -148,7 +148,7 @@ class Provisioning:
 
     # --- the end of a goal that cannot go on ---
 
-    def report_failure(self, observation: Observation, decision: Decision) -> Verdict:
+    def report_failure(self, observation: Observation, decision: Decision) -> StepResult:
         """End a goal that cannot go on, with the first resource that failed in AWS."""
         context, stack = observation.context, observation.stack
         if stack is None or not context.environment.owns(stack.tags):
@@ -164,7 +164,7 @@ class Provisioning:
     @report_on_context
     def _report_stack_failure(
         self, context: ReconcileContext, decision: Decision, stack: Stack, folder: DeployFolder | None
-    ) -> Verdict:
+    ) -> StepResult:
         work, kept = context.work, context.record.failure
         failure, url = context.cloud.failure(stack.arn), context.cloud.stack_url(stack.arn)
         if failure is None and work.recovered and work.updated and kept:

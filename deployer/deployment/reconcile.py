@@ -16,11 +16,11 @@ from deployer.deployment.observation import Observation, Observer, StackRead, re
 from deployer.deployment.placement import Placement
 from deployer.deployment.production.candidates import CandidateJudge
 from deployer.deployment.production.desired import DesiredProduction
-from deployer.deployment.production.gate import Gate
+from deployer.deployment.production.gate import ProductionGate
 from deployer.deployment.provisioning import Provisioning
 from deployer.deployment.ref_tracking import RefTracker
 from deployer.environment.cloud_region import Clouds, Inventory
-from deployer.environment.code_host import Host
+from deployer.environment.code_host import CodeHost
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
 from deployer.environment.decision import Decision, decide
 from deployer.environment.repository_state import DEFAULT, DELETED, RENAMED, Repositories
@@ -29,9 +29,9 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import CallLimitError, PermanentError
 from deployer.model.records import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work, is_over
 from deployer.model.stacks import Step
-from deployer.queue.call_counter import allow_more
-from deployer.queue.step_results import Done, Verdict
-from deployer.queue.store import Lanes
+from deployer.queue.call_counter import raise_call_limit
+from deployer.queue.step_results import Finished, StepResult
+from deployer.queue.store import QueueStore
 from deployer.teardown.expiry import ExpiringTeardown, record_failed_check
 from deployer.teardown.expiry_comment import ExpiryComments
 from deployer.teardown.report import under_way
@@ -47,7 +47,7 @@ _TRUSTED_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ReconcilerOptions:
     """The settings of the installation.
 
     Attributes:
@@ -80,12 +80,12 @@ class Reconciler:
 
     def __init__(
         self,
-        host: Host,
+        host: CodeHost,
         clouds: Clouds,
         inventory: Inventory,
-        lanes: Lanes,
+        lanes: QueueStore,
         repositories: Repositories,
-        options: Options,
+        options: ReconcilerOptions,
         evaluator: FolderEvaluator,
         linter: Linter | None = None,
         clock: Callable[[], float] | None = None,
@@ -100,7 +100,7 @@ class Reconciler:
         self._placement = Placement(clouds, inventory, reporter)
         self._executions = Executions(reporter)
         self._tracker = RefTracker(host, self._folders, clock)
-        gate = Gate(host, clouds, evaluator.read_repository_config)
+        gate = ProductionGate(host, clouds, evaluator.read_repository_config)
         self._judge = CandidateJudge(
             host, self._tracker, reporter, gate, lanes, options.tag_wait_seconds, clock
         )
@@ -113,7 +113,7 @@ class Reconciler:
         self._adoption = StackAdoption(self._folders, self._executions)
         self._observer = Observer(self._folders, teardown)
         self._provisioning = Provisioning(clouds, self._folders, self._placement, reporter)
-        self._tasks: dict[str, Callable[[ReconcileContext], Verdict]] = {
+        self._tasks: dict[str, Callable[[ReconcileContext], StepResult]] = {
             Task.SYNC: self._continue_goal,
             Task.PROVISION: self._provisioning.create_stack,
             Task.UPDATE: self._provisioning.update_stack,
@@ -121,7 +121,7 @@ class Reconciler:
             Task.DELETE: self._expiring.delete_environment,
             Task.NOTIFY: self._executions.report_event,
         }
-        self._steps: dict[Step, Callable[[Observation, Decision], Verdict]] = {
+        self._steps: dict[Step, Callable[[Observation, Decision], StepResult]] = {
             Step.PROVISION: self._provisioning.store_creation,
             Step.UPDATE: self._provisioning.store_update,
             Step.RECOVER: self._provisioning.store_rollback,
@@ -135,7 +135,7 @@ class Reconciler:
 
     # --- one task -----------------------------------------------------------------------------------------------
 
-    def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
+    def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> StepResult:
         """Carry out the task that the queue item names.
 
         Args:
@@ -169,20 +169,20 @@ class Reconciler:
         except (StepFailedError, PermanentError, CallLimitError) as error:
             failed, cause = _failure_of(context, error)
             if isinstance(cause, CallLimitError):
-                allow_more(_REPORT_CALLS)
+                raise_call_limit(_REPORT_CALLS)
             if work.cause == Cause.AGE and work.task == Task.SYNC:
                 kept = record_failed_check(record, str(error), context.now)
-                return Done(str(Outcome.FAILED), str(error), kept)
+                return Finished(str(Outcome.FAILED), str(error), kept)
             if work.task == Task.PROVISION:  # a stack that AWS refused has no region yet
                 failed = failed.with_record(region="")
             result = self._reporter.fail_goal(failed, str(error))
         if _leaves_teardown(context, result):
-            record = result.record or record if isinstance(result, Done) else record
+            record = result.record or record if isinstance(result, Finished) else record
             return context.replace_record(record).again(Task.DELETE, cause=Cause.TEARDOWN)
-        return self._finish_goal(context, known, result) if isinstance(result, Done) else result
+        return self._finish_goal(context, known, result) if isinstance(result, Finished) else result
 
     @staticmethod
-    def _decide_again_if_outdated(context: ReconcileContext) -> Verdict | None:
+    def _decide_again_if_outdated(context: ReconcileContext) -> StepResult | None:
         """Go back to the step that decides, if this step waited for long and its stack is gone or somebody else's.
 
         Steps that create or delete need no such check: AWS refuses the order, or the step reads the stack itself.
@@ -196,7 +196,7 @@ class Reconciler:
             return None
         return context.again(Task.SYNC, updated=False, recovered=False)
 
-    def _finish_goal(self, context: ReconcileContext, known: EnvironmentRecord, result: Done) -> Done:
+    def _finish_goal(self, context: ReconcileContext, known: EnvironmentRecord, result: Finished) -> Finished:
         """Update what people see at the end of a goal: the status of its commit, and comments about its expiry."""
         if result.record is None:
             return result
@@ -273,7 +273,7 @@ class Reconciler:
 
     # --- the task that decides ----------------------------------------------------------------------------------
 
-    def _continue_goal(self, context: ReconcileContext) -> Verdict:
+    def _continue_goal(self, context: ReconcileContext) -> StepResult:
         """Continue a goal: judge a candidate, follow an execution, wait for a busy stack, or reconcile."""
         work = context.work
         if work.candidate:
@@ -286,7 +286,7 @@ class Reconciler:
             self._judge.queue_refused_tag_again(context)
         return self._reconcile(context)
 
-    def _reconcile(self, context: ReconcileContext) -> Verdict:
+    def _reconcile(self, context: ReconcileContext) -> StepResult:
         """Bring the environment one step nearer to its desired state."""
         read = self._read_stack_first(context)
         desired = self._resolve_desired(read.context if read else context, read)
@@ -314,7 +314,7 @@ class Reconciler:
             desired = self._desired.resolve_desired(context)
         except (StepFailedError, PermanentError, CallLimitError) as error:
             return self._keep_deployed(context, error)
-        if not isinstance(desired, Stop) or not isinstance(desired.result, Done):
+        if not isinstance(desired, Stop) or not isinstance(desired.result, Finished):
             return desired
         result, production = desired.result, context.environment.kind is Kind.PRODUCTION
         record = result.record or context.record
@@ -342,27 +342,27 @@ class Reconciler:
         if isinstance(cause, CallLimitError) and commit not in {"", before.commit}:
             raise StepFailedError(failed.with_work(sha=commit), cause)
         if before.outcome and work.cause != Cause.AGE:
-            return Stop(Done(str(Outcome.FAILED), str(cause), commit=before.commit))
+            return Stop(Finished(str(Outcome.FAILED), str(cause), commit=before.commit))
         raise StepFailedError(failed, cause)
 
     # --- the steps that need no order ---------------------------------------------------------------------------
 
     @staticmethod
-    def _store_deletion(observation: Observation, _decision: Decision) -> Verdict:
+    def _store_deletion(observation: Observation, _decision: Decision) -> StepResult:
         return observation.context.enter_state("deleting").again(Task.DELETE)
 
     @staticmethod
-    def _finish_teardown(observation: Observation, _decision: Decision) -> Verdict:
+    def _finish_teardown(observation: Observation, _decision: Decision) -> StepResult:
         # the pipeline's stack is gone, but the stacks that the pipeline deployed may exist
         return observation.context.again(Task.DELETE)
 
-    def _wait_for_stack(self, observation: Observation, decision: Decision) -> Verdict:
+    def _wait_for_stack(self, observation: Observation, decision: Decision) -> StepResult:
         context = observation.context
         if observation.desired.exists and not (context.work.created or context.work.updated):
             context = self._reporter.post_progress(context, "pending", f"waiting: {decision.reason}")
         return context.snooze()
 
-    def _find_execution(self, observation: Observation, _decision: Decision) -> Verdict:
+    def _find_execution(self, observation: Observation, _decision: Decision) -> StepResult:
         stack = observation.stack
         if stack is None:
             raise AssertionError("only a stack that exists is ready for an execution")
@@ -381,14 +381,14 @@ def _failure_of(
     return (error.context, error.cause) if isinstance(error, StepFailedError) else (context, error)
 
 
-def _leaves_teardown(context: ReconcileContext, result: Verdict) -> bool:
+def _leaves_teardown(context: ReconcileContext, result: StepResult) -> bool:
     """Whether a goal that replaced a teardown in the queue deploys nothing: then the teardown continues.
 
     A candidate is no such goal: production's own queue item, with its teardown, is still in the queue.
     """
     work = context.work
     replaces = work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not work.candidate
-    if not replaces or not isinstance(result, Done):
+    if not replaces or not isinstance(result, Finished):
         return False
     record = result.record or context.record
     return result.outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED} and under_way(record.receipt)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.desired_state import Deploy
-from deployer.environment.code_host import Head, Host
+from deployer.environment.code_host import CodeHost, Head
 from deployer.environment.context import ReconcileContext, Stop
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError
 from deployer.model.records import Cause, EnvironmentRecord, Outcome
 from deployer.model.refs import Ref, skip_reason
-from deployer.queue.step_results import Snooze
+from deployer.queue.step_results import WaitUntil
 from deployer.templates.folder_files import UnreadableError
 from deployer.templates.repository_config import NamePatterns
 
@@ -51,7 +51,7 @@ class RefTracker:
         clock: epoch seconds.
     """
 
-    def __init__(self, host: Host, folders: DeployFolderReader, clock: Callable[[], float]) -> None:
+    def __init__(self, host: CodeHost, folders: DeployFolderReader, clock: Callable[[], float]) -> None:
         self._host = host
         self._folders = folders
         self._clock = clock
@@ -73,7 +73,7 @@ class RefTracker:
         if live is None:
             stale, since = _missing_ref_is_stale(context)
         if stale and now - since < _STALE_SECONDS:
-            return Stop(Snooze(work, _STALE_WAIT, context.record))
+            return Stop(WaitUntil(work, _STALE_WAIT, context.record))
         return None
 
     def choose_commit(

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Iterable
 
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.durations import clock
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
 
 # each quota of a region: what it counts, how many there are, how many there may be
-_KINDS: tuple[tuple[str, Callable[[Room], int], Callable[[Room], int]], ...] = (
+_KINDS: tuple[tuple[str, Callable[[RegionCapacity], int], Callable[[RegionCapacity], int]], ...] = (
     ("stacks", lambda room: room.stacks, lambda room: room.stacks_limit),
     ("pipelines", lambda room: room.pipelines, lambda room: room.pipelines_limit),
 )
 
 
-def admits(room: Room, target: Target, kind: Kind) -> str:
+def refusal_of_region(room: RegionCapacity, target: Target, kind: Kind) -> str:
     """Return why no new environment of a kind may be created in a region; empty if one may.
 
     Development environments leave `target.reserve` of each quota free; staging and production may use all of it.
@@ -32,7 +32,7 @@ def admits(room: Room, target: Target, kind: Kind) -> str:
     return f"no room in {room.region}: {used(room)} of {limit(room)} {name} used{counted}{kept}"[:110]
 
 
-def fullest_last(rooms: Iterable[Room]) -> list[Room]:
+def fullest_last(rooms: Iterable[RegionCapacity]) -> list[RegionCapacity]:
     """Sort the regions by capacity, so that a new environment belongs in the first one.
 
     Of regions with equal capacity, the one that the target names first comes first.

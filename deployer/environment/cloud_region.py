@@ -1,4 +1,4 @@
-"""AWS, as the Protocols `Cloud` (one region), `Clouds` and `Inventory` with the values that they return.
+"""AWS, as the Protocols `CloudRegion` (one region), `Clouds` and `Inventory` with the values that they return.
 
 `deployer/aws/` and `deployer/redis_store/` implement the Protocols, and tests have doubles. An adapter translates every
 error of AWS into `TransientError` (a repeat may succeed) or `PermanentError` (people must change something).
@@ -43,7 +43,7 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class RegionCapacity:
     """The use of the quotas in one region of an account, as last counted.
 
     Attributes:
@@ -73,7 +73,7 @@ class Room:
         return self.stacks >= 0.9 * self.stacks_limit or self.pipelines >= 0.9 * self.pipelines_limit
 
 
-class Cloud(Protocol):
+class CloudRegion(Protocol):
     """CloudFormation, CodePipeline and S3 in one region of an account, with the permissions of one target."""
 
     @property
@@ -138,10 +138,10 @@ class Cloud(Protocol):
             since: when the operation was last seen in progress, in epoch seconds.
         """
 
-    def room(self) -> Room:
+    def room(self) -> RegionCapacity:
         """Count the use of the region's quotas. A recent count is returned again."""
 
-    def known_room(self) -> Room | None:
+    def last_capacity(self) -> RegionCapacity | None:
         """The last count, without a call to AWS; None if there is no recent one."""
 
     def probe_artifacts(self) -> None:
@@ -191,16 +191,16 @@ class Cloud(Protocol):
 
 
 class Clouds(Protocol):
-    """AWS as the installation uses it: one `Cloud` for each target and region."""
+    """AWS as the installation uses it: one `CloudRegion` for each target and region."""
 
     def target(self, kind: Kind) -> Target:
         """The target of a kind of environments. Its `regions` are never empty."""
 
-    def at(self, kind: Kind, region: str = "") -> Cloud:
-        """The `Cloud` of a kind's target in a region, by default in the target's first region."""
+    def at(self, kind: Kind, region: str = "") -> CloudRegion:
+        """The `CloudRegion` of a kind's target in a region, by default in the target's first region."""
 
-    def every(self) -> Sequence[Cloud]:
-        """One `Cloud` for each account and region that any target uses."""
+    def every(self) -> Sequence[CloudRegion]:
+        """One `CloudRegion` for each account and region that any target uses."""
 
     def own_account(self) -> str:
         """The account of deployer's own credentials.

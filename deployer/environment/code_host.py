@@ -1,4 +1,4 @@
-"""GitHub, as the Protocol `Host` with the values that it returns.
+"""GitHub, as the Protocol `CodeHost` with the values that it returns.
 
 `deployer/github/` implements the Protocol, and tests have doubles. The adapter translates every error of GitHub into
 `TransientError` (a repeat may succeed) or `PermanentError` (people must change something).
@@ -41,7 +41,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RepositoryFacts:
     """GitHub's description of a repository.
 
     Attributes:
@@ -116,7 +116,7 @@ class Protection:
     unread: str = ""
 
 
-class Host(Protocol):
+class CodeHost(Protocol):
     """GitHub."""
 
     @property
@@ -201,7 +201,7 @@ class Host(Protocol):
             RightsError: deployer may not manage the repository's webhooks.
         """
 
-    def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
+    def facts(self, repository: Repository, only: Ref | None = None) -> RepositoryFacts | None:
         """Read a repository with its refs. A former name leads to the renamed repository.
 
         An incomplete list of refs is an error, because environments whose branch is missing are deleted.

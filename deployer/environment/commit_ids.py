@@ -1,12 +1,12 @@
 """The full ids of commits that people name by an id or by the beginning of one."""
 
-from deployer.environment.code_host import Host
+from deployer.environment.code_host import CodeHost
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, PermanentError, TransientError
 from deployer.model.refs import is_full_sha
 
 
-def resolve_commit(host: Host, repository: Repository, given: str, *, check_full: bool) -> str:
+def resolve_commit(host: CodeHost, repository: Repository, given: str, *, check_full: bool) -> str:
     """Find the full id of the commit that a person named.
 
     Args:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from deployer.environment.cloud_region import Cloud
+from deployer.environment.cloud_region import CloudRegion
 from deployer.model.durations import backoff
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import CallLimitError, DeployerError, PermanentError
 from deployer.model.records import Cause, EnvironmentRecord, Outcome, Task, Work
 from deployer.queue import progress_log as progress
-from deployer.queue.step_results import Again, Done, Snooze, Verdict
+from deployer.queue.step_results import Continue, Finished, StepResult, WaitUntil
 from deployer.templates.release import Release
 
 _MAX_POLL_FACTOR = 15  # the longest wait between two polls, as a multiple of the first wait
@@ -28,7 +28,7 @@ _P = ParamSpec("_P")
 class Stop:
     """The task ends now, with this result."""
 
-    result: Verdict
+    result: StepResult
 
 
 class StepFailedError(DeployerError):
@@ -65,7 +65,7 @@ class ReconcileContext:
     work: Work
     record: EnvironmentRecord
     assert_lease: Callable[[], None]
-    cloud: Cloud
+    cloud: CloudRegion
     poll_seconds: float
     events_arrive: Callable[[], bool]
     now: float
@@ -97,7 +97,7 @@ class ReconcileContext:
         """Return a copy whose goal continues like a resync that needs not wait for its turn."""
         return replace(self.with_work(cause=Cause.RESYNC, turned=True), wakes=wakes)
 
-    def in_cloud(self, cloud: Cloud) -> "ReconcileContext":
+    def in_cloud(self, cloud: CloudRegion) -> "ReconcileContext":
         """Return a copy whose environment is in another region."""
         return replace(self, cloud=cloud)
 
@@ -183,11 +183,13 @@ class ReconcileContext:
 
     # --- the results in which a task ends ---
 
-    def again(self, task: Task, **changes: object) -> Again:
+    def again(self, task: Task, **changes: object) -> Continue:
         """Continue at once with another task."""
-        return Again(self.work.but(task=task, polls=0, looked_at=self.now, **changes), self.record)
+        return Continue(self.work.but(task=task, polls=0, looked_at=self.now, **changes), self.record)
 
-    def snooze(self, task: Task | None = None, seconds: float = 0, *, event_follows: bool = True) -> Snooze:
+    def snooze(
+        self, task: Task | None = None, seconds: float = 0, *, event_follows: bool = True
+    ) -> WaitUntil:
         """Wait until an event arrives or some time has passed.
 
         Args:
@@ -202,14 +204,14 @@ class ReconcileContext:
         work = self.work.but(
             polls=self.work.polls + 1, looked_at=self.now, **({"task": task} if task else {})
         )
-        return Snooze(work, seconds or self.poll_seconds * factor, self.record)
+        return WaitUntil(work, seconds or self.poll_seconds * factor, self.record)
 
-    def done(self, outcome: Outcome, reason: str, **changes: object) -> Done:
+    def done(self, outcome: Outcome, reason: str, **changes: object) -> Finished:
         """End the goal. An outcome that changed nothing keeps what the record says about earlier deployments."""
         changed_nothing = outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
         nothing_deployed = outcome is Outcome.SKIPPED and self.record.only_skipped
         if changed_nothing and self.record.outcome and not nothing_deployed:
-            return Done(str(outcome), reason, self.record)
+            return Finished(str(outcome), reason, self.record)
         state = _FINAL_STATES.get(outcome, self.record.state)
         if outcome is Outcome.SKIPPED and state in {"", "pending", "provisioning"}:
             state = "skipped"
@@ -217,7 +219,7 @@ class ReconcileContext:
             # without stages of its own the goal ended before an execution: the recorded ones are of an earlier one
             changes.setdefault("stages", [])
         record = self.record.but(outcome=str(outcome), reason=reason, state=state, **changes)
-        return Done(str(outcome), reason, self._dated(record))
+        return Finished(str(outcome), reason, self._dated(record))
 
 
 def report_on_context(

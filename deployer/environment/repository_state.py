@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Callable
 
-from deployer.environment.code_host import Facts, Host
+from deployer.environment.code_host import CodeHost, RepositoryFacts
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError
 from deployer.model.records import RepositoryRecord
 from deployer.model.refs import Ref
-from deployer.queue.store import Lanes
+from deployer.queue.store import QueueStore
 
 _log = logging.getLogger(__name__)
 ARCHIVED, RENAMED, REPLACED, DELETED, REMOVED = "archived", "renamed", "replaced", "deleted", "removed"
@@ -25,7 +25,7 @@ class Repositories:
         clock: epoch seconds; by default Redis's clock, since the times are stored and read on other machines.
     """
 
-    def __init__(self, host: Host, lanes: Lanes, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, host: CodeHost, lanes: QueueStore, clock: Callable[[], float] | None = None) -> None:
         self._host = host
         self._lanes = lanes
         self._clock = clock or lanes.now
@@ -36,14 +36,14 @@ class Repositories:
 
     def look(
         self, repository: Repository, word: str = "", *, keep: bool = True, only: Ref | None = None
-    ) -> tuple[RepositoryRecord, Facts | None]:
+    ) -> tuple[RepositoryRecord, RepositoryFacts | None]:
         """Read a repository from GitHub and update its record.
 
         Args:
             repository: the repository.
             word: see `judge`.
             keep: whether the record is stored.
-            only: see `Host.facts`.
+            only: see `CodeHost.facts`.
 
         Returns:
             The record, and GitHub's answer; None if GitHub answers "not found" and the record explains that.
@@ -70,7 +70,7 @@ class Repositories:
             _log.warning("%s", known.reason)
         return known, facts
 
-    def note_over(self, known: RepositoryRecord, *, over: bool) -> RepositoryRecord:
+    def record_nothing_left(self, known: RepositoryRecord, *, over: bool) -> RepositoryRecord:
         """Record whether nothing is left of a repository whose name is gone, and return its record."""
 
         def noted(stored: RepositoryRecord) -> RepositoryRecord:
@@ -79,7 +79,9 @@ class Repositories:
         return self._lanes.change_repository(Repository.parse(known.repository), noted)
 
 
-def judge(known: RepositoryRecord, facts: Facts | None, word: str, now: float) -> RepositoryRecord | None:
+def judge(
+    known: RepositoryRecord, facts: RepositoryFacts | None, word: str, now: float
+) -> RepositoryRecord | None:
     """The record of a repository after it was read; None if GitHub's answer allows no conclusion.
 
     Args:

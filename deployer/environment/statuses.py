@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from deployer.environment.cloud_region import Cloud, Execution
-from deployer.environment.code_host import Host, Status
+from deployer.environment.cloud_region import CloudRegion, Execution
+from deployer.environment.code_host import CodeHost, Status
 from deployer.environment.context import ReconcileContext
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import CallLimitError, PermanentError
 from deployer.model.records import EnvironmentRecord, Outcome, StageState
 from deployer.queue.call_counter import is_limit_reached, purpose
-from deployer.queue.step_results import Done
+from deployer.queue.step_results import Finished
 
 _log = logging.getLogger(__name__)
 _GITHUB_STATES = {
@@ -35,7 +35,7 @@ class StatusReporter:
         url: returns the address of an environment's page; empty if there is no page.
     """
 
-    def __init__(self, host: Host, url: Callable[[Environment], str]) -> None:
+    def __init__(self, host: CodeHost, url: Callable[[Environment], str]) -> None:
         self._host = host
         self._url = url
 
@@ -80,7 +80,7 @@ class StatusReporter:
             self.post_prepare(context.environment, context.record, context.work.sha, state, text)
         )
 
-    def fail_goal(self, context: ReconcileContext, reason: str, url: str = "", short: str = "") -> Done:
+    def fail_goal(self, context: ReconcileContext, reason: str, url: str = "", short: str = "") -> Finished:
         """End a goal as failed, and post the reason on its commit.
 
         Args:
@@ -120,7 +120,12 @@ class StatusReporter:
         return self._post_status(environment, record.commit, status)
 
     def follow_execution(
-        self, environment: Environment, record: EnvironmentRecord, execution: str, sha: str, cloud: Cloud
+        self,
+        environment: Environment,
+        record: EnvironmentRecord,
+        execution: str,
+        sha: str,
+        cloud: CloudRegion,
     ) -> EnvironmentRecord:
         """Follow an execution until it ends. If too many are followed, the oldest one is not followed any more.
 
@@ -159,14 +164,14 @@ class StatusReporter:
                 self._post_status(environment, entry["sha"], status)
 
     def post_stage_changes(
-        self, environment: Environment, record: EnvironmentRecord, cloud: Cloud
+        self, environment: Environment, record: EnvironmentRecord, cloud: CloudRegion
     ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
         """Read every followed execution and post what changed; an execution that ended is not followed any more."""
         with purpose("stages"):
             return self._post_every_execution(environment, record, cloud)
 
     def _post_every_execution(
-        self, environment: Environment, record: EnvironmentRecord, cloud: Cloud
+        self, environment: Environment, record: EnvironmentRecord, cloud: CloudRegion
     ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
         found: dict[str, Execution] = {}
         still_open = {}

@@ -26,7 +26,7 @@ from deployer.github.errors import (
     retry_after_seconds,
 )
 from deployer.model.environments import Repository
-from deployer.queue.call_counter import note, note_quota
+from deployer.queue.call_counter import note, save_quota
 
 _T = TypeVar("_T")
 
@@ -172,7 +172,7 @@ class GitHubClient:
                 timeout=_TIMEOUT_SECONDS,
                 allow_redirects=False,
             )
-            note_quota(found.headers.get("x-ratelimit-limit"))
+            save_quota(found.headers.get("x-ratelimit-limit"))
             if found.status_code not in _REDIRECTS:
                 return found.headers, _read_response(verb, found, answer)
             url, parameters = self._redirect_target(url, found.headers.get("location", "")), None

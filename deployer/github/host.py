@@ -1,4 +1,4 @@
-"""Implements the core's port `Host` with GitHub's REST and GraphQL APIs.
+"""Implements the core's port `CodeHost` with GitHub's REST and GraphQL APIs.
 
 A missing ref or folder is an answer (`None`, `{}`); a missing or invisible repository is an error. GitHub answers both
 with 404, and mistaking the second for the first would delete environments. Therefore a 404 counts as a missing ref
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from deployer.environment.code_host import Facts, Head, HookDelivery, Protection, Relation, Status
+from deployer.environment.code_host import Head, HookDelivery, Protection, Relation, RepositoryFacts, Status
 from deployer.github import answers
 from deployer.github import feedback as github_feedback
 from deployer.github import hooks as github_hooks
@@ -32,7 +32,7 @@ PUBLIC_API = "https://api.github.com"
 
 
 class GitHubHost:
-    """The port `Host` on GitHub's REST and GraphQL APIs. Threads may share it.
+    """The port `CodeHost` on GitHub's REST and GraphQL APIs. Threads may share it.
 
     Args:
         token: a token that works for every repository; unused if `app_id` is set.
@@ -60,7 +60,7 @@ class GitHubHost:
         if self._app:
             self._app.check_private_key()
 
-    def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
+    def facts(self, repository: Repository, only: Ref | None = None) -> RepositoryFacts | None:
         """GitHub's description of a repository with its refs, or None if deployer cannot see the repository.
 
         One call reads up to a hundred branches with a hundred tags; each further call reads the next hundred of one
@@ -80,7 +80,7 @@ class GitHubHost:
             self._credentials.discard_cached_credentials(repository)
         return found
 
-    def _read_facts(self, repository: Repository, only: Ref | None) -> Facts | None:
+    def _read_facts(self, repository: Repository, only: Ref | None) -> RepositoryFacts | None:
         with translate_errors(f"reading {repository}", repository), requires_permission("contents: read"):
             try:
                 found = github_facts.read_repository(self._client, repository, only)
@@ -102,7 +102,7 @@ class GitHubHost:
                 return None
             described, refs, made = found
             head = described.default_branch_ref
-            return Facts(
+            return RepositoryFacts(
                 id=described.database_id,
                 full_name=described.name_with_owner,
                 default_branch=head.name if head else self.default_branch(repository),
@@ -129,7 +129,7 @@ class GitHubHost:
             return github_refs.read_head(self._repository_client(repository), ref)
 
     def check_reachable(self, seconds: float) -> None:
-        """See `Host.check_reachable`. One call, which is never repeated."""
+        """See `CodeHost.check_reachable`. One call, which is never repeated."""
         url = f"{self._api_url}/meta"
         try:
             answer = requests.get(url, timeout=seconds, headers={"User-Agent": "deployer"}, stream=True)
@@ -220,7 +220,7 @@ class GitHubHost:
         return self._app is not None
 
     def webhook_organization(self, repository: Repository, url: str) -> str:
-        """See `Host.webhook_organization`. No call for an App, otherwise one for the repository's webhooks.
+        """See `CodeHost.webhook_organization`. No call for an App, otherwise one for the repository's webhooks.
 
         If none of them has this address, one more call for the owner and one for the organization's webhooks.
         """
@@ -235,7 +235,7 @@ class GitHubHost:
     def deliveries(
         self, repository: Repository, url: str, since: float, others: Collection[int] = ()
     ) -> list[HookDelivery]:
-        """See `Host.deliveries`. One call per hundred attempts, and one to three to find the webhook."""
+        """See `CodeHost.deliveries`. One call per hundred attempts, and one to three to find the webhook."""
         with (
             translate_errors(f"reading the deliveries of {repository}", repository),
             requires_permission("webhooks: read"),
@@ -274,7 +274,7 @@ class GitHubHost:
             call("POST", path, answers.Accepted)
 
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
-        """See `Host.install_hook`. Two calls or more."""
+        """See `CodeHost.install_hook`. Two calls or more."""
         with (
             translate_errors(f"setting the webhook of {repository}", repository),
             requires_permission("webhooks: write"),
@@ -310,7 +310,7 @@ class GitHubHost:
             self._client.call(repository, "PATCH", path, answers.Created, body={"body": text})
 
     def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
-        """See `Host.changed`. One call. A renamed file appears with both names; GitHub lists at most 300 files."""
+        """See `CodeHost.changed`. One call. A renamed file appears with both names; GitHub lists at most 300 files."""
         with translate_errors(f"comparing {before[:12]} with {after[:12]} of {repository}", repository):
             return github_refs.changed_files(self._repository_client(repository), before, after)
 

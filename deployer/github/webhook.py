@@ -79,7 +79,7 @@ def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) ->
     signature.verify(header)
 
 
-def parse_github(headers: Mapping[str, str], body: bytes) -> Push | RepositoryChange | Ping | Ignored:
+def parse_delivery(headers: Mapping[str, str], body: bytes) -> Push | RepositoryChange | Ping | Ignored:
     """Read a delivery of GitHub whose signature was verified.
 
     Args:

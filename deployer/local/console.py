@@ -49,7 +49,7 @@ class Console:
             self._out.write(text)
             self._out.flush()
 
-    def print_progress(self, shown: progress.Shown | None) -> None:
+    def print_progress(self, shown: progress.ReadableLine | None) -> None:
         """Show a line to people. Lines that are no warnings are held until all programs are ready."""
         if shown is None:
             return

@@ -46,7 +46,7 @@ def backoff(first: float, growth: float, repeats: int, longest: float) -> float:
         return longest
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Read a duration: `45s`, `90m`, `12h`, `3d`, `2w`, `1d 12h`, `3 days`, or `never`; returns seconds.
 
     Raises:
@@ -63,7 +63,7 @@ def duration(text: str) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """A text that `duration` reads: in whole minutes, or in seconds if it is less than a minute.
+    """A text that `parse_duration` reads: in whole minutes, or in seconds if it is less than a minute.
 
     Args:
         seconds: the duration, or `NEVER`.

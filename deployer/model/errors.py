@@ -156,7 +156,7 @@ class NotFoundError(DeployerError):
     """What a person or a program asks for does not exist."""
 
 
-def shortage(error: BaseException) -> str:
+def machine_shortage(error: BaseException) -> str:
     """What this machine lacks, in one line, if that caused an error; else empty.
 
     A full disk or a lack of memory, processes or open files is no fault of the user and is temporary, so the work is

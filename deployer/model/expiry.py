@@ -6,7 +6,7 @@ The functions read a record and a time, and have no side effects. Staging and pr
 from contextlib import suppress
 from enum import StrEnum
 
-from deployer.model.durations import NEVER, SEVERAL, Hours, duration, duration_text, merged_period
+from deployer.model.durations import NEVER, SEVERAL, Hours, duration_text, merged_period, parse_duration
 from deployer.model.environments import Kind
 from deployer.model.records import EnvironmentRecord
 
@@ -22,7 +22,7 @@ _CHECK_SECONDS = 1800.0  # before the next check of an environment for which not
 _LONGEST_LEAD_SECONDS = 86_400.0
 
 
-class Act(StrEnum):
+class AgeAction(StrEnum):
     """What is due for an environment because of its age."""
 
     WARN = "warn"
@@ -32,7 +32,7 @@ class Act(StrEnum):
     WAKE = "wake"
 
 
-def due(record: EnvironmentRecord, default: str, now: float) -> Act | None:
+def due(record: EnvironmentRecord, default: str, now: float) -> AgeAction | None:
     """What is due for an environment because of its age now; None if nothing is.
 
     Args:
@@ -46,11 +46,11 @@ def due(record: EnvironmentRecord, default: str, now: float) -> Act | None:
         return None
     hours = _sleeping_hours(record, now)
     if record.aged == NIGHT and record.state in {ASLEEP, "failed"} and not hours:
-        return Act.WAKE
+        return AgeAction.WAKE
     if not _can_expire(record) or now < record.aged_at + _RETRY_SECONDS:
         return None
     if hours and _may_sleep(record, hours[0], now):
-        return Act.SLEEP
+        return AgeAction.SLEEP
     return _due_by_ttl(record, default, now)
 
 
@@ -62,16 +62,16 @@ def _may_sleep(record: EnvironmentRecord, began_at: float, now: float) -> bool:
     return record.state != "skipped" and used_at(record) < began_at and record.kept_until <= now
 
 
-def _due_by_ttl(record: EnvironmentRecord, default: str, now: float) -> Act | None:
+def _due_by_ttl(record: EnvironmentRecord, default: str, now: float) -> AgeAction | None:
     """Which step of the expiry is due: the warning, its withdrawal, or the deletion."""
     is_warned, expires = _was_warned(record), expires_at(record, default, now)
     if record.warned_at and not is_warned:
-        return Act.CALM
-    if expires is None or now < expires - lead(record, default):
+        return AgeAction.CALM
+    if expires is None or now < expires - warning_lead_seconds(record, default):
         return None
     if not is_warned:
-        return Act.WARN
-    return Act.EXPIRE if now >= expires else None
+        return AgeAction.WARN
+    return AgeAction.EXPIRE if now >= expires else None
 
 
 def used_at(record: EnvironmentRecord) -> float:
@@ -82,7 +82,7 @@ def used_at(record: EnvironmentRecord) -> float:
 def expires_at(record: EnvironmentRecord, default: str, now: float) -> float | None:
     """When an existing environment is deleted if nobody uses it (epoch seconds); None for never.
 
-    It is never deleted sooner after a warning than `lead` allows, however old it is.
+    It is never deleted sooner after a warning than `warning_lead_seconds` allows, however old it is.
 
     Args:
         record: the environment's record.
@@ -94,10 +94,12 @@ def expires_at(record: EnvironmentRecord, default: str, now: float) -> float | N
         return None
     warned_at, announced = (record.warned_at, record.told_end) if _was_warned(record) else (now, 0.0)
     # the time that a warning announced stays valid even if the installation's time to live is shortened
-    return max(used_at(record) + ttl, record.kept_until, warned_at + lead(record, default), announced)
+    return max(
+        used_at(record) + ttl, record.kept_until, warned_at + warning_lead_seconds(record, default), announced
+    )
 
 
-def lead(record: EnvironmentRecord, default: str) -> float:
+def warning_lead_seconds(record: EnvironmentRecord, default: str) -> float:
     """How long before the deletion people are warned, in seconds.
 
     It is what the repository sets, at most half the time to live. If the repository sets nothing, it is a quarter of
@@ -106,7 +108,7 @@ def lead(record: EnvironmentRecord, default: str) -> float:
     ttl = _ttl_seconds(record, default)
     with suppress(ValueError):  # a form that only a newer version knows
         if record.warn:
-            return min(duration(record.warn), ttl / 2)
+            return min(parse_duration(record.warn), ttl / 2)
     return min(ttl / 4, _LONGEST_LEAD_SECONDS)
 
 
@@ -121,10 +123,10 @@ def why(record: EnvironmentRecord, now: float) -> str:
     if record.aged == NIGHT:
         return f"it sleeps at {record.sleep} (sleep of deploy/deployer.yml); a push or deployer redeploy wakes it"
     idle = duration_text(now - used_at(record))
-    return f"idle for {idle} ({whose_ttl(record)}); a push or deployer redeploy brings it back"
+    return f"idle for {idle} ({ttl_setting(record)}); a push or deployer redeploy brings it back"
 
 
-def whose_ttl(record: EnvironmentRecord) -> str:
+def ttl_setting(record: EnvironmentRecord) -> str:
     """Which setting an environment's time to live comes from."""
     return "ttl of deploy/deployer.yml" if record.ttl else "DEPLOYER_TTL"
 
@@ -136,7 +138,7 @@ def ttl_text(record: EnvironmentRecord, default: str) -> str:
 
 def _ttl_seconds(record: EnvironmentRecord, default: str) -> float:
     try:
-        return duration(ttl_text(record, default))
+        return parse_duration(ttl_text(record, default))
     except ValueError:  # a form that only a newer version knows
         return NEVER
 

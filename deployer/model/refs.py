@@ -80,7 +80,7 @@ class Ref:
         return cls.parse(_TAGS + text.removeprefix(_TAGS))
 
     @classmethod
-    def from_people(cls, text: str) -> "Ref":
+    def from_user_input(cls, text: str) -> "Ref":
         """Read a ref that a person typed: a full ref, or a branch's short name."""
         return cls.parse(text if text.startswith("refs/") else _HEADS + text)
 

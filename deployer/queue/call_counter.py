@@ -1,6 +1,6 @@
 """Counts a task's calls to AWS and GitHub within its limits.
 
-Adapters call `note` before each request, repeats included. It has an effect only within `counting`.
+Adapters call `note` before each request, repeats included. It has an effect only within `count_calls`.
 """
 
 import math
@@ -28,13 +28,13 @@ Purpose = Literal["deployment", "stages"]
 
 
 @dataclass(slots=True)
-class Tally:
+class CallCount:
     """The calls counted so far; those for statuses of stages are counted separately.
 
     Attributes:
         github_quota: GitHub's limit of calls an hour, by its last answer; 0 if it names none.
-        github_most: the limit of calls to GitHub; 0 for none.
-        github_until: `time.monotonic()` after which no call to GitHub begins; infinite for no limit.
+        github_limit: the limit of calls to GitHub; 0 for none.
+        github_deadline: `time.monotonic()` after which no call to GitHub begins; infinite for no limit.
     """
 
     aws: int = 0
@@ -42,8 +42,8 @@ class Tally:
     aws_stages: int = 0
     github_stages: int = 0
     github_quota: int = field(default=0, compare=False)
-    github_most: int = field(default=0, compare=False)
-    github_until: float = field(default=math.inf, compare=False)
+    github_limit: int = field(default=0, compare=False)
+    github_deadline: float = field(default=math.inf, compare=False)
 
     @property
     def github_all(self) -> int:
@@ -51,19 +51,19 @@ class Tally:
         return self.github + self.github_stages
 
 
-_tally: ContextVar[Tally | None] = ContextVar("tally", default=None)
+_tally: ContextVar[CallCount | None] = ContextVar("tally", default=None)
 _purpose: ContextVar[Purpose] = ContextVar("purpose", default="deployment")
 
 
 @contextmanager
-def counting(github_most: int = 0, github_until: float = math.inf) -> Iterator[Tally]:
-    """Count the calls within this context; an inner `counting` counts its calls instead.
+def count_calls(github_limit: int = 0, github_deadline: float = math.inf) -> Iterator[CallCount]:
+    """Count the calls within this context; an inner `count_calls` counts its calls instead.
 
     Args:
-        github_most: the limit of calls to GitHub; 0 for none.
-        github_until: `time.monotonic()` after which no call to GitHub begins; infinite for no limit.
+        github_limit: the limit of calls to GitHub; 0 for none.
+        github_deadline: `time.monotonic()` after which no call to GitHub begins; infinite for no limit.
     """
-    tally = Tally(github_most=github_most, github_until=github_until)
+    tally = CallCount(github_limit=github_limit, github_deadline=github_deadline)
     before = _tally.set(tally)
     try:
         yield tally
@@ -91,13 +91,13 @@ def note(service: Service) -> None:
     tally = _tally.get()
     if tally is None:
         return
-    if service == "github" and time.monotonic() > tally.github_until:
+    if service == "github" and time.monotonic() > tally.github_deadline:
         raise TransientError(
             f"GitHub is slow: the time of this task is over after {tally.github_all} calls to GitHub"
         )
     if service == "github" and is_limit_reached():
         raise CallLimitError(
-            f"this needs more than {tally.github_most} calls to GitHub, the most that one task may make; reduce what "
+            f"this needs more than {tally.github_limit} calls to GitHub, the most that one task may make; reduce what "
             "the repository makes deployer read or post"
         )
     name = service if _purpose.get() == "deployment" else f"{service}_stages"
@@ -107,17 +107,17 @@ def note(service: Service) -> None:
 def is_limit_reached() -> bool:
     """Whether the limit of calls to GitHub is reached."""
     tally = _tally.get()
-    return tally is not None and 0 < tally.github_most <= tally.github_all
+    return tally is not None and 0 < tally.github_limit <= tally.github_all
 
 
-def allow_more(calls: int) -> None:
+def raise_call_limit(calls: int) -> None:
     """Allow some calls to GitHub beyond the limit, because a task must report that it has reached the limit."""
     tally = _tally.get()
-    if tally is not None and tally.github_most:
-        tally.github_most = max(tally.github_most, tally.github_all) + calls
+    if tally is not None and tally.github_limit:
+        tally.github_limit = max(tally.github_limit, tally.github_all) + calls
 
 
-def note_quota(limit: str | None) -> None:
+def save_quota(limit: str | None) -> None:
     """Store GitHub's limit of calls an hour, from the header `x-ratelimit-limit` of its answer."""
     tally = _tally.get()
     # Python refuses to parse a number of thousands of digits
@@ -135,7 +135,7 @@ def allowance_wait(allowance: Allowance, repository: Repository, work: Work) -> 
     return max(seconds, _SHORTEST_WAIT[work.cause == Cause.RESYNC]) * random.uniform(1, 1.5)  # noqa: S311  no secret
 
 
-def call_counters(tally: Tally) -> dict[str, int]:
+def call_counters(tally: CallCount) -> dict[str, int]:
     """The counters of a task's calls, each with the number to add.
 
     They are stored together with the task's result, so no call is counted twice. Calls of a lost worker are unknown.

@@ -9,13 +9,13 @@ from deployer.model.durations import span
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, UnavailableError
 from deployer.model.records import RESYNC_KEY, Cause, DeadLetter, Work
-from deployer.queue.store import Lanes
+from deployer.queue.store import QueueStore
 
 _PREFIX = "deployer."
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class LetterResult:
     """The result of replaying or discarding a dead letter.
 
     Attributes:
@@ -34,7 +34,7 @@ def letter_id(repository: Repository, token: int | str) -> str:
 
 
 def chosen(
-    lanes: Lanes, repository: Repository | None = None, kind: str = "", task: str = ""
+    lanes: QueueStore, repository: Repository | None = None, kind: str = "", task: str = ""
 ) -> list[DeadLetter]:
     """The dead letters that match all given filters, oldest first.
 
@@ -54,7 +54,7 @@ def chosen(
     ]
 
 
-def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[Settled]:
+def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[LetterResult]:
     """Replay or discard each of several dead letters. An error of one does not stop the others.
 
     Args:
@@ -64,7 +64,7 @@ def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[Settled]:
     Raises:
         UnavailableError: Redis was unavailable for the first one.
     """
-    results: list[Settled] = []
+    results: list[LetterResult] = []
     unavailable = ""  # once Redis is unavailable, the other letters do not wait for it
     for letter in letters:
         task, error = "", unavailable
@@ -77,16 +77,16 @@ def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[Settled]:
                 error = unavailable = str(failure)
             except DeployerError as failure:
                 error = str(failure)
-        results.append(Settled(letter, task, error))
+        results.append(LetterResult(letter, task, error))
     return results
 
 
-def in_order(letters: Iterable[DeadLetter]) -> list[str]:
+def replay_order(letters: Iterable[DeadLetter]) -> list[str]:
     """The ids in the order to replay them: by the time of the request, so that an environment's newest comes last."""
     return [letter.id for letter in sorted(letters, key=lambda letter: letter.arguments.accepted_at)]
 
 
-def sentence(letter: DeadLetter, *, public: bool = False) -> str:
+def describe_dead_letter(letter: DeadLetter, *, public: bool = False) -> str:
     """Why an item became a dead letter, in a sentence.
 
     Args:
@@ -116,7 +116,7 @@ def oldest_seconds(letters: Iterable[DeadLetter], now: float | None = None) -> f
     return max([0.0, *(now - letter.at for letter in letters)])
 
 
-def warnings_of(letters: list[DeadLetter]) -> list[str]:
+def dead_letter_warnings(letters: list[DeadLetter]) -> list[str]:
     """A line with the remedy for people, if there are dead letters."""
     if not letters:
         return []
@@ -152,7 +152,7 @@ def make_letter(
     )
 
 
-def kind_of(error: Exception) -> str:
+def error_kind(error: Exception) -> str:
     """The name of an error's class, with its module if deployer has another error of the same name."""
     name = type(error).__name__
     if isinstance(error, DeployerError) or not hasattr(errors, name):

@@ -15,7 +15,7 @@ from typing import Protocol, Self
 
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
-from deployer.queue.store import Lanes
+from deployer.queue.store import QueueStore
 
 _log = logging.getLogger("deployer.tasks")
 LONGEST_TASK = 180.0
@@ -78,7 +78,13 @@ class TaskLease:
     """
 
     def __init__(
-        self, lanes: Lanes, repository: Repository, token: int, seconds: float, taken_at: float, timer: Timer
+        self,
+        lanes: QueueStore,
+        repository: Repository,
+        token: int,
+        seconds: float,
+        taken_at: float,
+        timer: Timer,
     ) -> None:
         self._lanes = lanes
         self._repository = repository

@@ -6,10 +6,10 @@ from deployer.model.events import CloudEvent
 from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
 from deployer.model.stacks import Stack
-from deployer.queue.store import Lanes
+from deployer.queue.store import QueueStore
 
 
-def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRecord:
+def find_environment_record(lanes: QueueStore, repository: Repository, text: str) -> EnvironmentRecord:
     """The record of the environment that a person names.
 
     Args:
@@ -21,7 +21,7 @@ def record_of(lanes: Lanes, repository: Repository, text: str) -> EnvironmentRec
         NotFoundError: there is no record of it.
         PayloadError: git allows no such ref.
     """
-    ref = Ref.from_people(text)
+    ref = Ref.from_user_input(text)
     unknown = NotFoundError(f"nothing is known of {text} in {repository}; see: deployer status {repository}")
     records = lanes.environments(repository)
     production = Environment(repository, Kind.PRODUCTION).key

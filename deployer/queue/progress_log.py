@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from deployer.model.environments import Environment, Repository
 from deployer.model.records import RESYNC_KEY, Cause, Outcome, Work
 from deployer.model.visible import visible
-from deployer.queue.step_results import Done, Retry, Verdict
+from deployer.queue.step_results import Finished, RetryLater, StepResult
 
 NAME = "deployer.progress"
 _log = logging.getLogger(NAME)
@@ -60,7 +60,7 @@ def tried_again(environment: object, error: str, seconds: float) -> None:
     _log.info("%s: %s; tries again in %.0f s", environment, error, seconds)
 
 
-def log_result(repository: Repository, work: Work, verdict: Verdict, public_url: str) -> None:
+def log_result(repository: Repository, work: Work, verdict: StepResult, public_url: str) -> None:
     """Log the result of a task. A dead letter already has a log line.
 
     If there was nothing to do, that is logged only for items that people asked for.
@@ -72,19 +72,19 @@ def log_result(repository: Repository, work: Work, verdict: Verdict, public_url:
         public_url: the dashboard's URL; empty if it is not known.
     """
     if work.environment == RESYNC_KEY:
-        if isinstance(verdict, Done) and verdict.outcome == Outcome.FAILED:
+        if isinstance(verdict, Finished) and verdict.outcome == Outcome.FAILED:
             ended(repository, verdict.outcome, verdict.reason)
         return
     environment = Environment.from_key(repository, work.environment)
-    if isinstance(verdict, Retry):
+    if isinstance(verdict, RetryLater):
         tried_again(environment, verdict.error, verdict.seconds)
-    elif isinstance(verdict, Done) and (verdict.outcome in _RESULTS or work.cause in _CAUSES_BY_PEOPLE):
+    elif isinstance(verdict, Finished) and (verdict.outcome in _RESULTS or work.cause in _CAUSES_BY_PEOPLE):
         url = f"{public_url}/environments/{environment.stack_name}" if public_url else ""
         ended(environment, verdict.outcome, verdict.reason, url)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ReadableLine:
     """A line for people.
 
     Attributes:
@@ -96,7 +96,7 @@ class Shown:
     warning: bool
 
 
-def readable(line: str) -> Shown | None:
+def readable(line: str) -> ReadableLine | None:
     """Translate a log line for people; None if the line is only for the log file.
 
     Control characters are escaped, so a branch's name cannot move the cursor of the terminal.
@@ -105,7 +105,9 @@ def readable(line: str) -> Shown | None:
     if not found:
         return None
     if found["logger"] == NAME:
-        return Shown(visible(f"{found['time']}  {found['text']}"), warning=False)
+        return ReadableLine(visible(f"{found['time']}  {found['text']}"), warning=False)
     if word := _SHOWN.get(found["level"]):
-        return Shown(visible(f"{found['time']}  {found['process']}: {word}: {found['text']}"), warning=True)
+        return ReadableLine(
+            visible(f"{found['time']}  {found['process']}: {word}: {found['text']}"), warning=True
+        )
     return None

@@ -28,7 +28,7 @@ class RecordStore(Protocol):
         The request is deleted with the environment.
         """
 
-    def index_names(self) -> None:
+    def index_stack_names(self) -> None:
         """Let `find` find every environment by its present stack name, because an earlier release used other names.
 
         Names of environments that have neither a record nor a queue item nor a dead letter are deleted.
@@ -46,7 +46,7 @@ class RecordStore(Protocol):
     def repositories(self) -> list[Repository]:
         """Every repository that has data here."""
 
-    def forget_if_empty(self, repository: Repository) -> None:
+    def delete_repository_if_empty(self, repository: Repository) -> None:
         """Delete the data of a repository that has no environment, no queue item and no dead letter."""
 
     def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
@@ -155,10 +155,10 @@ class RecordStore(Protocol):
                 resync checks again. None to store `seen` in any case.
         """
 
-    def resync_turns(self) -> dict[str, int]:
+    def resync_periods(self) -> dict[str, int]:
         """The number of the period of each repository's last scheduled resync, by the repository's key."""
 
-    def note_resync_turns(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
+    def save_resync_periods(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
         """Store the period of each repository's last scheduled resync, and delete those of other repositories.
 
         Args:

@@ -20,7 +20,7 @@ from deployer.model.errors import (
     TransientError,
     UnavailableError,
     UnknownStatusError,
-    shortage,
+    machine_shortage,
 )
 from deployer.model.records import (
     RESYNC_KEY,
@@ -34,12 +34,21 @@ from deployer.model.records import (
     Task,
     Work,
 )
-from deployer.queue.call_counter import MOST_CALLS, Tally, allowance_wait, call_counters, counting
-from deployer.queue.dead_letters import kind_of, make_letter
+from deployer.queue.call_counter import MOST_CALLS, CallCount, allowance_wait, call_counters, count_calls
+from deployer.queue.dead_letters import error_kind, make_letter
 from deployer.queue.lease import LAST_CALL, NoTimer, TaskLease, Timer
 from deployer.queue.progress_log import log_result
-from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, StepHandler, Verdict, describe
-from deployer.queue.store import Allowance, Dispatch, Lanes, Queue
+from deployer.queue.step_results import (
+    Continue,
+    DeadLettered,
+    Finished,
+    RetryLater,
+    StepHandler,
+    StepResult,
+    WaitUntil,
+    describe,
+)
+from deployer.queue.store import Allowance, Dispatch, Dispatcher, QueueStore
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
@@ -86,8 +95,8 @@ class Runner:
 
     def __init__(
         self,
-        lanes: Lanes,
-        queue: Queue,
+        lanes: QueueStore,
+        queue: Dispatcher,
         allowance: Allowance,
         steps: StepHandler,
         *,
@@ -124,7 +133,7 @@ class Runner:
         if work is None:
             _log.info("%s of %s: its token is not the current one; nothing is done", task, repository)
             return "stale: the lane was handed out again"
-        with counting(MOST_CALLS[work.environment == RESYNC_KEY], taken_at + LAST_CALL) as tally:
+        with count_calls(MOST_CALLS[work.environment == RESYNC_KEY], taken_at + LAST_CALL) as tally:
             try:
                 lease = TaskLease(
                     self._lanes,
@@ -144,7 +153,7 @@ class Runner:
                     self._allowance.spend(repository, tally.github_all, tally.github_quota)
 
     def _run_leased(
-        self, task: Task, repository: Repository, work: Work, token: int, tally: Tally, lease: TaskLease
+        self, task: Task, repository: Repository, work: Work, token: int, tally: CallCount, lease: TaskLease
     ) -> str:
         started = time.monotonic()
         with lease:
@@ -168,23 +177,25 @@ class Runner:
         if dispatch:
             self._queue.send(dispatch)
         elif (
-            work.environment == RESYNC_KEY and isinstance(verdict, Done) and verdict.outcome == Outcome.FAILED
+            work.environment == RESYNC_KEY
+            and isinstance(verdict, Finished)
+            and verdict.outcome == Outcome.FAILED
         ):
             # a mistyped name must not stay in the list of repositories
-            self._lanes.forget_if_empty(repository)
+            self._lanes.delete_repository_if_empty(repository)
         log_result(repository, work, verdict, self._options.public_url)
         result = describe(verdict)
         _log.info("%s %s %s (%s): %s in %.2f s", task, repository, work.environment, work.goal, result,
                   time.monotonic() - started)  # fmt: skip
         return result
 
-    def _hand_back(self, repository: Repository, work: Work, token: int, tally: Tally) -> None:
+    def _hand_back(self, repository: Repository, work: Work, token: int, tally: CallCount) -> None:
         """Return an interrupted item unchanged: the next worker repeats it, and the attempt is not counted.
 
         If Redis is unavailable, the lease expires instead.
         """
         try:
-            dispatch = self._lanes.finish(repository, token, Again(work), call_counters(tally))
+            dispatch = self._lanes.finish(repository, token, Continue(work), call_counters(tally))
         except DeployerError as error:
             _log.warning("handing back %s of %s: %s", work.task, repository, error)
             return
@@ -192,7 +203,7 @@ class Runner:
         if dispatch:
             self._queue.send(dispatch)
 
-    def _carry_out_step(self, repository: Repository, work: Work, token: int) -> Verdict | None:
+    def _carry_out_step(self, repository: Repository, work: Work, token: int) -> StepResult | None:
         """Run the step, and map its result or error to a step result; None if the lease was lost."""
 
         def assert_lease() -> None:
@@ -203,7 +214,7 @@ class Runner:
         if work.timed_out or (work.attempts > limit and work.ended_with_its_worker):
             return self._dead_letter_for_lost_worker(repository, work, token)
         if not self._allows(repository):
-            return Done(
+            return Finished(
                 str(Outcome.IGNORED), f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
             )
         try:
@@ -216,7 +227,7 @@ class Runner:
         except ThrottledError as error:
             # AWS was not called, so this is not an attempt. It is no success either, so earlier attempts still count.
             seconds = max(error.retry_after or 0, self._options.poll_seconds)
-            return Snooze(back_to_sync(work), seconds, rests=True)
+            return WaitUntil(back_to_sync(work), seconds, keeps_attempts=True)
         except TransientError as error:
             return self._retry_or_dead_letter(repository, work, token, error)
         except (StoredValueError, UnknownStatusError) as error:
@@ -224,52 +235,52 @@ class Runner:
             return self._dead_letter_for_error(repository, work, token, error)
         except DeployerError as error:
             # people must change something first, so neither a retry nor a dead letter would help
-            return Done("failed", str(error))
+            return Finished("failed", str(error))
         except Exception as error:  # noqa: BLE001  an unexpected error must not lose the item
             return self._result_of_unexpected_error(repository, work, token, error)
 
     def _retry_or_dead_letter(
         self, repository: Repository, work: Work, token: int, error: TransientError
-    ) -> Retry | Dead:
+    ) -> RetryLater | DeadLettered:
         """Retry the item later; after its last attempt make a dead letter of it."""
         if work.attempts < self._options.max_attempts:
             seconds = self._retry_delay(work.attempts, error.retry_after)
-            return Retry(back_to_sync(work), seconds, str(error))
+            return RetryLater(back_to_sync(work), seconds, str(error))
         return self._dead_letter_for_error(repository, work, token, error)
 
     def _result_of_unexpected_error(
         self, repository: Repository, work: Work, token: int, error: Exception
-    ) -> Retry | Dead:
+    ) -> RetryLater | DeadLettered:
         """Retry if this machine lacks memory or files; any other error is a bug."""
-        if missing := shortage(error):
+        if missing := machine_shortage(error):
             return self._retry_or_dead_letter(repository, work, token, TransientError(missing))
         return self._dead_letter_for_error(repository, work, token, error)
 
-    def _wait_for_turn(self, repository: Repository, work: Work) -> Snooze | None:
+    def _wait_for_turn(self, repository: Repository, work: Work) -> WaitUntil | None:
         """The result for an item that must wait: for its repository's share of GitHub's calls, or for its turn."""
         if seconds := allowance_wait(self._allowance, repository, work):
             reason = (
                 f"{repository} has used its share of the calls to GitHub that all repositories have together"
             )
-            return Snooze(work.but(rests_for=reason), seconds, rests=True)
+            return WaitUntil(work.but(rests_for=reason), seconds, keeps_attempts=True)
         if work.cause == Cause.RESYNC and not work.turned:
             turns = _TURNS[work.environment == RESYNC_KEY]
             if seconds := self._lanes.turn(*turns):
-                return Snooze(work.but(rests_for="", turned=True), seconds, rests=True)
+                return WaitUntil(work.but(rests_for="", turned=True), seconds, keeps_attempts=True)
         return None
 
     def _dead_letter_for_error(
         self, repository: Repository, work: Work, token: int, error: Exception
-    ) -> Dead:
+    ) -> DeadLettered:
         expected = isinstance(error, DeployerError)
         reason = " ".join((str(error) if expected else f"{type(error).__name__}: {error}").split())[:500]
         # the dead letter has the traceback; in the log it is useful only for a bug
         _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason,
                    exc_info=None if expected else error)  # fmt: skip
         text = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
-        return self._make_dead_letter(repository, work, token, kind_of(error), reason, text)
+        return self._make_dead_letter(repository, work, token, error_kind(error), reason, text)
 
-    def _dead_letter_for_lost_worker(self, repository: Repository, work: Work, token: int) -> Dead:
+    def _dead_letter_for_lost_worker(self, repository: Repository, work: Work, token: int) -> DeadLettered:
         """The result for an item whose every attempt lost its process; this attempt only reports that."""
         work = work.but(attempts=work.attempts - 1)  # this one is not counted
         kind, reason = WORKER_LOST, f"its worker was lost {work.attempts} times while running {work.task}"
@@ -283,9 +294,9 @@ class Runner:
 
     def _make_dead_letter(
         self, repository: Repository, work: Work, token: int, kind: str, reason: str, traceback_text: str = ""
-    ) -> Dead:
+    ) -> DeadLettered:
         letter = make_letter(repository, work, token, kind, reason, traceback_text)
-        return Dead(letter, self._report_dead_letter(repository, work, letter))
+        return DeadLettered(letter, self._report_dead_letter(repository, work, letter))
 
     def _report_dead_letter(
         self, repository: Repository, work: Work, letter: DeadLetter
@@ -305,7 +316,7 @@ class Runner:
         return max(seconds, retry_after or 0)
 
     def _return_result(
-        self, repository: Repository, token: int, verdict: Verdict, counts: Mapping[str, int]
+        self, repository: Repository, token: int, verdict: StepResult, counts: Mapping[str, int]
     ) -> Dispatch | None:
         # the same id for all attempts, because Redis may have carried out one whose answer was lost
         request = uuid.uuid4().hex
@@ -327,8 +338,8 @@ def _describe_unavailable(task: Task, repository: Repository, error: Unavailable
     return f"given up: {error}"
 
 
-def refuse_item(lanes: Lanes, queue: Queue, repository: Repository, token: int, why: str) -> str:
-    """Return a queue item that this version does not understand, because a newer worker may; see `Lanes.refuse`.
+def refuse_item(lanes: QueueStore, queue: Dispatcher, repository: Repository, token: int, why: str) -> str:
+    """Return a queue item that this version does not understand, because a newer worker may; see `QueueStore.refuse`.
 
     Args:
         lanes: the queues.

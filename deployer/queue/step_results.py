@@ -9,7 +9,7 @@ from deployer.model.records import DeadLetter, EnvironmentRecord, Work
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Finished:
     """The item ends with an outcome.
 
     Attributes:
@@ -24,7 +24,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Continue:
     """The item continues with its next task at once."""
 
     work: Work
@@ -32,22 +32,22 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
-class Snooze:
+class WaitUntil:
     """The item waits for an event or until a time. This does not count as an attempt.
 
     Attributes:
-        rests: whether it waits for a turn, an allowance or AWS's rate limit. Then a resync that joins the item does not
-            wake it, and earlier failed attempts still count.
+        keeps_attempts: whether it waits for a turn, an allowance or AWS's rate limit. Then a resync that joins the
+            item does not wake it, and earlier failed attempts still count.
     """
 
     work: Work
     seconds: float
     record: EnvironmentRecord | None = None
-    rests: bool = False
+    keeps_attempts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryLater:
     """A transient error: the task is repeated after some time. This counts as an attempt.
 
     Attributes:
@@ -60,20 +60,20 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class DeadLettered:
     """The item becomes a dead letter, because deployer or its operators must correct something."""
 
     letter: DeadLetter
     record: EnvironmentRecord | None = None
 
 
-Verdict = Done | Again | Snooze | Retry | Dead
+StepResult = Finished | Continue | WaitUntil | RetryLater | DeadLettered
 
 
 class StepHandler(Protocol):
     """Carries out the step that a queue item names, and reports dead letters."""
 
-    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> Verdict:
+    def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> StepResult:
         """Carry out one step.
 
         Args:
@@ -105,16 +105,16 @@ class StepHandler(Protocol):
         """
 
 
-def describe(verdict: Verdict) -> str:
+def describe(verdict: StepResult) -> str:
     """A step's result in a few words."""
     match verdict:
-        case Done():
+        case Finished():
             return f"{verdict.outcome}: {verdict.reason}"
-        case Again():
+        case Continue():
             return f"next: {verdict.work.task}"
-        case Snooze():
+        case WaitUntil():
             return f"snoozed for {verdict.seconds:.1f} s"
-        case Retry():
+        case RetryLater():
             return f"retry in {verdict.seconds:.0f} s: {verdict.error}"
-        case Dead():
+        case DeadLettered():
             return f"dead-lettered: {verdict.letter.told}"

@@ -15,7 +15,7 @@ from deployer.model.records import (
     split_key,
 )
 from deployer.queue.record_store import RecordStore
-from deployer.queue.step_results import Verdict
+from deployer.queue.step_results import StepResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class QueueState:
     """The state of a repository's queue, for people.
 
     Items are identified by their keys, which `records.split_key` reads.
@@ -98,7 +98,7 @@ class Refused:
     dispatch: Dispatch | None
 
 
-class Lanes(RecordStore, Protocol):
+class QueueStore(RecordStore, Protocol):
     """The repositories' queues, and the records that an operation of a queue writes in the same step."""
 
     def accept(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
@@ -152,7 +152,7 @@ class Lanes(RecordStore, Protocol):
         self,
         repository: Repository,
         token: int,
-        verdict: Verdict,
+        verdict: StepResult,
         counts: Mapping[str, int] = ...,
         request: str = ...,
     ) -> Dispatch | None:
@@ -173,7 +173,7 @@ class Lanes(RecordStore, Protocol):
     def sweep(self, limit: int = 100) -> list[Dispatch]:
         """Hand out lost and due items of the queues whose sweep is due."""
 
-    def lanes(self, repository: Repository | None = None) -> list[Lane]:
+    def lanes(self, repository: Repository | None = None) -> list[QueueState]:
         """The queues of one repository or of all that have items."""
 
     def dead_letters(self, repository: Repository | None = None) -> list[DeadLetter]:
@@ -243,13 +243,13 @@ class Lanes(RecordStore, Protocol):
         """
 
 
-class Queue(Protocol):
+class Dispatcher(Protocol):
     """Sends dispatches to the workers."""
 
     def send(self, dispatch: Dispatch) -> None:
         """Send a dispatch. An error is only logged, because the scheduler sends the dispatch again."""
 
-    def send_again(self, dispatch: Dispatch) -> None:
+    def resend_dispatch(self, dispatch: Dispatch) -> None:
         """Send a dispatch of a sweep, whose message may be waiting already; not if too many messages wait for workers.
 
         Raises:

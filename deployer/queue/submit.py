@@ -14,13 +14,13 @@ from deployer.model.records import RESYNC_KEY, Cause, DeliveryRecord, Environmen
 from deployer.model.refs import Ref, parse_sha, skip_reason
 from deployer.queue import progress_log as progress
 from deployer.queue.lookup import why_of_another_stack
-from deployer.queue.store import Accepted, Lanes, Queue
+from deployer.queue.store import Accepted, Dispatcher, QueueStore
 
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
-LONGEST_APPROVER = 100
+APPROVER_LENGTH = 100
 # After this time since a tag's push only a person can deploy the tag, because its author no longer expects that.
-JUDGED_AGAIN_SECONDS = 3600
+RECHECK_SECONDS = 3600
 _EXPIRED_AT_ONCE = 50  # a shorter time to live must not delete all environments within a minute
 
 
@@ -33,7 +33,7 @@ class Answer:
     reason: str
 
 
-class Intake:
+class WorkSubmitter:
     """Submits deliveries and people's requests.
 
     Args:
@@ -46,8 +46,8 @@ class Intake:
 
     def __init__(
         self,
-        lanes: Lanes,
-        queue: Queue,
+        lanes: QueueStore,
+        queue: Dispatcher,
         *,
         allows: Callable[[Repository], bool],
         accounts: Mapping[Kind, str],
@@ -116,7 +116,7 @@ class Intake:
 
     def _recheck_refused_tag(self, repository: Repository) -> None:
         record = self._lanes.environment(Environment(repository, Kind.PRODUCTION))
-        if record and (work := tag_to_judge_again(record, self._lanes.now())):
+        if record and (work := refused_tag_to_recheck(record, self._lanes.now())):
             self._enqueue(repository, work)
 
     def _resync_repositories(self, event: RepositoryChange) -> Answer:
@@ -189,7 +189,7 @@ class Intake:
             PermanentError: its repository is not served here, or staging or production is to be deleted without
                 `yes_really`.
         """
-        self.insist(environment.repository)
+        self.require_served(environment.repository)
         if cause is Cause.TEARDOWN and environment.kind is not Kind.DEVELOPMENT and not yes_really:
             raise PermanentError(
                 f"{environment} is deleted by nothing but: {delete_command(environment)} --yes-really"
@@ -211,8 +211,8 @@ class Intake:
         Raises:
             PermanentError: the repository is not served here, the ref is no tag, or `by` is empty.
         """
-        self.insist(repository)
-        who = one_line(by).strip()[:LONGEST_APPROVER]
+        self.require_served(repository)
+        who = one_line(by).strip()[:APPROVER_LENGTH]
         if not tag.is_tag:
             raise PermanentError(f"{tag} is no tag; only tags are deployed to production")
         if not who:
@@ -246,7 +246,7 @@ class Intake:
         Raises:
             PermanentError: the repository is not served here.
         """
-        self.insist(repository)
+        self.require_served(repository)
         return self._enqueue(repository, _resync_work(looked_at=self._lanes.now() - age, turned=not in_turn))
 
     def age(self, now: float) -> None:
@@ -296,7 +296,7 @@ class Intake:
         Raises:
             PermanentError: its repository is not served here, it never expires, or it has no stack.
         """
-        self.insist(environment.repository)
+        self.require_served(environment.repository)
         if environment.kind is not Kind.DEVELOPMENT:
             raise PermanentError(f"{environment} is kept anyway: only development environments age")
         record = self._lanes.environment(environment)
@@ -315,7 +315,7 @@ class Intake:
         """
         return self._send_dispatch(self._lanes.replay(letter))
 
-    def insist(self, repository: Repository) -> None:
+    def require_served(self, repository: Repository) -> None:
         """Check that the settings let deployer serve a repository.
 
         Raises:
@@ -362,7 +362,7 @@ def _resync_work(**fields: Any) -> Work:
     return Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **fields)
 
 
-def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
+def refused_tag_to_recheck(record: EnvironmentRecord, now: float) -> Work | None:
     """Work that checks the newest refused tag again, because a push to the default branch may contain its commit.
 
     Args:
@@ -370,12 +370,12 @@ def tag_to_judge_again(record: EnvironmentRecord, now: float) -> Work | None:
         now: epoch seconds by Redis's clock.
 
     Returns:
-        None if a push cannot change the decision, or `JUDGED_AGAIN_SECONDS` after the tag's own push.
+        None if a push cannot change the decision, or `RECHECK_SECONDS` after the tag's own push.
     """
     refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
     if not refused or refused.pushed_at <= record.decision_time:
         return None
-    if now - refused.accepted_at > JUDGED_AGAIN_SECONDS:
+    if now - refused.accepted_at > RECHECK_SECONDS:
         return None
     return Work(
         environment=record.environment, cause=Cause.PUSH, ref=refused.ref, after=refused.object,

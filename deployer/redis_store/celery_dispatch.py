@@ -82,16 +82,16 @@ def make_celery(redis_url: str, *, in_haste: bool = False) -> Celery:
     return app
 
 
-class CeleryQueue:
-    """Implements `Queue` with Celery."""
+class CeleryDispatcher:
+    """Implements `Dispatcher` with Celery."""
 
     def __init__(self, app: Celery, client: redis.Redis) -> None:
         self._app = app
         self._redis: Any = client
         self._has_room = True
 
-    def send_again(self, dispatch: Dispatch) -> None:
-        """See `Queue.send_again`."""
+    def resend_dispatch(self, dispatch: Dispatch) -> None:
+        """See `Dispatcher.resend_dispatch`."""
         with unavailable():
             waiting = sum(self._redis.llen(key) for key in _LISTS)
         if (waiting < _MOST_WAITING) != self._has_room:
@@ -104,7 +104,7 @@ class CeleryQueue:
             self.send(dispatch)
 
     def send(self, dispatch: Dispatch) -> None:
-        """See `Queue.send`."""
+        """See `Dispatcher.send`."""
         arguments: list[Any] = [dispatch.repository, dispatch.environment, dispatch.token]
         try:
             priority = _LOW if dispatch.low else 0

@@ -19,7 +19,7 @@ _SLOW_SECONDS = 60.0  # how long a slow answer allows others to be slow
 TIMEOUTS = (redis.TimeoutError, TimeoutError)  # redis-py raises both
 
 
-class Budget:
+class RedisCircuitBreaker:
     """Limits how long a request waits for Redis, and is a circuit breaker for a Redis that hangs.
 
     All commands of a request together wait at most `seconds` for missing answers and at most `patience` for slow ones.

@@ -11,7 +11,7 @@ from redis.sentinel import Sentinel
 
 from deployer.model.errors import ConfigError
 from deployer.model.redis_url import SETTING, RedisUrl, parse_redis_url
-from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.errors import unavailable
 
 _CONNECT_SECONDS = 0.5
@@ -20,7 +20,7 @@ _SENTINEL_SECONDS = 1.0
 _HASTY_SENTINEL_SECONDS = 0.35  # half of the time that a web request waits for an answer
 
 
-def connect(url: str, budget: Budget | None = None) -> redis.Redis:
+def connect(url: str, budget: RedisCircuitBreaker | None = None) -> redis.Redis:
     """Make a client; it connects with its first command.
 
     Args:

@@ -31,19 +31,19 @@ return string.format('%.0f', math.max(turn + every - now, 0))
 
 
 class Coordination(RepositoryIndex):
-    """Implements the methods of `Lanes` by which processes coordinate."""
+    """Implements the methods of `QueueStore` by which processes coordinate."""
 
     def turn(self, line: str, every: float, at_once: int) -> float:
-        """See `Lanes.turn`."""
+        """See `QueueStore.turn`."""
         with unavailable():
             arguments = [self._now_ms(), int(every * 1000), at_once]
             return float(self._redis.eval(_NEXT_TURN, 1, _TURN_PREFIX + line, *arguments)) / 1000
 
     def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
-        """See `Lanes.claimed`."""
+        """See `QueueStore.claimed`."""
         return claimed(self._redis, _LOCK_PREFIX + what, seconds)
 
-    def beat(self, name: str, seconds: float) -> None:
+    def send_heartbeat(self, name: str, seconds: float) -> None:
         """Record that a process is alive.
 
         Args:
@@ -54,7 +54,7 @@ class Coordination(RepositoryIndex):
             self._redis.eval(SET_KEY_TO_NOW, 1, HEARTBEAT_PREFIX + name, int(seconds))
 
     def beats(self) -> dict[str, float]:
-        """See `Lanes.beats`."""
+        """See `QueueStore.beats`."""
         with unavailable():
             pipe = self._redis.pipeline(transaction=False)
             for name in _HEARTBEATS:
@@ -63,7 +63,7 @@ class Coordination(RepositoryIndex):
         return {name: to_number(at) for name, at in zip(_HEARTBEATS, found, strict=True) if at}
 
     def ping(self) -> None:
-        """See `Lanes.ping`."""
+        """See `QueueStore.ping`."""
         with unavailable():
             self._redis.set(_PROBE, "1", ex=60)  # a full or read-only Redis would answer PING
 

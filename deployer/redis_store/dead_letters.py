@@ -19,10 +19,10 @@ _LONGEST_SHOWN = 2000  # characters shown of a dead letter that cannot be read
 
 
 class DeadLetters(QueueScript):
-    """Implements the methods of `Lanes` for dead letters."""
+    """Implements the methods of `QueueStore` for dead letters."""
 
     def dead_letters(self, repository: Repository | None = None) -> list[DeadLetter]:
-        """See `Lanes.dead_letters`."""
+        """See `QueueStore.dead_letters`."""
         chosen = [repository] if repository else self.repositories()
         found = [
             _parse_letter(each, name, text)
@@ -32,7 +32,7 @@ class DeadLetters(QueueScript):
         return sorted(found, key=lambda letter: letter.at)
 
     def dead_letter(self, letter: str) -> DeadLetter | None:
-        """See `Lanes.dead_letter`."""
+        """See `QueueStore.dead_letter`."""
         try:
             repository = repository_of_letter(letter)
         except NotFoundError:
@@ -42,7 +42,7 @@ class DeadLetters(QueueScript):
         return _parse_letter(repository, letter, text) if text else None
 
     def replay(self, letter: str) -> Accepted:
-        """See `Lanes.replay`."""
+        """See `QueueStore.replay`."""
         repository = repository_of_letter(letter)
         goal = f"replay-{uuid.uuid4().hex[:12]}"
         with unavailable():
@@ -63,7 +63,7 @@ class DeadLetters(QueueScript):
         return Accepted("queued", "", goal=reply[0], dispatch=parse_dispatch(repository, reply[1:]))
 
     def discard(self, letter: str) -> None:
-        """See `Lanes.discard`."""
+        """See `QueueStore.discard`."""
         repository = repository_of_letter(letter)
         with unavailable():
             if not int(self._run_operation(repository, "discard", letter)[0]):

@@ -10,7 +10,7 @@ import redis
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import LaneLostError
 from deployer.model.records import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Work, whole
-from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, Verdict
+from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
 from deployer.queue.store import Accepted, Dispatch, Refused
 from deployer.redis_store.coordination import HEARTBEAT_PREFIX, Coordination
 from deployer.redis_store.dead_letters import DeadLetters
@@ -32,7 +32,7 @@ _NO_COUNTS: Mapping[str, int] = {}
 _LONGEST_REASON = 1000  # characters; the activity of a repository has up to 500 reasons
 
 
-class RedisLanes(
+class RedisQueueStore(
     QueueView,
     DeadLetters,
     StackNames,
@@ -42,10 +42,10 @@ class RedisLanes(
     Counters,
     Coordination,
 ):
-    """Implements `Lanes`. See `QueueScript` for the arguments."""
+    """Implements `QueueStore`. See `QueueScript` for the arguments."""
 
     def accept(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
-        """See `Lanes.accept`."""
+        """See `QueueStore.accept`."""
         work = work.but(goal=delivery or work.goal or uuid.uuid4().hex[:12])
         with unavailable():
             # Written before the script, so that a crash between the two never leaves a queue that is not swept.
@@ -67,13 +67,13 @@ class RedisLanes(
         return Accepted("queued", "", goal=detail, dispatch=parse_dispatch(repository, rest))
 
     def begin(self, repository: Repository, token: int) -> Work | None:
-        """See `Lanes.begin`."""
+        """See `QueueStore.begin`."""
         with unavailable():
             reply = self._run_operation(repository, "begin", token, self._lease_ms)
         return Work.read_item(reply[0]) if reply else None
 
     def refuse(self, repository: Repository, token: int, why: str) -> Refused:
-        """See `Lanes.refuse`."""
+        """See `QueueStore.refuse`."""
         with unavailable():
             outcome, *rest = self._run_operation(
                 repository, "refuse", token, whole(why), DELIVERY_TTL, self._grace_ms
@@ -83,12 +83,12 @@ class RedisLanes(
         return Refused(outcome == "dead", int(rest[0]) / 1000, parse_dispatch(repository, rest[1:]))
 
     def extend(self, repository: Repository, token: int) -> bool:
-        """See `Lanes.extend`."""
+        """See `QueueStore.extend`."""
         with unavailable():
             return int(self._run_operation(repository, "extend", token, self._lease_ms, request="")[0]) == 1
 
     def expire(self, repository: Repository, token: int, key: str, why: str) -> bool:
-        """See `Lanes.expire`."""
+        """See `QueueStore.expire`."""
         with unavailable():
             return int(self._run_operation(repository, "expire", token, key, why)[0]) == 1
 
@@ -96,30 +96,30 @@ class RedisLanes(
         self,
         repository: Repository,
         token: int,
-        verdict: Verdict,
+        verdict: StepResult,
         counts: Mapping[str, int] = _NO_COUNTS,
         request: str = "",
     ) -> Dispatch | None:
-        """See `Lanes.finish`."""
+        """See `QueueStore.finish`."""
         work = record = outcome = reason = commit = letter = ""
         seconds = 0.0
         match verdict:
-            case Done():
+            case Finished():
                 kind, outcome, reason = "done", verdict.outcome, verdict.reason
                 commit = verdict.commit or (verdict.record.commit if verdict.record else "")
-            case Again():
+            case Continue():
                 kind, work = "again", verdict.work.to_json()
-            case Snooze():
-                kind = "rest" if verdict.rests else "snooze"
+            case WaitUntil():
+                kind = "rest" if verdict.keeps_attempts else "snooze"
                 work, seconds = verdict.work.to_json(), verdict.seconds
-            case Retry():
+            case RetryLater():
                 kind, work, seconds = "retry", verdict.work.to_json(), verdict.seconds
                 reason = verdict.error
-            case Dead():
+            case DeadLettered():
                 kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.told
                 letter = verdict.letter.to_json()
                 commit = verdict.record.commit if verdict.record else ""
-        if not isinstance(verdict, Retry) and verdict.record:
+        if not isinstance(verdict, RetryLater) and verdict.record:
             record = verdict.record.but(updated_at=self.now()).to_json()
             self._index_former_name(repository, verdict.record)
         with unavailable():
@@ -145,7 +145,7 @@ class RedisLanes(
                 )
 
     def sweep(self, limit: int = 100) -> list[Dispatch]:
-        """See `Lanes.sweep`."""
+        """See `QueueStore.sweep`."""
         dispatches = []
         with unavailable():
             now = self._now_ms()
@@ -174,7 +174,7 @@ class RedisLanes(
         return parse_dispatch(repository, rest)
 
     def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
-        """See `Lanes.forget`."""
+        """See `QueueStore.forget`."""
         if not records:
             return
         seen = json.dumps({each.environment: each.updated_at for each in records})
@@ -182,8 +182,8 @@ class RedisLanes(
             self._run_operation(repository, "forget", seen)
             drop_keep_requests(self._redis, repository, records)
 
-    def forget_if_empty(self, repository: Repository) -> None:
-        """See `Lanes.forget_if_empty`."""
+    def delete_repository_if_empty(self, repository: Repository) -> None:
+        """See `QueueStore.delete_repository_if_empty`."""
         with unavailable():
             # A push may have written the index before this and its item since then. Its queue must stay in the index.
             if drop_repository(self._redis, repository) and self.lanes(repository):

@@ -8,7 +8,7 @@ import redis
 from deployer.model.environments import Repository
 from deployer.model.errors import StoredValueError
 from deployer.model.records import Work, split_key
-from deployer.queue.store import Lane
+from deployer.queue.store import QueueState
 from deployer.redis_store.errors import refuses_all_commands, unavailable
 from deployer.redis_store.records.repository_index import RepositoryIndex, repository_key, repository_prefix
 from deployer.redis_store.records.values import is_environment_key, to_number
@@ -18,10 +18,10 @@ _OTHER_KEY_TYPES = {"environments": "hash", "kept": "hash", "dead": "hash", "act
 
 
 class QueueView(RepositoryIndex):
-    """Implements `Lanes.lanes`."""
+    """Implements `QueueStore.lanes`."""
 
-    def lanes(self, repository: Repository | None = None) -> list[Lane]:
-        """See `Lanes.lanes`."""
+    def lanes(self, repository: Repository | None = None) -> list[QueueState]:
+        """See `QueueStore.lanes`."""
         with unavailable():
             chosen = [repository] if repository else self.repositories()
             pipe = self._redis.pipeline(transaction=False)
@@ -43,16 +43,16 @@ class QueueView(RepositoryIndex):
         return [lane for lane in lanes if lane]
 
 
-def _view_queue(repository: Repository, now: int, answers: Sequence[Any]) -> Lane | None:
+def _view_queue(repository: Repository, now: int, answers: Sequence[Any]) -> QueueState | None:
     """A queue from the answers to the commands of `lanes`; broken if one of its keys has a wrong type."""
     if wrong := next((each for each in answers if isinstance(each, Exception)), None):
         if not isinstance(wrong, redis.ResponseError) or refuses_all_commands(wrong):
             raise wrong
-        return Lane(repository.full_name, "broken", "", "", [], {}, broken=str(wrong))
+        return QueueState(repository.full_name, "broken", "", "", [], {}, broken=str(wrong))
     for (name, expected), found in zip(_OTHER_KEY_TYPES.items(), answers[6:], strict=True):
         if found not in {"none", expected}:
             error = f"WRONGTYPE {repository_key(repository, name)} is a {found} and has to be a {expected}"
-            return Lane(repository.full_name, "broken", "", "", [], {}, broken=error)
+            return QueueState(repository.full_name, "broken", "", "", [], {}, broken=error)
     return _view_readable_queue(repository, now, *answers[:6])
 
 
@@ -65,7 +65,7 @@ def _view_readable_queue(
     items: Mapping[str, str],
     snoozed: Sequence[tuple[str, float]],
     refused: Mapping[str, str],
-) -> Lane | None:
+) -> QueueState | None:
     status = state.get("status", "idle")
     if status == "idle" and not items:
         return None
@@ -76,7 +76,7 @@ def _view_readable_queue(
     known = _parse_items(repository, items, reasons)
     asleep = {key: due for key, due in snoozed if key in known}
     environment, ref = split_key(state.get("env", ""))
-    return Lane(
+    return QueueState(
         repository=repository.full_name,
         status=status,
         environment=environment if is_environment_key(repository, environment) else "",

@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from deployer.deployment.production.gate import Gate
+from deployer.deployment.production.gate import ProductionGate
 from deployer.environment.cloud_region import LISTING_PATIENCE, Inventory
-from deployer.environment.code_host import Facts, Host
+from deployer.environment.code_host import CodeHost, RepositoryFacts
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import DeployerError, PermanentError, TransientError
 from deployer.model.records import RESYNCED, Cause, Seen, Work
-from deployer.queue.step_results import Done
-from deployer.queue.store import Lanes
-from deployer.resync.missed_tags import never_deployed_words, newest_missed_tag, newest_undeployed_tag
+from deployer.queue.step_results import Finished
+from deployer.queue.store import QueueStore
+from deployer.resync.missed_tags import newest_missed_tag, newest_undeployed_tag, undeployed_tag_sentence
 from deployer.resync.orphans import Orphan, find_orphans, orphans_to_delete, records_to_forget
 from deployer.resync.plan import ACTIONS, Planned, plan
 from deployer.resync.snapshot import RepositorySnapshot, environments_with_unknown_status
@@ -19,7 +19,7 @@ from deployer.resync.snapshot import RepositorySnapshot, environments_with_unkno
 _log = logging.getLogger(__name__)
 
 
-class Resyncer:
+class ResyncPlanner:
     """Plans a repository's resync and queues the plan.
 
     Args:
@@ -35,10 +35,10 @@ class Resyncer:
 
     def __init__(
         self,
-        host: Host,
+        host: CodeHost,
         inventory: Inventory,
-        lanes: Lanes,
-        gate: Gate,
+        lanes: QueueStore,
+        gate: ProductionGate,
         *,
         allows: Callable[[Repository], bool],
         named_repositories: Sequence[Repository],
@@ -75,12 +75,14 @@ class Resyncer:
             warn(f"checking only the repositories that Redis or the settings name: {error}")
         return sorted((each for each in found.values() if self._allows(each)), key=lambda each: each.key)
 
-    def plan(self, repository: Repository, since: float = 0, facts: Facts | None = None) -> list[Planned]:
+    def plan(
+        self, repository: Repository, since: float = 0, facts: RepositoryFacts | None = None
+    ) -> list[Planned]:
         """What a resync would do now; arguments and errors as of `plan_with_tag_note`."""
         return self.plan_with_tag_note(repository, since, facts)[0]
 
     def plan_with_tag_note(
-        self, repository: Repository, since: float = 0, facts: Facts | None = None
+        self, repository: Repository, since: float = 0, facts: RepositoryFacts | None = None
     ) -> tuple[list[Planned], str]:
         """What a resync would do now, and a sentence on the newest tag that only a person may deploy (or empty).
 
@@ -97,7 +99,7 @@ class Resyncer:
         snapshot = self._read_snapshot(repository, seen, since, patience=60, facts=facts)
         _log_unknown_statuses(snapshot)
         planned = plan(snapshot, seen.orphans, self._clock(), self._orphan_seconds)
-        return planned, never_deployed_words(repository, snapshot.never_deployed)
+        return planned, undeployed_tag_sentence(repository, snapshot.never_deployed)
 
     def existing_development(
         self, repository: Repository, since: float, patience: float = 60, *, with_retained: bool = False
@@ -137,7 +139,9 @@ class Resyncer:
             for each in find_orphans(snapshot)
         ]
 
-    def queue_plan(self, repository: Repository, work: Work, facts: Facts | None = None) -> Done:
+    def queue_plan(
+        self, repository: Repository, work: Work, facts: RepositoryFacts | None = None
+    ) -> Finished:
         """Plan a repository and queue the plan; work that already waits for an environment is merged with it.
 
         Args:
@@ -161,8 +165,8 @@ class Resyncer:
         self._note_seen(repository, snapshot, planned, seen, now)
         self._lanes.forget(repository, records_to_forget(snapshot, now))
         summary = _plan_summary(planned, due, _log_unknown_statuses(snapshot))
-        tag_note = never_deployed_words(repository, snapshot.never_deployed)
-        return Done(RESYNCED, "; ".join(filter(None, (summary, tag_note))))
+        tag_note = undeployed_tag_sentence(repository, snapshot.never_deployed)
+        return Finished(RESYNCED, "; ".join(filter(None, (summary, tag_note))))
 
     def _queue(self, repository: Repository, due: Sequence[Planned]) -> None:
         for each in due:
@@ -194,7 +198,7 @@ class Resyncer:
         seen: Seen,
         since: float,
         patience: float,
-        facts: Facts | None = None,
+        facts: RepositoryFacts | None = None,
         *,
         allow_unlisted: bool = False,
     ) -> RepositorySnapshot:

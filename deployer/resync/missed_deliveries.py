@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from deployer.environment.code_host import HookDelivery, Host
+from deployer.environment.code_host import CodeHost, HookDelivery
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import (
     DeployerError,
@@ -24,7 +24,7 @@ from deployer.model.errors import (
 from deployer.model.events import Push
 from deployer.model.records import DeliveryRecord, Outcome, RepositoryRecord
 from deployer.model.refs import skip_reason
-from deployer.queue.store import Lanes
+from deployer.queue.store import QueueStore
 
 _log = logging.getLogger(__name__)
 PATH = "/webhooks/github"
@@ -42,7 +42,7 @@ _MOST_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class CheckResult:
     """What one check did about missed deliveries.
 
     Attributes:
@@ -73,7 +73,7 @@ class Missed:
         return {"redelivered": self.redelivered, "superseded": self.superseded, "left": self.left}
 
 
-class Deliveries:
+class MissedDeliveries:
     """Finds missed deliveries and has GitHub redeliver them.
 
     One log may serve many repositories: a GitHub App and an organization have one webhook for all of theirs. The
@@ -83,7 +83,7 @@ class Deliveries:
     Args:
         host: GitHub.
         lanes: the records of deliveries and repositories.
-        parse: makes an event of a delivery's headers and body; see `github.webhook.parse_github`.
+        parse: makes an event of a delivery's headers and body; see `github.webhook.parse_delivery`.
         allows: whether the installation serves a repository.
         webhook_url: the address of deployer's webhook; empty if it is not known.
         clock: epoch seconds; by default Redis's, because other machines compare the stored times.
@@ -91,8 +91,8 @@ class Deliveries:
 
     def __init__(
         self,
-        host: Host,
-        lanes: Lanes,
+        host: CodeHost,
+        lanes: QueueStore,
         *,
         parse: Callable[[Mapping[str, str], bytes], object],
         allows: Callable[[Repository], bool],
@@ -127,7 +127,7 @@ class Deliveries:
                 with suppress(UnavailableError, StoredValueError):
                     self._update_record(owner, failed_at=self._clock())
 
-    def check(self, repository: Repository) -> Missed:
+    def check(self, repository: Repository) -> CheckResult:
         """Read the log since the last check, and have GitHub redeliver what never arrived.
 
         The log of an App or of an organization is read for all its repositories.
@@ -190,7 +190,7 @@ class Deliveries:
 
     # --- one check ----------------------------------------------------------------------------------------------------
 
-    def _redeliver_missed(self, repository: Repository, log_owner: Repository) -> Missed:
+    def _redeliver_missed(self, repository: Repository, log_owner: Repository) -> CheckResult:
         webhook_owner, now = self._webhook_owner(repository), self._clock()
         try:
             attempts = self._read_missed(repository, log_owner, now)
@@ -216,7 +216,7 @@ class Deliveries:
             self._update_record(log_owner, checked_at=now)
         return found
 
-    def _record_result(self, repository: Repository, found: Missed, now: float) -> None:
+    def _record_result(self, repository: Repository, found: CheckResult, now: float) -> None:
         missed: dict[str, Any] = {}
         if found.all:
             self._lanes.count(repository, {f"missed:{name}": number for name, number in found.counts.items()})
@@ -272,7 +272,7 @@ class Deliveries:
         repository = Repository.parse(full_name)
         return repository.owner.lower() == owner.lower() and self._allows(repository)
 
-    def _redeliver_or_supersede(self, repository: Repository, missed: list[HookDelivery]) -> Missed:
+    def _redeliver_or_supersede(self, repository: Repository, missed: list[HookDelivery]) -> CheckResult:
         """Have deliveries redelivered unless a newer push supersedes them.
 
         Pushes to repositories that the settings leave out are not counted.
@@ -298,7 +298,7 @@ class Deliveries:
                 if isinstance(error, TransientError) and _affects_all_deliveries(error):
                     raise
                 _log.warning("redelivering %s of %s: %s", each.guid, repository, error)
-        return Missed(redelivered, superseded, len(missed) - redelivered - superseded - unserved)
+        return CheckResult(redelivered, superseded, len(missed) - redelivered - superseded - unserved)
 
     def _read_push(self, repository: Repository, delivery: HookDelivery) -> Push | None:
         if delivery.event != "push":

@@ -3,8 +3,8 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
-from deployer.deployment.production.gate import Gate
-from deployer.environment.code_host import Facts
+from deployer.deployment.production.gate import ProductionGate
+from deployer.environment.code_host import RepositoryFacts
 from deployer.model.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.model.production_record import MOST_REFUSED
 from deployer.model.records import EnvironmentRecord, Seen
@@ -13,7 +13,11 @@ from deployer.model.stacks import Stack
 
 
 def newest_missed_tag(
-    gate: Gate, repository: Repository, facts: Facts, seen: Seen, record: EnvironmentRecord | None
+    gate: ProductionGate,
+    repository: Repository,
+    facts: RepositoryFacts,
+    seen: Seen,
+    record: EnvironmentRecord | None,
 ) -> Ref | None:
     """The newest tag that is newer than production's and was never judged; None without one.
 
@@ -38,9 +42,9 @@ def newest_missed_tag(
 
 
 def newest_undeployed_tag(
-    gate: Gate,
+    gate: ProductionGate,
     repository: Repository,
-    facts: Facts,
+    facts: RepositoryFacts,
     record: EnvironmentRecord | None,
     stacks: Iterable[Stack],
 ) -> Ref | None:
@@ -64,7 +68,7 @@ def newest_undeployed_tag(
     return _newest_allowed(gate, repository, _tags_newer_than(since, facts, record))
 
 
-def never_deployed_words(repository: Repository, tag: str) -> str:
+def undeployed_tag_sentence(repository: Repository, tag: str) -> str:
     """A sentence that names a tag which only a person may deploy; empty without one.
 
     Args:
@@ -79,12 +83,12 @@ def never_deployed_words(repository: Repository, tag: str) -> str:
     )
 
 
-def _newest_allowed(gate: Gate, repository: Repository, tags: Sequence[Ref]) -> Ref | None:
+def _newest_allowed(gate: ProductionGate, repository: Repository, tags: Sequence[Ref]) -> Ref | None:
     """The first tag that production's rules allow by its name. No more tags are judged than a record can refuse."""
     return gate.first_allowed(repository, tags[:MOST_REFUSED]) if tags else None
 
 
-def _tags_newer_than(since: float, facts: Facts, record: EnvironmentRecord | None) -> list[Ref]:
+def _tags_newer_than(since: float, facts: RepositoryFacts, record: EnvironmentRecord | None) -> list[Ref]:
     """The tags with a date later than `since` (epoch seconds), newest first, without those that were refused."""
     refused = {(each.ref, each.object) for each in record.refused_tags} if record else set()
     newer = [

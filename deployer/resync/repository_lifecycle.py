@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from deployer.deployment.production.candidates import put_off
 from deployer.environment.cloud_region import LISTING_PATIENCE, Inventory
-from deployer.environment.code_host import Facts
+from deployer.environment.code_host import RepositoryFacts
 from deployer.environment.repository_state import (
     DEFAULT,
     DELETED,
@@ -32,11 +32,11 @@ from deployer.model.records import (
     is_over,
 )
 from deployer.model.refs import Ref
-from deployer.queue.step_results import Done, Snooze, Verdict
-from deployer.queue.store import Lanes
-from deployer.queue.submit import Intake
-from deployer.resync.collect import Resyncer
-from deployer.resync.missed_deliveries import Deliveries
+from deployer.queue.step_results import Finished, StepResult, WaitUntil
+from deployer.queue.store import QueueStore
+from deployer.queue.submit import WorkSubmitter
+from deployer.resync.collect import ResyncPlanner
+from deployer.resync.missed_deliveries import MissedDeliveries
 from deployer.resync.orphans import REMEMBERED_SECONDS, is_ended
 from deployer.resync.plan import Planned
 
@@ -48,14 +48,14 @@ _LONGEST_WAIT_SECONDS = 60.0
 _ENDED_STATES = {RENAMED, *OUT_OF_REACH}
 
 
-class Lifecycle:
+class RepositoryLifecycle:
     """Checks the state of a repository before its environments are resynced.
 
     Args:
         inventory: AWS's stacks, with or without a record.
         lanes: the queues and stored records.
         repositories: asks GitHub for a repository's state and stores it.
-        intake: queues the resync of another repository.
+        submitter: queues the resync of another repository.
         resyncer: plans the environments of a repository in its normal state.
         deliveries: has GitHub redeliver missed deliveries.
         allows: whether the installation serves a repository.
@@ -66,11 +66,11 @@ class Lifecycle:
     def __init__(
         self,
         inventory: Inventory,
-        lanes: Lanes,
+        lanes: QueueStore,
         repositories: Repositories,
-        intake: Intake,
-        resyncer: Resyncer,
-        deliveries: Deliveries,
+        submitter: WorkSubmitter,
+        resyncer: ResyncPlanner,
+        deliveries: MissedDeliveries,
         *,
         allows: Callable[[Repository], bool],
         poll_seconds: float,
@@ -79,14 +79,14 @@ class Lifecycle:
         self._inventory = inventory
         self._lanes = lanes
         self._repositories = repositories
-        self._intake = intake
+        self._intake = submitter
         self._resyncer = resyncer
         self._deliveries = deliveries
         self._allows = allows
         self._poll_seconds = poll_seconds
         self._clock = clock or lanes.now
 
-    def run(self, repository: Repository, work: Work) -> Verdict:
+    def run(self, repository: Repository, work: Work) -> StepResult:
         """Carry out a resync of a repository.
 
         Raises:
@@ -104,9 +104,9 @@ class Lifecycle:
             case "deleted":
                 return self._queue_teardowns(repository, work, known)
             case "replaced":
-                return Done(str(Outcome.FAILED), known.reason)
+                return Finished(str(Outcome.FAILED), known.reason)
             case "archived" | "removed":
-                return Done(RESYNCED, known.reason)
+                return Finished(RESYNCED, known.reason)
         if facts:  # the repository's name may come from a stack's tag, which is in lower case
             repository = Repository.parse(facts.full_name)
         done = self._resyncer.queue_plan(repository, work, facts)
@@ -162,7 +162,7 @@ class Lifecycle:
         )
         return put_off(record, work, why, self._clock())
 
-    def dormant(self, repository: Repository) -> bool:
+    def is_dormant(self, repository: Repository) -> bool:
         """Whether no resync is scheduled: GitHub said that the repository is gone or no longer accessible."""
         return self._repositories.known(repository).state in OUT_OF_REACH
 
@@ -191,7 +191,7 @@ class Lifecycle:
         self._lanes.forget(repository, ended)
         if len(ended) < len(records):
             return False
-        self._lanes.forget_if_empty(repository)
+        self._lanes.delete_repository_if_empty(repository)
         return all(each.key != repository.key for each in self._lanes.repositories())
 
     def _record_left_out(self, repository: Repository) -> RepositoryRecord:
@@ -249,11 +249,11 @@ class Lifecycle:
     # --- what each state requires -------------------------------------------------------------------------------------
 
     def _end_renamed(
-        self, repository: Repository, work: Work, known: RepositoryRecord, facts: Facts | None
-    ) -> Verdict:
+        self, repository: Repository, work: Work, known: RepositoryRecord, facts: RepositoryFacts | None
+    ) -> StepResult:
         now = Repository.parse(known.name)
         if not self._allows(now):
-            return Done(
+            return Finished(
                 str(Outcome.FAILED),
                 f"{repository} is {now} now, which matches none of the patterns in DEPLOYER_REPOSITORIES; nothing was "
                 "changed",
@@ -264,15 +264,15 @@ class Lifecycle:
             self._intake.resync(now)
         return self._queue_teardowns(repository, work, known)
 
-    def _queue_teardowns(self, repository: Repository, work: Work, known: RepositoryRecord) -> Done:
+    def _queue_teardowns(self, repository: Repository, work: Work, known: RepositoryRecord) -> Finished:
         """Queue the teardown of every development environment of a name that no repository has any more."""
         found = self._resyncer.existing_development(repository, work.looked_at, LISTING_PATIENCE)
         over = not (found or self._has_remains(repository, work))
-        reason = self._repositories.note_over(known, over=over).reason
+        reason = self._repositories.record_nothing_left(known, over=over).reason
         for environment in found:
             teardown = Work(environment=environment.key, cause=Cause.TEARDOWN, word=known.state)
             self._lanes.accept(repository, teardown)
-        return Done(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
+        return Finished(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
 
     def _has_remains(self, repository: Repository, work: Work) -> bool:
         """Whether the name still has environments: development, or staging and production, which only people delete."""
@@ -319,8 +319,8 @@ class Lifecycle:
         return any(not each.is_gone for each in own) and all(each.is_known for each in own)
 
     def _end_former_development(
-        self, repository: Repository, work: Work, default_branch: str, done: Done
-    ) -> Verdict:
+        self, repository: Repository, work: Work, default_branch: str, done: Finished
+    ) -> StepResult:
         """Queue the teardown of the default branch's development environment once staging runs that branch."""
         staging = self._lanes.environment(Environment(repository, Kind.STAGING))
         if (
@@ -331,13 +331,13 @@ class Lifecycle:
             environment = _development_of(repository, default_branch)
             teardown = Work(environment=environment.key, cause=Cause.TEARDOWN, word=DEFAULT)
             self._lanes.accept(repository, teardown)
-            return Done(done.outcome, f"{done.reason}; {default_branch} is staging now, 1 to delete")
+            return Finished(done.outcome, f"{done.reason}; {default_branch} is staging now, 1 to delete")
         if work.polls >= _MOST_CHECKS:
-            return Done(
+            return Finished(
                 done.outcome, f"{done.reason}; development of {default_branch} stays until staging runs it"
             )
         wait = backoff(self._poll_seconds, 1.5, work.polls, _LONGEST_WAIT_SECONDS)
-        return Snooze(work.but(polls=work.polls + 1), wait)
+        return WaitUntil(work.but(polls=work.polls + 1), wait)
 
 
 def _belongs_to_other_repository(work: Work, known: RepositoryRecord) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
 
-REMEDY = "make them with infra/target.yml and name them in DEPLOYER_TARGETS (docs/aws.md)"
+FENCE_REMEDY = "make them with infra/target.yml and name them in DEPLOYER_TARGETS (docs/aws.md)"
 _PARTS = {"service_role": "service_role_arn", "permissions_boundary": "permissions_boundary"}
 _Warning = tuple[Kind, str, str]  # the kind, what was found, the remedy
 
@@ -70,7 +70,7 @@ def _missing_or_shared_parts(kind: Kind, target: Target, development: Target) ->
         yield (
             kind,
             f"{kind} has no {' and no '.join(missing)}: its stacks can use all of deployer's rights",
-            REMEDY,
+            FENCE_REMEDY,
         )
     if kind is not Kind.STAGING:
         return

@@ -155,7 +155,7 @@ def _check_proxies(header: str, proxies: tuple[str, ...]) -> None:
             )
 
 
-def require(config: Config, *names: str) -> None:
+def require_settings(config: Config, *names: str) -> None:
     """Check that settings have a value.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deployer.model.durations import duration
+from deployer.model.durations import parse_duration
 from deployer.model.errors import ConfigError
 
 _REFERENCE = ("ssm:", "secretsmanager:")
@@ -63,7 +63,7 @@ class SettingReader:
         """Return a duration such as `3d`, or `never`, as text."""
         value = self.text(name, "never")
         try:
-            duration(value)
+            parse_duration(value)
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from error
         return value

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from deployer.model.errors import ConfigError
-from deployer.settings.iam_fence import REMEDY, unfenced_sentence
+from deployer.settings.iam_fence import FENCE_REMEDY, unfenced_sentence
 from deployer.settings.values import Config
 
 CLUSTER_MODE_REMEDY = "use one with cluster mode disabled (replicas and Sentinel are supported)"
@@ -29,7 +29,7 @@ def check_fence(config: Config) -> None:
     """
     if (gaps := config.fence_gaps) and not config.unfenced:
         raise ConfigError(
-            f"{unfenced_sentence(gaps)}; {REMEDY}, or set DEPLOYER_UNFENCED=yes to run without this protection"
+            f"{unfenced_sentence(gaps)}; {FENCE_REMEDY}, or set DEPLOYER_UNFENCED=yes to run without this protection"
         )
 
 

@@ -8,7 +8,7 @@ from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import date
 from deployer.model.expiry import ASLEEP, NIGHT, expires_at, used_at
 from deployer.model.records import Cause, EnvironmentRecord, Outcome
-from deployer.queue.step_results import Done, Verdict
+from deployer.queue.step_results import Finished, StepResult
 from deployer.teardown.report import under_way
 from deployer.teardown.teardown import GONE, Teardown
 
@@ -31,7 +31,7 @@ class ExpiringTeardown:
         self._ttl = ttl
         self._clock = clock
 
-    def delete_environment(self, context: ReconcileContext) -> Verdict:
+    def delete_environment(self, context: ReconcileContext) -> StepResult:
         """Continue with the teardown. If the environment's age asked for it, post its end on the commit."""
         record, reason = context.record, context.record.reason
         by_age = context.work.cause == Cause.AGE and bool(record.aged)
@@ -41,7 +41,7 @@ class ExpiringTeardown:
             context = context.with_record(aged="", held_at="").enter_state(state, reason="")
             return context.done(Outcome.SKIPPED, "it was used, or a person kept it, just before its end")
         result = self._teardown.carry_out(context)
-        if not by_age or not isinstance(result, Done) or result.outcome != Outcome.DELETED:
+        if not by_age or not isinstance(result, Finished) or result.outcome != Outcome.DELETED:
             return result
         ended = result.record or record
         self._reporter.post_age(context.environment, ended, self._end_text(ended, reason))

@@ -10,11 +10,11 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from deployer.environment.code_host import Host
+from deployer.environment.code_host import CodeHost
 from deployer.model.durations import date
 from deployer.model.environments import Environment
 from deployer.model.errors import DeployerError, PermanentError
-from deployer.model.expiry import IDLE, expires_at, ttl_text, used_at, whose_ttl, why
+from deployer.model.expiry import IDLE, expires_at, ttl_setting, ttl_text, used_at, why
 from deployer.model.records import EnvironmentRecord
 from deployer.model.visible import visible
 
@@ -31,7 +31,7 @@ class ExpiryComments:
         ttl: the installation's time to live.
     """
 
-    def __init__(self, host: Host, url: Callable[[Environment], str], ttl: str) -> None:
+    def __init__(self, host: CodeHost, url: Callable[[Environment], str], ttl: str) -> None:
         self._host = host
         self._url = url
         self._ttl = ttl
@@ -88,7 +88,7 @@ def warning_text(environment: Environment, record: EnvironmentRecord, default: s
         f"will be taken down on {end} if it stays unused",
         "All that its pipeline deployed goes with it, and the data in that. "
         f"It has been idle since {date(used_at(record))}, and may be for {ttl_text(record, default)} "
-        f"({whose_ttl(record)}).",
+        f"({ttl_setting(record)}).",
         "A push keeps it, and so does:",
         f"deployer keep {_arguments(environment)}",
         page,
@@ -131,7 +131,7 @@ def corrected_text(
         what, told = f"is kept {since}", f"It stays at least until {date(record.kept_until)}."
     else:
         what = f"is used again {since}"
-        told = f"It stays until it has been idle for {ttl_text(record, default)} ({whose_ttl(record)})."
+        told = f"It stays until it has been idle for {ttl_text(record, default)} ({ttl_setting(record)})."
     return _comment(environment, what, told, "", "", page), {}
 
 

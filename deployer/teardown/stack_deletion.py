@@ -11,7 +11,7 @@ from deployer.model.errors import PermanentError, ProtectedError
 from deployer.model.expiry import ASLEEP
 from deployer.model.records import EnvironmentRecord, Task
 from deployer.model.stacks import Phase, Stack, Step
-from deployer.queue.store import Lanes
+from deployer.queue.store import QueueStore
 from deployer.teardown.report import (
     add_deleted_stack,
     add_retained_stack,
@@ -33,7 +33,7 @@ class StackDeletion:
         clock: epoch seconds.
     """
 
-    def __init__(self, lanes: Lanes, reporter: StatusReporter, clock: Callable[[], float]) -> None:
+    def __init__(self, lanes: QueueStore, reporter: StatusReporter, clock: Callable[[], float]) -> None:
         self._lanes = lanes
         self._reporter = reporter
         self._clock = clock

@@ -14,8 +14,8 @@ from deployer.environment.statuses import StatusReporter
 from deployer.model.environments import Environment, Kind
 from deployer.model.records import Cause, Outcome, Task
 from deployer.model.stacks import Phase, Stack, Step
-from deployer.queue.step_results import Verdict
-from deployer.queue.store import Lanes
+from deployer.queue.step_results import StepResult
+from deployer.queue.store import QueueStore
 from deployer.teardown.report import (
     add_deleted_stack,
     change_report,
@@ -47,7 +47,7 @@ class Teardown:
         self,
         clouds: Clouds,
         inventory: Inventory,
-        lanes: Lanes,
+        lanes: QueueStore,
         reporter: StatusReporter,
         clock: Callable[[], float],
     ) -> None:
@@ -58,7 +58,7 @@ class Teardown:
         self._clock = clock
         self._stacks = StackDeletion(lanes, reporter, clock)
 
-    def carry_out(self, context: ReconcileContext) -> Verdict:
+    def carry_out(self, context: ReconcileContext) -> StepResult:
         """Continue with the teardown until there is something to wait for.
 
         Raises:
@@ -232,7 +232,7 @@ class Teardown:
 
     # --- the end ---
 
-    def _end_teardown(self, context: ReconcileContext) -> Verdict:
+    def _end_teardown(self, context: ReconcileContext) -> StepResult:
         environment = context.environment
         retained = context.record.receipt["retained"]
         context = close_report(context, "partly" if retained else "removed", self._clock())
@@ -257,7 +257,7 @@ class Teardown:
             reason = f"left are {text}" if left else f"its pipeline is gone; left are {text}"
         return context.done(Outcome.DELETED, reason)
 
-    def _delete_for_replacement(self, context: ReconcileContext) -> Verdict:
+    def _delete_for_replacement(self, context: ReconcileContext) -> StepResult:
         """Delete a pipeline's stack whose creation failed, to create it again. The stacks it deployed stay."""
         stack = context.cloud.stack(context.work.stack_arn or context.name)
         if stack is None or stack.phase is Phase.GONE:
@@ -272,7 +272,7 @@ class Teardown:
             return self._reporter.fail_goal(context, f"its stack could not be deleted: {why}")
         return context.snooze(event_follows=False)
 
-    def _replace_deleted(self, context: ReconcileContext, stack: Stack | None) -> Verdict:
+    def _replace_deleted(self, context: ReconcileContext, stack: Stack | None) -> StepResult:
         """Continue with the creation once the former stack is deleted."""
         if stack and context.work.deletions > 1:  # some of its resources may have been left
             report = {"began_at": self._clock(), "removed": [], "retained": [], "left": {}}

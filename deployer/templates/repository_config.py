@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, TypeVar
 
-from deployer.model.durations import NEVER, SEVERAL, Hours, duration
+from deployer.model.durations import NEVER, SEVERAL, Hours, parse_duration
 from deployer.model.refs import Ref
 from deployer.templates.document import Document, duplicate_key_text, read_document
 from deployer.templates.evaluation.budget import EvaluationBudget
@@ -95,7 +95,7 @@ class RepositoryConfig:
     paths: NamePatterns = NamePatterns()
 
     def ttl_of(self, branch: str) -> str:
-        """The time that this branch's environment may be idle, in the format of `duration`; empty if not set."""
+        """The time that this branch's environment may be idle, in the format of `parse_duration`; empty if not set."""
         return _first_match(self.ttl, branch)
 
     def warn_of(self, branch: str) -> str:
@@ -214,7 +214,7 @@ def _read_durations(document: Document, value: Any, path: tuple[str, ...]) -> tu
         if not isinstance(text, str) or len(text) > _PATTERN_LENGTH_LIMIT:
             never = " or never" if path[0] == "ttl" else ""
             raise _error_at(document, place, f"{path[0]} is not a duration, such as 90m, 12h, 3d, 2w{never}")
-        seconds = _parse_or_error(document, place, partial(duration, text))
+        seconds = _parse_or_error(document, place, partial(parse_duration, text))
         if seconds == NEVER and path[0] == "warn":
             raise _error_at(
                 document, place, "warn is never, but every environment must get a warning before it expires"

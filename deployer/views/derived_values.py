@@ -8,7 +8,7 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PayloadError
 from deployer.model.expiry import ASLEEP, expires_at, used_at
 from deployer.model.records import Activity, EnvironmentRecord, Outcome, RepositoryRecord
-from deployer.queue.store import Lanes
+from deployer.queue.store import QueueStore
 
 MISSED = ("redelivered", "superseded", "left")  # what happens to a missed delivery
 _MISSED_SECONDS = 3 * 86400.0  # as long as GitHub keeps deliveries
@@ -52,7 +52,7 @@ def changed_at(record: EnvironmentRecord) -> float:
 
 
 def never_deployed(
-    lanes: Lanes, repositories: Sequence[Repository], records: Iterable[EnvironmentRecord]
+    lanes: QueueStore, repositories: Sequence[Repository], records: Iterable[EnvironmentRecord]
 ) -> dict[str, str]:
     """The newest tag that was never deployed, by repository key, for repositories whose production ran no tag yet.
 
@@ -98,7 +98,7 @@ def page_url(record: EnvironmentRecord, base_url: str) -> str:
     )
 
 
-def not_deployed(record: EnvironmentRecord, history: Sequence[Activity]) -> Activity | None:
+def last_skipped_push(record: EnvironmentRecord, history: Sequence[Activity]) -> Activity | None:
     """An environment's last push if it was skipped after an earlier push was deployed; else None.
 
     A skipped push does not change the environment's record, because the record says what runs.

@@ -18,7 +18,7 @@ from deployer.model.records import (
     Work,
     split_key,
 )
-from deployer.queue.store import Lane, Lanes
+from deployer.queue.store import QueueState, QueueStore
 from deployer.views.derived_values import (
     MISSED,
     UNDER_WAY,
@@ -30,12 +30,12 @@ from deployer.views.derived_values import (
     page_url,
     unlisted_counts,
 )
-from deployer.views.sentences import held_words
+from deployer.views.sentences import pin_words
 
 Json = dict[str, Any]
 
 
-def iso(seconds: float) -> str | None:
+def iso_time(seconds: float) -> str | None:
     """Epoch seconds as ISO 8601 in UTC; None for 0, which stands for an unknown time."""
     if not seconds:
         return None
@@ -71,13 +71,13 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
         **_lifetime(record, ttl),
         "region": record.region or None,
         "drift": record.drift or None,
-        "held": held_words(record) or None,
+        "held": pin_words(record) or None,
         "admitted": admitted(record),
         "refused_tags": [refused_tag(each) for each in reversed(record.refused_tags)],
         "stack_arn": record.stack_arn or None,
         "generation": record.generation,
-        "changed_at": iso(changed_at(record)),
-        "updated_at": iso(record.updated_at),
+        "changed_at": iso_time(changed_at(record)),
+        "updated_at": iso_time(record.updated_at),
         "url": page_url(record, base_url),
     }
 
@@ -86,11 +86,11 @@ def _lifetime(record: EnvironmentRecord, ttl: str) -> Json:
     """Until when an environment is kept, by its record and the installation's time to live."""
     now, used = time.time(), used_at(record)
     return {
-        "used_at": iso(used),
-        "warned_at": iso(record.warned_at if record.warned_at > used else 0),
-        "expires_at": iso(expiry_time(record, ttl, now)),
-        "kept_until": iso(record.kept_until if record.kept_until > now else 0),
-        "asleep_until": iso(asleep_until(record, now) or 0),
+        "used_at": iso_time(used),
+        "warned_at": iso_time(record.warned_at if record.warned_at > used else 0),
+        "expires_at": iso_time(expiry_time(record, ttl, now)),
+        "kept_until": iso_time(record.kept_until if record.kept_until > now else 0),
+        "asleep_until": iso_time(asleep_until(record, now) or 0),
     }
 
 
@@ -99,12 +99,17 @@ def admitted(record: EnvironmentRecord) -> Json | None:
     found = record.admitted
     if not found.commit:
         return None
-    return {"ref": found.ref, "commit": found.commit, "by": found.by, "at": iso(found.at)}
+    return {"ref": found.ref, "commit": found.commit, "by": found.by, "at": iso_time(found.at)}
 
 
 def refused_tag(found: RefusedTag) -> Json:
     """A tag that production's rules refused."""
-    return {"ref": found.ref, "commit": found.commit, "reason": found.reason, "at": iso(found.accepted_at)}
+    return {
+        "ref": found.ref,
+        "commit": found.commit,
+        "reason": found.reason,
+        "at": iso_time(found.accepted_at),
+    }
 
 
 def failure(stored: Mapping[str, Any]) -> Json | None:
@@ -120,7 +125,7 @@ def receipt(report: Mapping[str, Any]) -> Json | None:
     if not report:
         return None
     return {
-        "at": iso(report.get("at") or 0),
+        "at": iso_time(report.get("at") or 0),
         "outcome": report.get("outcome") or UNDER_WAY,
         "removed": [
             {"what": each.get("what", ""), "id": each.get("id", ""), "resources": each.get("resources")}
@@ -145,15 +150,15 @@ def delivery(record: DeliveryRecord) -> Json:
         "event": record.event,
         "outcome": record.outcome,
         "reason": record.reason,
-        "received_at": iso(record.received_at),
-        "finished_at": iso(record.finished_at),
+        "received_at": iso_time(record.received_at),
+        "finished_at": iso_time(record.finished_at),
     }
 
 
 def activity(line: Activity) -> Json:
     """One line of the activity."""
     return {
-        "at": iso(line.at),
+        "at": iso_time(line.at),
         "repository": line.repository,
         "environment": line.environment,
         "environment_id": environment_id(line.repository, line.environment),
@@ -177,11 +182,11 @@ def work(item: Work) -> Json:
         "sha": item.sha or None,
         "attempts": item.attempts,
         "last_error": item.last_error,
-        "accepted_at": iso(item.accepted_at),
+        "accepted_at": iso_time(item.accepted_at),
     }
 
 
-def lane(value: Lane) -> Json:
+def lane(value: QueueState) -> Json:
     """A repository's queue: the item that a worker has, and the items that wait."""
     return {
         "repository": value.repository,
@@ -215,8 +220,8 @@ def _item_identity(key: str) -> Json:
 def attempt(value: Attempt) -> Json:
     """A failed attempt."""
     return {
-        "began_at": iso(value.began_at),
-        "ended_at": iso(value.ended_at),
+        "began_at": iso_time(value.began_at),
+        "ended_at": iso_time(value.ended_at),
         "task": value.task,
         "error": value.error,
     }
@@ -233,7 +238,7 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
         "task": letter.task,
         "kind": letter.kind,
         "reason": letter.reason,
-        "at": iso(letter.at),
+        "at": iso_time(letter.at),
         "age_seconds": round(age(letter.at), 1),
         "attempts": [attempt(each) for each in arguments.failed_attempts],
         "work": work(arguments),
@@ -241,7 +246,7 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
     }
 
 
-def repositories(lanes: Lanes, grace: float) -> list[Json]:
+def repositories(lanes: QueueStore, grace: float) -> list[Json]:
     """Every repository's state, webhook deliveries and orphans, sorted by name.
 
     Args:
@@ -283,7 +288,7 @@ def repository(
         "id": known.id or None,
         "state": known.state or None,
         "reason": known.reason,
-        "since": iso(known.since if known.state else 0),
+        "since": iso_time(known.since if known.state else 0),
         "name_now": known.name or None,
         "default_branch": known.default_branch or None,
         "never_deployed_tag": tag or None,
@@ -292,8 +297,8 @@ def repository(
             {
                 "environment": key,
                 "environment_id": environment_id(whose.full_name, key),
-                "since": iso(since),
-                "due": iso(since + grace),
+                "since": iso_time(since),
+                "due": iso_time(since + grace),
             }
             for key, since in sorted(orphaned.items())
         ],
@@ -304,9 +309,9 @@ def deliveries(known: RepositoryRecord) -> Json:
     """What GitHub's delivery log showed about a webhook."""
     missed = known.missed
     return {
-        "checked_at": iso(known.checked_at),
+        "checked_at": iso_time(known.checked_at),
         "unchecked": known.unchecked or None,
-        "missed": {"at": iso(missed["at"]), **{name: int(missed.get(name, 0)) for name in MISSED}}
+        "missed": {"at": iso_time(missed["at"]), **{name: int(missed.get(name, 0)) for name in MISSED}}
         if missed
         else None,
         "recent": known.recent,

@@ -8,10 +8,10 @@ from typing import Any
 
 from deployer.model.durations import date, span
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.expiry import FOREVER, asleep_until, ttl_text, used_at, whose_ttl
+from deployer.model.expiry import FOREVER, asleep_until, ttl_setting, ttl_text, used_at
 from deployer.model.records import Activity, EnvironmentRecord, Outcome, RepositoryRecord
 from deployer.model.refs import Ref
-from deployer.queue.store import Lane
+from deployer.queue.store import QueueState
 from deployer.views.derived_values import (
     GONE_STATES,
     MISSED,
@@ -42,7 +42,7 @@ def ahead(seconds: float) -> str:
     return " ".join(words)
 
 
-def age_words(record: EnvironmentRecord, ttl: str) -> str:
+def lifetime_words(record: EnvironmentRecord, ttl: str) -> str:
     """When an environment expires, wakes, or how long it is kept, in a few words; empty if nothing is planned.
 
     Args:
@@ -62,7 +62,7 @@ def age_words(record: EnvironmentRecord, ttl: str) -> str:
     return ", ".join(words)
 
 
-def age_sentence(record: EnvironmentRecord, ttl: str) -> str:
+def lifetime_sentence(record: EnvironmentRecord, ttl: str) -> str:
     """When an environment was used, warned of, expires and sleeps, with dates; empty if nothing applies.
 
     Args:
@@ -74,7 +74,7 @@ def age_sentence(record: EnvironmentRecord, ttl: str) -> str:
         return f"asleep until {date(until)} ({record.sleep})"
     words = []
     if expires := expiry_time(record, ttl, now):
-        time_to_live = f"{ttl_text(record, ttl)} ({whose_ttl(record)})"
+        time_to_live = f"{ttl_text(record, ttl)} ({ttl_setting(record)})"
         words.append(
             f"idle since {date(used_at(record))}; time to live {time_to_live}; expires {date(expires)} if unused"
         )
@@ -97,7 +97,7 @@ def drift_words(record: EnvironmentRecord) -> str:
     return f"{record.drift}; undo it: deployer redeploy {record.repository} {shlex.quote(environment.name)}"
 
 
-def held_words(record: EnvironmentRecord) -> str:
+def pin_words(record: EnvironmentRecord) -> str:
     """Why an environment is pinned to a commit that is not the newest one of its ref; empty if it is not pinned."""
     if not (record.held_at and record.commit) or record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
         return ""
@@ -144,7 +144,7 @@ def unlisted_words(report: Mapping[str, Any], name: str) -> str:
     return f"{number} more {'is' if number == 1 else 'are'} not listed" if number else ""
 
 
-def receipt_words(report: Mapping[str, Any]) -> str:
+def teardown_report_words(report: Mapping[str, Any]) -> str:
     """The report of a teardown in a few words, such as `2 removed, 1 retained`."""
     unlisted = unlisted_counts(report)
     removed, retained = (len(report.get(name) or ()) + unlisted[name] for name in ("removed", "retained"))
@@ -153,19 +153,19 @@ def receipt_words(report: Mapping[str, Any]) -> str:
     return f"{removed} removed, {retained} retained" if retained else f"{removed} removed, nothing retained"
 
 
-def not_deployed_words(line: Activity) -> str:
+def skipped_push_words(line: Activity) -> str:
     """A skipped push, in words."""
     return f"{line.commit[:12]}, {span(age(line.at))} ago: {line.reason}"
 
 
-def lane_problems(value: Lane) -> list[str]:
+def lane_problems(value: QueueState) -> list[str]:
     """Why a queue, or items of it, cannot be processed; one line for each problem."""
     if value.broken:
         return [f"the queue of {value.repository} cannot be used: {value.broken}"]
     return [f"{value.repository} {key}: {why}" for key, why in sorted(value.refused.items())]
 
 
-def snoozed_words(value: Lane, key: str) -> str:
+def waiting_words(value: QueueState, key: str) -> str:
     """What a queue item waits for, and when it is tried again.
 
     Args:
@@ -194,7 +194,7 @@ def deliveries_words(known: RepositoryRecord) -> str:
             f"{known.recent} failed just before the last check, {ago} ago; the next check handles them"
         )
     if known.refused:
-        parts.append(refused_words(known.refused))
+        parts.append(wrong_signature_words(known.refused))
     if not parts and known.checked_at:
         parts.append(f"none was missed; checked {span(age(known.checked_at))} ago")
     return "; ".join(parts)
@@ -216,7 +216,7 @@ def repository_warnings(records: Iterable[RepositoryRecord]) -> list[str]:
         counts = [sum(each.missed.get(name, 0) for each in missed) for name in MISSED]
         remedy = "see that GitHub reaches the web at all times"
         if refused := sum(each.refused for each in missed):
-            remedy = refused_words(refused)
+            remedy = wrong_signature_words(refused)
         warnings.append(f"{missed_words(*counts)}; {remedy}")
     return warnings
 
@@ -238,7 +238,7 @@ def unserved_words(unserved: Mapping[str, float], now: float) -> str:
     return f"{count} no pattern in DEPLOYER_REPOSITORIES: {names}; the last delivery came {ago} ago"
 
 
-def refused_words(number: int) -> str:
+def wrong_signature_words(number: int) -> str:
     """How many deliveries were answered with 401, why, and what to do."""
     return (
         f"{number} had a wrong signature: the webhook's secret is not that of DEPLOYER_GITHUB_WEBHOOK_SECRET; set it "

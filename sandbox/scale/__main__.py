@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sandbox.scale.measurements import Measurements
 from sandbox.scale.organization import Organization, Size
-from sandbox.waiting import NeverHappenedError
+from sandbox.waiting import WaitTimeoutError
 
 
 def main() -> int:
@@ -46,7 +46,7 @@ def main() -> int:
                     found[what] = number
                     if not given.json:
                         _print_row(what, number, first=len(found) == 1)
-        except (NeverHappenedError, RuntimeError) as error:
+        except (WaitTimeoutError, RuntimeError) as error:
             sys.stderr.write(f"{organization.home.output()[-6000:]}\nsandbox.scale: {error}\n")
             return 1
     if given.json:

@@ -172,7 +172,7 @@ class Measurements:
             share = (self._readings.processor_seconds(words) - before[name]) / self._size.rest
             yield f"at rest: processor of the {name}, percent of a core", 100 * share
         started = time.process_time()
-        self._organization.deployer.intake.age(time.time())
+        self._organization.deployer.submitter.age(time.time())
         yield "a look at all ages, once a minute: processor seconds", time.process_time() - started
         token = {"Authorization": f"Bearer {self._home.env['DEPLOYER_API_TOKEN']}"}
         for path in ("/", "/metrics", "/api/v1/environments"):
@@ -201,7 +201,7 @@ class Measurements:
     def _request_scheduled_resyncs(self) -> None:
         """Request a resync of each repository in the same way as the scheduler."""
         for each in self._organization.repositories:
-            self._organization.deployer.intake.resync(each, listing_age(_HOUR), in_turn=True)
+            self._organization.deployer.submitter.resync(each, listing_age(_HOUR), in_turn=True)
 
     def _resync_rows(self, what: str, found: ResyncCost) -> Iterator[tuple[str, float]]:
         yield f"{what}: seconds from asking to the first outcome", min(found.ended) - found.asked_at

@@ -13,7 +13,7 @@ from deployer.environment.drift import applied
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.records import Cause, EnvironmentRecord, Outcome, Work
 from deployer.model.refs import Ref
-from deployer.queue.step_results import Done
+from deployer.queue.step_results import Finished
 from deployer.templates.release import Release, check_release
 from deployer.wiring import build
 from sandbox.github.git import ZERO, Person
@@ -176,7 +176,7 @@ class Organization:
                 repository=str(place.repository), environment=place.key, stack_name=place.stack_name,
                 ref=ref.name, stack_arn=stack.arn, applied=applied(stack),
             )  # fmt: skip
-            lanes.finish(place.repository, token, Done(str(Outcome.DEPLOYED), record.reason, own))
+            lanes.finish(place.repository, token, Finished(str(Outcome.DEPLOYED), record.reason, own))
         client: Any = self.deployer.client
         for key in client.scan_iter("deployer:aws:*:room"):
             client.delete(key)  # deployer counted the free capacity while the account was almost empty

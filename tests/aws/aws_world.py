@@ -15,7 +15,7 @@ from botocore.retries.adaptive import ClientRateLimiter
 
 from deployer.aws import clients as aws_client
 from deployer.aws.cloud import AwsClouds
-from deployer.deployment.reconcile import Options
+from deployer.deployment.reconcile import ReconcilerOptions
 from deployer.model.environments import Environment, Kind
 from deployer.model.refs import ZERO_SHA
 from deployer.model.targets import Target
@@ -201,7 +201,7 @@ class AwsWorld(World):
     """
 
     settings = {**World.settings, "DEPLOYER_RETRY_SECONDS": "0.05"}  # noqa: RUF012
-    options = Options(poll_seconds=0.03)
+    options = ReconcilerOptions(poll_seconds=0.03)
 
     def __init__(self, simulation: Simulation, *targets: Target) -> None:
         self.simulation = simulation

@@ -14,7 +14,7 @@ import fakeredis
 from aws_world import BUCKET, without_retry_waits
 
 from deployer.aws.cloud import AwsClouds
-from deployer.deployment.reconcile import Options
+from deployer.deployment.reconcile import ReconcilerOptions
 from deployer.model.environments import Kind
 from deployer.model.refs import Ref
 from deployer.model.targets import Target
@@ -175,7 +175,7 @@ class SteppedWorld(World):
         pace: the shortest step of the simulated time, in seconds.
     """
 
-    options = Options(poll_seconds=4)
+    options = ReconcilerOptions(poll_seconds=4)
 
     def __init__(self, stage: Stage, pace: float = 5.0) -> None:
         stage.forget()

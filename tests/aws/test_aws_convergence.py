@@ -116,7 +116,7 @@ def place_and_name(shown: dict[str, Any]) -> tuple[str, str, str]:
 def run_resync(world: SteppedWorld) -> str:
     """Run a resync and everything that it causes; return its own report."""
     count = len(world.told)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     return world.told[count]
 
@@ -127,7 +127,7 @@ def converge(world: SteppedWorld, found: dict[str, Start]) -> None:
     environments = [environment_of(name) for name in found]
     before = Look(world)
     world.stage.simulator.calls.clear()
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     dispatch = world.sent.pop(0)
     world.told.append(
         world.runner.carry_out(dispatch.task, dispatch.repository, dispatch.environment, dispatch.token)

@@ -90,7 +90,7 @@ class Accounts(AwsWorld):
         assert self.execution_results(ref)[-1] == (self.commits[ref][number], "Succeeded")
 
     def run_resync(self) -> None:
-        self.deployer.intake.resync(HELLO)
+        self.deployer.submitter.resync(HELLO)
         self.run()
 
 

@@ -283,7 +283,7 @@ def test_a_report_after_redis_was_wiped_lists_what_happened_since(simulation: Si
     stood = resource_counts(simulation, _ENV)
     drop_at_work(world, _X)
     world.forget()
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert simulation.resources_of(_ENV) == _NOTHING
     before = next(id_ for id_ in stood if "-app/" in id_)  # its deletion was requested and may have ended

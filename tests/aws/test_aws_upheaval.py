@@ -47,7 +47,7 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
     died = world.lanes.dead_letters()
     for letter in died:
         if up.replayed:
-            world.deployer.intake.replay(letter.id)
+            world.deployer.submitter.replay(letter.id)
         else:
             world.lanes.discard(letter.id)
     world.run()

@@ -30,7 +30,7 @@ from deployer.model.errors import TransientError
 from deployer.model.events import CloudEvent, Push
 from deployer.model.records import Cause, DeadLetter, Task, Work
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.queue.step_results import Dead, Snooze
+from deployer.queue.step_results import DeadLettered, WaitUntil
 from sandbox.aws.sources import Commit
 from tests.unit.world import HELLO
 
@@ -314,13 +314,13 @@ class Unrest:
         assert taken is not None
         match left.how:
             case "snoozed":
-                world.lanes.finish(HELLO, token, Snooze(taken, 300))
+                world.lanes.finish(HELLO, token, WaitUntil(taken, 300))
             case "dead":
                 letter = DeadLetter(
                     f"acme~hello-{token}", HELLO.full_name, taken.task, "it died", "", world.stage.clock.now,
                     taken.to_json(), "TransientError",
                 )  # fmt: skip
-                world.lanes.finish(HELLO, token, Dead(letter))
+                world.lanes.finish(HELLO, token, DeadLettered(letter))
 
     def _queue_item_fields(self, left: Left) -> dict[str, Any]:
         """The fields of the queue item."""
@@ -363,7 +363,7 @@ class Unrest:
     def run_with_disturbances(self) -> None:
         """Run the resync, with the disturbances in between."""
         world = self.world
-        world.deployer.intake.resync(HELLO)
+        world.deployer.submitter.resync(HELLO)
         for number in range(_ROUNDS + 8):
             for fault in self.up.faults:
                 if fault.at == number:
@@ -373,7 +373,7 @@ class Unrest:
                     self._perform_act(act, number)
             for at, push in self._late:
                 if at == number:
-                    world.deployer.intake.github(push)
+                    world.deployer.submitter.github(push)
             if number == 1:
                 self.begun.move_refs()
             if number == self.up.switched:
@@ -422,7 +422,7 @@ class Unrest:
         world, name = self.world, act.name
         if act.what == "event":
             name = f"e{len(world.sent)}-{number}-{len(self.deliveries)}"
-            world.deployer.intake.aws(
+            world.deployer.submitter.aws(
                 CloudEvent(name, environment_of(act.name).stack_name, "stage Deploy: SUCCEEDED")
             )
             return
@@ -504,7 +504,7 @@ class Unrest:
             self._late.append((number + 6, push))
             return
         for _ in range(2 if act.told == "twice" else 1):
-            world.deployer.intake.github(push)
+            world.deployer.submitter.github(push)
 
 
 def final_commits(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:

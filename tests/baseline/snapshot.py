@@ -89,10 +89,10 @@ def small_world() -> World:
     world.host.fail_next(TransientError("GitHub answers 502"), times=99, method="head")
     world.push("refs/heads/fault", D, delivery="d-fault")
     world.host._orders.clear()
-    world.deployer.intake.resync(REPOSITORY)
+    world.deployer.submitter.resync(REPOSITORY)
     world.work()
     for name in ("worker", "scheduler"):
-        world.lanes.beat(name, 60)
+        world.lanes.send_heartbeat(name, 60)
     world.deliver(X, B, "d-waits")
     return world
 

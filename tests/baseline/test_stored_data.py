@@ -323,7 +323,7 @@ def test_the_messages_of_the_former_version_are_still_right(world: Upgraded) -> 
 
 def test_an_event_ends_the_wait_of_what_was_queued(world: Upgraded) -> None:
     name = recorded("acme/execution", f"development:{X}")["stack_name"]
-    world.deployer.intake.aws(CloudEvent("e-new", name, "stage Build: SUCCEEDED"))
+    world.deployer.submitter.aws(CloudEvent("e-new", name, "stage Build: SUCCEEDED"))
     [lane] = world.lanes.lanes(Repository.parse("acme/execution"))
     assert (lane.status, [each.environment for each in lane.waiting]) == ("sent", [f"development:{X}"])
     carry_out_all(world)
@@ -333,7 +333,7 @@ def test_an_event_ends_the_wait_of_what_was_queued(world: Upgraded) -> None:
 def test_dead_letters_can_be_replayed(world: Upgraded) -> None:
     letters, goals = Repository.parse("acme/letters"), {}
     for letter in world.lanes.dead_letters(letters):
-        goals[world.deployer.intake.replay(letter.id).goal] = letter.arguments
+        goals[world.deployer.submitter.replay(letter.id).goal] = letter.arguments
     carry_out_all(world)
     assert not world.lanes.dead_letters(letters)
     ends = {each.goal: each.outcome for each in world.lanes.activity(letters, 500)}
@@ -352,7 +352,7 @@ def test_a_resync_finds_nothing_to_do(world: Upgraded) -> None:
     stacks = {each.name: each.status for each in world.cloud.stacks()}
     executions = {name: [each.id for each in found] for name, found in world.cloud.pipelines.items()}
     for name in ("quiet", "ages", "deleting", "execution", "tags", "updating", "later", "running"):
-        world.deployer.intake.resync(Repository("acme", name))
+        world.deployer.submitter.resync(Repository("acme", name))
     world.run(300)
     assert {each.name: each.status for each in world.cloud.stacks()} == stacks
     assert {name: [each.id for each in found] for name, found in world.cloud.pipelines.items()} == executions

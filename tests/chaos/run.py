@@ -20,11 +20,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from sandbox.http_calls import call
 from sandbox.installation import Installation
 from sandbox.processes import alive, descendants
-from sandbox.waiting import NeverHappenedError, wait_for
+from sandbox.waiting import WaitTimeoutError, wait_for
 from tests.chaos.checker import OUTCOMES, Life, Records, Violation, Wound, violations
 from tests.chaos.team import Team
 from tests.chaos.watch import Watch
@@ -281,7 +281,7 @@ class Chaos:
                 "aws", {"events": {"lose": 0.3, "duplicate": 0.3, "reorder": 0.5, "delay": 0.3, "delay_seconds": 1.0}}
             ),
             "tamper with a stack": self._tamper_with_a_stack,
-            "clear faults": self.here.heal,
+            "clear faults": self.here.clear_faults,
         }  # fmt: skip
         chosen = self.plan.faults or tuple(every)
         return {name: strike for name, strike in every.items() if name in chosen}
@@ -332,7 +332,7 @@ class Chaos:
 
     def _is_settled(self, name: str) -> bool:
         """Whether deployer has recorded its own last change; it takes an earlier change for its own."""
-        with suppress(NeverHappenedError):
+        with suppress(WaitTimeoutError):
             known = {each["id"]: each for each in self._call_api("environments")["environments"]}
             return bool(known.get(name, {}).get("state") in {"deployed", "failed"})
         return False
@@ -413,12 +413,12 @@ class Chaos:
     def _end_faults(self) -> None:
         """End the faults and wait until everything is at rest; redeliver, replay and resync as people would."""
         started = time.monotonic()
-        self.here.heal()
+        self.here.clear_faults()
         self._check_workers(time.monotonic(), wake=True)
         self._team.unarchive_all()
         try:
             self._come_to_rest()
-        except NeverHappenedError as error:
+        except WaitTimeoutError as error:
             lanes = json.dumps(self._call_api("lanes")["lanes"], indent=1)[:1500]
             self.report.violations.append(
                 Violation("after the faults everything comes to rest", f"{error}\n{lanes}")
@@ -450,7 +450,7 @@ class Chaos:
 
         try:
             found = wait_for("the poison is a dead letter", poison_letters, 60)
-        except NeverHappenedError as error:
+        except WaitTimeoutError as error:
             self.report.violations.append(Violation("a poison task ends as a dead letter", str(error)))
             return
         for letter in found:  # a resync may have requested it again
@@ -617,7 +617,7 @@ class Chaos:
     def _read_outcomes(self, guids: set[str], events: Sequence[tuple[str, str]]) -> dict[str, dict[str, Any]]:
         """The outcome, the reason and the time of each delivery and event."""
         with connect(self.here.env["DEPLOYER_REDIS_URL"]) as client:
-            lanes = RedisLanes(client)
+            lanes = RedisQueueStore(client)
             found = {each: lanes.delivery(each) for each in {*guids, *(event for event, _ in events)}}
         return {
             key: {"outcome": it.outcome, "reason": it.reason, "at": it.finished_at}

@@ -12,9 +12,9 @@ from deployer.model.environments import Repository
 from deployer.model.events import Push
 from deployer.model.records import EnvironmentRecord, Task, Work
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.queue.step_results import Done
+from deployer.queue.step_results import Finished
 from deployer.queue.store import Dispatch
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from deployer.settings.loading import load
 from deployer.wiring import Deployer
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost, FakeRoles
@@ -37,16 +37,16 @@ REPOSITORY = Repository("acme", "API")
 
 
 @dataclass
-class Queue:
-    """The port `Queue`: keeps what is sent."""
+class Dispatcher:
+    """The port `Dispatcher`: keeps what is sent."""
 
     sent: list[Dispatch] = field(default_factory=list)
 
     def send(self, dispatch: Dispatch) -> None:
-        """See `Queue.send`."""
+        """See `Dispatcher.send`."""
         self.sent.append(dispatch)
 
-    def send_again(self, dispatch: Dispatch) -> None:
+    def resend_dispatch(self, dispatch: Dispatch) -> None:
         self.send(dispatch)
 
 
@@ -55,11 +55,11 @@ class World:
 
     def __init__(self, settings: dict[str, str]) -> None:
         self.deployer = Deployer(load(settings))
-        self.host, self.cloud, self.queue = FakeHost(), FakeCloud(), Queue()
+        self.host, self.cloud, self.queue = FakeHost(), FakeCloud(), Dispatcher()
         clouds = FakeClouds(self.cloud)
         self.roles = FakeRoles(clouds.targets)
         self.redis = fakeredis.FakeRedis(decode_responses=True)
-        self.lanes = RedisLanes(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=2)
+        self.lanes = RedisQueueStore(self.redis, lease_seconds=60, grace_seconds=10, max_attempts=2)
         # in the place of the parts that would be made when first asked for
         vars(self.deployer).update(
             linter=None,
@@ -97,7 +97,7 @@ class World:
     def deliver(self, ref: str, sha: str, delivery: str) -> None:
         """Deliver the webhook of a push."""
         event = Push(delivery, REPOSITORY, Ref.parse(ref), ZERO_SHA, sha, "main")
-        self.deployer.intake.github(event)
+        self.deployer.submitter.github(event)
 
     def know(self, record: EnvironmentRecord) -> None:
         """Let a record be what is known of its environment."""
@@ -105,7 +105,7 @@ class World:
         dispatch = self.lanes.accept(repository, Work(record.environment)).dispatch
         assert dispatch is not None
         assert self.lanes.begin(repository, dispatch.token) is not None
-        self.lanes.finish(repository, dispatch.token, Done("deployed", "", record))
+        self.lanes.finish(repository, dispatch.token, Finished("deployed", "", record))
 
     def outcome(self, delivery: str) -> str:
         """How a delivery ended."""

@@ -50,7 +50,7 @@ def test_resync_of_all_after_redis_was_wiped(world: World) -> None:
 def test_resync_of_all_lists_the_stacks_once(world: World) -> None:
     for name in ("acme/other", "acme/third"):
         world.host.create(Repository.parse(name))
-        world.deployer.intake.resync(Repository.parse(name))
+        world.deployer.submitter.resync(Repository.parse(name))
     world.work()
     world.cloud.calls.clear()
 
@@ -350,7 +350,7 @@ def test_delete_needs_either_a_branch_or_an_environment(world: World, arguments:
 def test_no_other_request_deletes_staging_or_production(world: World, kind: Kind) -> None:
     environment = Environment(REPOSITORY, kind)
     with pytest.raises(PermanentError, match=f"--environment {kind} acme/API --yes-really"):
-        world.deployer.intake.request_environment(environment, cause=Cause.TEARDOWN)
+        world.deployer.submitter.request_environment(environment, cause=Cause.TEARDOWN)
     assert world.queue.sent == []
 
 

@@ -13,15 +13,15 @@ import pytest
 from cli_world import REPOSITORY, World
 
 from deployer.aws.cloud import AwsClouds
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.github.host import GitHubHost
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import ConfigError, NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.model.records import Cause, DeliveryRecord, RepositoryRecord, Task, Work
 from deployer.redis_store.aws.sharing import RedisSharing
-from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from tests.records import know_repository
 from tests.stalls import Stopwatch
 
@@ -41,7 +41,7 @@ def well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.deployer.config = replace(world.deployer.config, **settings)
     monkeypatch.setattr(world.lanes, "server", lambda: dict(GOOD))
     for name in ("worker", "scheduler"):
-        world.lanes.beat(name, 60)
+        world.lanes.send_heartbeat(name, 60)
     accounts = {Kind.DEVELOPMENT: "2" * 12, Kind.STAGING: "2" * 12, Kind.PRODUCTION: "3" * 12}
     for kind, account in accounts.items():
         iam = f"arn:aws:iam::{account}"
@@ -69,7 +69,7 @@ def accept_event(world: World) -> None:
 def count(world: World, stacks: int) -> None:
     """Let the region hold so many stacks."""
     cloud: Any = world.cloud
-    cloud.room_left = Room("us-east-1", stacks, 500, 7, 1000, time.time())
+    cloud.room_left = RegionCapacity("us-east-1", stacks, 500, 7, 1000, time.time())
 
 
 def checks(world: World, code: int) -> dict[str, tuple[str, str]]:
@@ -276,8 +276,8 @@ def test_each_unreachable_system_is_one_row_within_three_seconds(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "none")
     if "Redis" in away:
-        client = connect(f"redis://127.0.0.1:{port}/0", Budget(1.0))
-        parts.update(client=client, lanes=RedisLanes(client))
+        client = connect(f"redis://127.0.0.1:{port}/0", RedisCircuitBreaker(1.0))
+        parts.update(client=client, lanes=RedisQueueStore(client))
     if "GitHub" in away:
         parts["host"] = GitHubHost("token", api_url=f"http://127.0.0.1:{port}/api/v3")
     if "AWS" in away:

@@ -11,7 +11,7 @@ from deployer.model.errors import TransientError
 from deployer.model.records import Work
 from deployer.model.refs import Ref
 from deployer.model.visible import visible
-from deployer.resync.collect import Resyncer
+from deployer.resync.collect import ResyncPlanner
 from tests.web.fill import FAILURE, RECEIPT
 
 A, B = "a" * 40, "b" * 40
@@ -223,9 +223,9 @@ def test_orphans(world: World) -> None:
 def test_orphans_of_several_stacks_stay_a_short_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.push("refs/heads/gone", A)
     world.host.remove(REPOSITORY, "refs/heads/gone")
-    found = Resyncer.orphans
+    found = ResyncPlanner.orphans
     monkeypatch.setattr(
-        Resyncer,
+        ResyncPlanner,
         "orphans",
         lambda *of: [(replace(each, stacks=each.stacks * 3), at) for each, at in found(*of)],
     )

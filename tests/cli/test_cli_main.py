@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from deployer.cli import main, output
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 
 COMMANDS = [
     "status",
@@ -54,7 +54,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_redis_away_is_one_line_that_names_the_host_and_no_password(world: World) -> None:
-    vars(world.deployer)["lanes"] = RedisLanes(connect("redis://user:hunter2@127.0.0.1:1/0"))
+    vars(world.deployer)["lanes"] = RedisQueueStore(connect("redis://user:hunter2@127.0.0.1:1/0"))
     for command in (["status"], ["lanes", "--json"], ["why", "acme/api", "x"], ["dead-letters", "list"]):
         result = world.run(*command)
         assert (result.exit_code, result.stdout) == (1, "")

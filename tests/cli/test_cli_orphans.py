@@ -73,7 +73,7 @@ def test_tags_hide_no_role(world: World) -> None:
 
     assert listed(world) == ["tagged-as-one-that-lives", "without-tags", "nonsense"]
     assert listed(world, "acme/api") == ["tagged-as-one-that-lives"]
-    world.deployer.intake.resync(REPOSITORY)
+    world.deployer.submitter.resync(REPOSITORY)
     assert listed(world, "ACME/api") == ["tagged-as-one-that-lives"]
 
 

@@ -164,7 +164,7 @@ def test_repositories_that_are_not_served_are_named(world: World) -> None:
 def test_status_names_some_of_many_repositories_with_unusual_states(world: World) -> None:
     for number in range(6):
         name = f"acme/r{number}"
-        world.deployer.intake.resync(Repository.parse(name))
+        world.deployer.submitter.resync(Repository.parse(name))
         know_repository(
             world.lanes, RepositoryRecord(name, 1, "archived", f"{name} is archived: nothing new runs")
         )
@@ -219,7 +219,7 @@ def test_a_dry_run_of_all_lists_the_stacks_once_and_tells_how_far_it_is(
     for number in range(5):
         each = Repository("acme", f"r{number}")
         world.host.push(each, MAIN, "a" * 40, files={"pipeline.yml": PIPELINE})
-        world.deployer.intake.resync(each)
+        world.deployer.submitter.resync(each)
     world.push("refs/heads/x", "b" * 40)
     before = len(world.cloud.calls)
     result = world.run("resync", "--all", "--dry-run")

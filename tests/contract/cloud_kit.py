@@ -17,7 +17,7 @@ import pytest
 
 from deployer.aws import buckets as aws_buckets
 from deployer.aws.cloud import AwsCloud, AwsClouds
-from deployer.environment.cloud_region import Cloud
+from deployer.environment.cloud_region import CloudRegion
 from deployer.model.environments import Kind
 from deployer.model.stacks import Phase
 from deployer.model.targets import Target
@@ -115,7 +115,7 @@ def small(**resources: Any) -> Release:
 class Kit(Protocol):
     """A cloud, and what a test may do to it behind its back."""
 
-    cloud: Cloud
+    cloud: CloudRegion
 
     def commit(self) -> str:
         """A new head of the branch that pipelines build by themselves."""
@@ -171,7 +171,7 @@ class DoubleKit:
         self.fake = FakeCloud(head=lambda _name: self._head)
         self.fake.stages = ("Source", "Deploy")
         self.fake.deploys = lambda pipeline: [f"{pipeline}-app"]
-        self.cloud: Cloud = self.fake
+        self.cloud: CloudRegion = self.fake
 
     def commit(self) -> str:
         self._number += 1
@@ -232,7 +232,7 @@ class SandboxKit:
     def __init__(self, server: Server, repository: Path) -> None:
         self.simulator = server.simulator
         self.url = server.url
-        self.cloud: Cloud = cloud(server.url)
+        self.cloud: CloudRegion = cloud(server.url)
         self.s3 = boto3.client("s3", region_name="us-east-1", endpoint_url=server.url)
         self._repository = repository
 

@@ -19,7 +19,7 @@ from deployer.model.records import (
     Work,
     split_key,
 )
-from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, Verdict
+from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
 
 REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
 REPEATABLE = {"failed", "dead-lettered", "ignored"}
@@ -194,7 +194,7 @@ class Lane:
         return False
 
     def finish(
-        self, now: float, token: int, verdict: Verdict, counts: Mapping[str, int]
+        self, now: float, token: int, verdict: StepResult, counts: Mapping[str, int]
     ) -> Handed | str | None:
         """LOST, or the next message."""
         if self.status != "running" or token != self.token:
@@ -202,32 +202,32 @@ class Lane:
         self.counters.update(counts)
         ran, self.running = self.running, None
         self.refused.pop(ran.key, None)
-        if not isinstance(verdict, Retry) and verdict.record:
+        if not isinstance(verdict, RetryLater) and verdict.record:
             self.environments[ran.environment] = verdict.record
-        commit = verdict.commit if isinstance(verdict, Done) else ""
-        if isinstance(verdict, Done | Dead) and verdict.record:
+        commit = verdict.commit if isinstance(verdict, Finished) else ""
+        if isinstance(verdict, Finished | DeadLettered) and verdict.record:
             commit = commit or verdict.record.commit
         match verdict:
-            case Done(outcome, reason):
+            case Finished(outcome, reason):
                 self._end_item(now, ran, outcome, reason, commit)
-            case Dead(letter):
+            case DeadLettered(letter):
                 self._end_item(now, ran, "dead-lettered", letter.reason, commit)
                 work = entry_of(letter.arguments)
                 if letter.kind not in {WORKER_LOST, TASK_TIMEOUT}:
                     work = work.with_failed_attempt(now, ran, letter.reason)
                 died = Letter(letter.task, letter.kind, letter.reason, letter.traceback, letter.at, work)
                 self._store_dead_letter(ran, letter.id, died)
-            case Again(work):
+            case Continue(work):
                 was = "running" if work.key == ran.key else "admitted"
                 self._enqueue(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), was)
-            case Snooze(work, seconds, rests=True):
+            case WaitUntil(work, seconds, keeps_attempts=True):
                 attempts = max(work.attempts - 1, 0)
                 self._snooze(
                     now, entry_of(work).but(attempts=attempts, not_before=now + seconds), now + seconds
                 )
-            case Snooze(work, seconds):
+            case WaitUntil(work, seconds):
                 self._snooze(now, entry_of(work).but(attempts=0, tries="", not_before=0), now + seconds)
-            case Retry(work, seconds, error):
+            case RetryLater(work, seconds, error):
                 entry = entry_of(work).with_failed_attempt(now, ran, error)
                 self._snooze(now, entry.but(not_before=now + seconds), now + seconds)
         return self._dispatch_next(now)

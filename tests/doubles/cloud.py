@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from deployer.environment.cloud_region import Execution, Room
+from deployer.environment.cloud_region import Execution, RegionCapacity
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
 from deployer.model.records import StageState
@@ -79,7 +79,7 @@ class _FakeExecution:
 
 
 class FakeCloud(Failing):
-    """The port `Cloud` in memory; time passes only by `advance`.
+    """The port `CloudRegion` in memory; time passes only by `advance`.
 
     A pipeline has the name of its stack and exists as soon as the stack is complete. Its creation starts an execution.
     After one `advance` the execution shows its commit; each `advance` passes one stage.
@@ -114,7 +114,7 @@ class FakeCloud(Failing):
         self._broken: list[tuple[str, str]] = []
         self._number = 0
         self.account, self.region = "own", "us-east-1"
-        self.room_left: Room | None = None
+        self.room_left: RegionCapacity | None = None
         self._last_listing: tuple[float, set[str]] = (
             0.0,
             set(),
@@ -295,13 +295,13 @@ class FakeCloud(Failing):
         began, busy = self._last_listing
         return began > since and name in busy
 
-    def room(self) -> Room:
+    def room(self) -> RegionCapacity:
         self._note("room")
-        return self.room_left or Room(
+        return self.room_left or RegionCapacity(
             self.region, len(self._live), 2000, len(self.pipelines), 1000, time.time()
         )
 
-    def known_room(self) -> Room | None:
+    def last_capacity(self) -> RegionCapacity | None:
         return self.room_left
 
     def probe_artifacts(self) -> None:

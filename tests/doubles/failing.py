@@ -18,7 +18,7 @@ class Failing:
         """Let the next calls of any method, or of one method, raise this error without effect."""
         self._orders += [(method, error)] * times
 
-    def recover(self) -> None:
+    def clear_failures(self) -> None:
         """Remove all injected errors."""
         self._orders.clear()
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deployer.environment.code_host import Facts, Head, HookDelivery, Protection, Relation, Status
+from deployer.environment.code_host import Head, HookDelivery, Protection, Relation, RepositoryFacts, Status
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError, PermanentError, RightsError
 from deployer.model.refs import Ref, is_full_sha, parse_sha
@@ -58,7 +58,7 @@ class _Repo:
 
 
 class FakeHost(Failing):
-    """The port `Host` in memory.
+    """The port `CodeHost` in memory.
 
     Attributes:
         statuses: the latest status of each context, by (repository, commit).
@@ -295,13 +295,13 @@ class FakeHost(Failing):
                 "GitHub answers 404; give deployer's token or App the permission webhooks: read"
             )
 
-    def facts(self, repository: Repository, only: Ref | None = None) -> Facts | None:
+    def facts(self, repository: Repository, only: Ref | None = None) -> RepositoryFacts | None:
         self._note("facts", repository, only)
         repo = self._repos.get(repository.key)
         if repo is None or repo.hidden:
             return None
         refs = {ref: target for ref, target in repo.refs.items() if only in {None, ref}}
-        return Facts(
+        return RepositoryFacts(
             repo.id, repo.full_name, repo.default_branch, repo.archived, repo.private, refs,
             {ref: repo.made.get(target, 0) for ref, target in refs.items() if ref.is_tag},
         )  # fmt: skip

@@ -59,7 +59,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 def here(installation: Installation) -> Iterator[Installation]:
     """The installation, without faults."""
     yield installation
-    installation.heal()
+    installation.clear_faults()
 
 
 @pytest.fixture

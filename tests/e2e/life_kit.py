@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox.installation import Installation, NeverHappenedError, call, wait_for
+from sandbox.installation import Installation, WaitTimeoutError, call, wait_for
 from tests.chaos.team import TEMPLATE
 
 _NOWHERE = "http://127.0.0.1:9"  # no program listens there
@@ -193,8 +193,8 @@ def until(what: str, differ: Callable[[], Any], seconds: float) -> None:
     """Wait until nothing differs any more; fails with what still does."""
     try:
         wait_for(what, lambda: not differ(), seconds)
-    except NeverHappenedError as error:
-        raise NeverHappenedError(f"{error}: {differ()}") from None
+    except WaitTimeoutError as error:
+        raise WaitTimeoutError(f"{error}: {differ()}") from None
 
 
 def told(here: Installation, *arguments: str) -> Any:

@@ -27,7 +27,7 @@ def test_without_events_aws_is_polled(fragile: Installation, tmp_path: Path) -> 
     assert {each["state"] for each in fragile.statuses(sha, "quiet/shop").values()} == {"success"}
     copy.push(":quiet")
     fragile.deleted("refs/heads/quiet", "quiet/shop")
-    fragile.heal()
+    fragile.clear_faults()
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -55,7 +55,7 @@ def test_events_twice_late_and_out_of_order(
     assert ran == sorted(ran, key=shas.index), "never an older commit after a newer one"
     assert len(ran) == len(set(ran)), "never a commit twice"
     assert ran[-1] == shas[-1]
-    here.heal()
+    here.clear_faults()
     copy.push(":wild")
     here.deleted("refs/heads/wild", repository)
 

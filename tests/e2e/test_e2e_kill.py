@@ -19,7 +19,7 @@ SLOW = 6.0  # seconds of a call in whose middle the worker dies; longer than its
 @pytest.fixture
 def copy(fragile: Installation, tmp_path: Path) -> Iterator[WorkingCopy]:
     yield fragile.clone(tmp_path / "copy")
-    fragile.heal()
+    fragile.clear_faults()
 
 
 def kill(here: Installation, victim: str) -> None:
@@ -90,7 +90,7 @@ def test_while_github_is_read(fragile: Installation, copy: WorkingCopy) -> None:
     sha = copy.write("New", {"by.txt": "read"})
     copy.push()
     kill_during(fragile, "deployer.sync", "read", "worker")
-    fragile.heal()
+    fragile.clear_faults()
     found = fragile.settled("refs/heads/read", sha, seconds=60)
     assert found["outcome"] == "deployed"
     assert shas(fragile, found["id"]) == [sha]

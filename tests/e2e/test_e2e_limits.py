@@ -10,14 +10,14 @@ import pytest
 from deployer.model.environments import Repository
 from deployer.model.records import Work
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from sandbox.installation import Installation, WorkingCopy, wait_for
 
 
 @pytest.fixture
 def copy(fragile: Installation, tmp_path: Path) -> Iterator[WorkingCopy]:
     yield fragile.clone(tmp_path / "copy")
-    fragile.heal()
+    fragile.clear_faults()
 
 
 def test_a_task_that_holds_the_interpreter_is_killed_tried_once_more_and_becomes_a_dead_letter(
@@ -45,7 +45,7 @@ def test_the_task_of_a_newer_version_goes_back_to_its_queue_and_others_go_on(
 ) -> None:
     newer = Work("development:refs/heads/newer", task="deployer.migrate")
     with connect(fragile.env["DEPLOYER_REDIS_URL"]) as client:
-        RedisLanes(client).accept(Repository.parse("acme/hello"), newer)
+        RedisQueueStore(client).accept(Repository.parse("acme/hello"), newer)
     copy.branch("understood")
     sha = copy.write("A task that every version knows", {})
     copy.push()

@@ -73,7 +73,7 @@ def test_celery_calls_a_resync(here: Installation, repository: str, copy: Workin
     here.fault("github", {"webhooks": {"lose": 1.0}})
     newer = copy.write("GitHub tells nobody", {})
     copy.push()
-    here.heal()
+    here.clear_faults()
     command = celery("call", "deployer.resync", f'--args=["{repository}"]')
     done = subprocess.run(
         command, cwd=here.directory, env=here.env, capture_output=True, text=True, check=False, timeout=60
@@ -102,7 +102,7 @@ def test_dead_letters(here: Installation, repository: str, copy: WorkingCopy) ->
     assert ids["poison"] in said(here, "why", repository, "poison")
     assert here.cli("dead-letters", "show", "none").stderr.count("\n") == 1
 
-    here.heal()  # a person fixes the cause
+    here.clear_faults()  # a person fixes the cause
     assert said(here, "dead-letters", "discard", ids["other"]) != ""
     _redeliver(here, repository, _delivery(letters["again"]))
     wait_for("the letter is off the list", lambda: ids["again"] not in _ids(here, repository))

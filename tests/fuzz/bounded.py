@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from deployer.github.webhook import parse_github
+from deployer.github.webhook import parse_delivery
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import DeployerError
 from deployer.model.refs import Ref
@@ -86,7 +86,7 @@ def _read_input(kind: str, name: str, scale: int, make: Callable[[], bytes]) -> 
     if kind == "parameters":
         return _make_release(scale, **{"pipeline.yml": _TEMPLATE, "pipeline.parameters.json": content})
     _, is_form, _ = large.PAYLOADS[name]
-    return parse_github({**_HEADERS, **(_FORM if is_form else {})}, content)
+    return parse_delivery({**_HEADERS, **(_FORM if is_form else {})}, content)
 
 
 def _read_with_limits(kind: str, name: str, scale: int, read: Callable[[], object]) -> None:

@@ -12,8 +12,8 @@ from functools import cache
 
 import msgspec
 
-from deployer.aws.events import parse_aws
-from deployer.github.webhook import parse_github, verify_signature
+from deployer.aws.events import parse_event
+from deployer.github.webhook import parse_delivery, verify_signature
 from deployer.model.environments import TAG_LIMIT, Environment, Kind, Repository, ref_from_tags
 from deployer.model.errors import DeployerError, PayloadError, PermanentError, SignatureError
 from deployer.model.events import CloudEvent, Ignored, Ping, Push
@@ -72,7 +72,7 @@ def _github(data: bytes) -> None:
     """The headers and the body of a delivery with a verified signature."""
     headers, body = _parse_request(data)
     try:
-        event = parse_github(headers, body)
+        event = parse_delivery(headers, body)
     except PayloadError as error:
         _assert_readable(error)
         return
@@ -95,7 +95,7 @@ def _github(data: bytes) -> None:
 def _aws(data: bytes) -> None:
     """The body of an event."""
     try:
-        event = parse_aws(data)
+        event = parse_event(data)
     except PayloadError as error:
         _assert_readable(error)
         return

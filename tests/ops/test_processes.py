@@ -23,7 +23,7 @@ from redis.retry import Retry
 from deployer.cli import main, processes
 from deployer.local.embedded_redis import EmbeddedRedis, prepare
 from deployer.queue.store import Dispatch
-from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
+from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
 from deployer.redis_store.connection import connect
 from deployer.settings.loading import load
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
@@ -301,7 +301,7 @@ def test_processes_survive_a_late_and_an_interrupted_redis(start: Start, tmp_pat
     wait_for("the web is ready", lambda: ready(200))
     scheduler.says("Redis is back", 30)
     app = make_celery(away.prepared.url)
-    queue = CeleryQueue(app, away.client)
+    queue = CeleryDispatcher(app, away.client)
     queue.send(Dispatch("acme/hello", "staging", "deployer.sync", 7))
     worker.says("deployer.sync of acme/hello: its token is not the current one", 40)
 

@@ -81,26 +81,26 @@ def test_without_a_terminal_the_logs_stay_on_stdout(start: Start, tmp_path: Path
     [
         (
             "2026-11-29 22:26:30,123 INFO    worker deployer.progress: acme/hello x: running 1a2b",
-            progress.Shown("22:26:30  acme/hello x: running 1a2b", warning=False),
+            progress.ReadableLine("22:26:30  acme/hello x: running 1a2b", warning=False),
         ),
         (
             "2026-11-29 22:26:30,123 WARNING scheduler deployer.scheduler: Redis is empty",
-            progress.Shown("22:26:30  scheduler: warning: Redis is empty", warning=True),
+            progress.ReadableLine("22:26:30  scheduler: warning: Redis is empty", warning=True),
         ),
         (
             "2026-11-29 22:26:30,123 ERROR   worker deployer.tasks: it is a dead letter: why",
-            progress.Shown("22:26:30  worker: error: it is a dead letter: why", warning=True),
+            progress.ReadableLine("22:26:30  worker: error: it is a dead letter: why", warning=True),
         ),
         ("2026-11-29 22:26:30,123 INFO    web deployer.web: delivery d-1 ignored", None),
         (
             "2026-11-29 22:26:30,123 INFO    web deployer.progress: acme/hello \x9b2J\u202ex: pushed 1a2b",
-            progress.Shown("22:26:30  acme/hello \\u009b2J\\u202ex: pushed 1a2b", warning=False),
+            progress.ReadableLine("22:26:30  acme/hello \\u009b2J\\u202ex: pushed 1a2b", warning=False),
         ),
         ("Traceback (most recent call last):", None),
         ("", None),
     ],
 )
-def test_what_people_see_of_a_log_line(line: str, shown: progress.Shown | None) -> None:
+def test_what_people_see_of_a_log_line(line: str, shown: progress.ReadableLine | None) -> None:
     assert progress.readable(line) == shown
 
 

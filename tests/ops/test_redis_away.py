@@ -17,9 +17,9 @@ from ops_kit import SECRET, WEB, WORKER, Process, answer, aws_settings, deployer
 
 from deployer.model.errors import UnavailableError
 from deployer.queue.store import Dispatch
-from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
+from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from sandbox.github import server as github_server
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
 from tests.redis_kit import Authority, Server, tls_binary
@@ -431,13 +431,13 @@ def test_a_certificate_of_another_authority_is_refused(
 def test_a_certificate_of_another_name_is_refused(secured: Server, ours: Authority, host: str) -> None:
     """It is made out to 127.0.0.1."""
     url = f"rediss://{host}:{secured.port}/1?ssl_ca_certs={ours.certificate}"
-    lanes, app = RedisLanes(connect(url)), make_celery(url)
+    lanes, app = RedisQueueStore(connect(url)), make_celery(url)
     if host == "127.0.0.1":
         lanes.ping()
     else:
         with pytest.raises(UnavailableError, match="certificate is refused: Hostname mismatch"):
             lanes.ping()
-    CeleryQueue(app, connect(url)).send(Dispatch("acme/nowhere", "staging", "deployer.sync", 1))
+    CeleryDispatcher(app, connect(url)).send(Dispatch("acme/nowhere", "staging", "deployer.sync", 1))
     app.close()
     with secured.client as client:
         client.select(1)

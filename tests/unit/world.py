@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import fakeredis
 
-from deployer.deployment.reconcile import Options, Reconciler
+from deployer.deployment.reconcile import Reconciler, ReconcilerOptions
 from deployer.environment.repository_state import Repositories
 from deployer.model.environments import Environment, Repository, from_tag_value, ref_from_tags
 from deployer.model.errors import PayloadError
@@ -15,7 +15,7 @@ from deployer.model.records import Cause, EnvironmentRecord, RepositoryRecord, W
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.queue.store import Dispatch
 from deployer.redis_store.allowance import RedisAllowance
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from deployer.settings.loading import load
 from deployer.templates.folder_check import FolderEvaluator
 from deployer.wiring import Deployer
@@ -44,14 +44,14 @@ class World:
         "DEPLOYER_MAX_ATTEMPTS": "3",
         "DEPLOYER_ORPHAN_SECONDS": "0",
     }
-    options = Options()
+    options = ReconcilerOptions()
     evaluator: ClassVar[FolderEvaluator] = DirectEvaluator()
 
     def __init__(self, client: Any = None) -> None:
         self.redis = client or fakeredis.FakeRedis(decode_responses=True)
         self.deployer = Deployer(load(self.settings))
         lease = self.deployer.config.lease_seconds
-        self.lanes = RedisLanes(self.redis, lease_seconds=lease, grace_seconds=10, max_attempts=3)
+        self.lanes = RedisQueueStore(self.redis, lease_seconds=lease, grace_seconds=10, max_attempts=3)
         self.host = FakeHost()
         self.cloud = FakeCloud(self._head)
         self.cloud.clock = self._now
@@ -96,14 +96,14 @@ class World:
         """Start deployer's processes again with some settings changed."""
         made = self.deployer
         made.config = replace(made.config, **settings)
-        for part in ("intake", "deliveries", "resyncer", "lifecycle"):
+        for part in ("submitter", "deliveries", "resyncer", "lifecycle"):
             made.__dict__.pop(part, None)
         self.runner = Tasks(made)
 
     def send(self, dispatch: Dispatch) -> None:
         self.sent.append(dispatch)
 
-    def send_again(self, dispatch: Dispatch) -> None:
+    def resend_dispatch(self, dispatch: Dispatch) -> None:
         self.send(dispatch)
 
     # --- what happens on GitHub ---
@@ -137,21 +137,21 @@ class World:
             # GitHub tells when it took a push; a test that gives its tags dates compares these
             pushed_at = self._pushed_at = max(self._now(), self._pushed_at + 0.001)
         push = Push(delivery, HELLO, Ref.parse(ref), before, after, "main", pushed_at=pushed_at)
-        self.deployer.intake.github(push)
+        self.deployer.submitter.github(push)
         return delivery
 
     def tell(self, about: str, *repositories: Repository, word: str = "") -> str:
         """An event of repositories as a whole comes in, and all that follows from it is done."""
         self._deliveries += 1
         delivery = f"r{self._deliveries}"
-        self.deployer.intake.github(RepositoryChange(delivery, about, repositories, word=word))
+        self.deployer.submitter.github(RepositoryChange(delivery, about, repositories, word=word))
         self.run()
         return delivery
 
     def event(self, environment: Environment) -> str:
         self._deliveries += 1
         delivery = f"e{self._deliveries}"
-        self.deployer.intake.aws(CloudEvent(delivery, environment.stack_name, "stage Build: SUCCEEDED"))
+        self.deployer.submitter.aws(CloudEvent(delivery, environment.stack_name, "stage Build: SUCCEEDED"))
         return delivery
 
     # --- time ---
@@ -188,11 +188,11 @@ class World:
 
     def redeploy(self, environment: Environment) -> None:
         """A person asks for it once more."""
-        self.deployer.intake.request_environment(environment, cause=Cause.REDEPLOY)
+        self.deployer.submitter.request_environment(environment, cause=Cause.REDEPLOY)
 
     def resync(self, repository: Repository) -> None:
         """A resync, and all that follows from it."""
-        self.deployer.intake.resync(repository)
+        self.deployer.submitter.resync(repository)
         self.run()
 
     def forget(self) -> None:

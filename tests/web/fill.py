@@ -18,9 +18,9 @@ from deployer.model.records import (
 )
 from deployer.model.refs import Ref
 from deployer.queue.dead_letters import letter_id
-from deployer.queue.step_results import Dead, Done, Snooze
+from deployer.queue.step_results import DeadLettered, Finished, WaitUntil
 from deployer.queue.store import Dispatch
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from tests.records import know_repository
 
 API, SHOP = Repository("acme", "api"), Repository("acme", "storefront")
@@ -72,7 +72,7 @@ _STATES = {
 _CONSOLE = "https://console.aws.amazon.com/codesuite/codepipeline/pipelines/x/executions/y"
 
 
-def fill(lanes: RedisLanes) -> dict[str, str]:
+def fill(lanes: RedisQueueStore) -> dict[str, str]:
     """Fill the lanes.
 
     Returns:
@@ -97,7 +97,7 @@ def fill(lanes: RedisLanes) -> dict[str, str]:
     return made
 
 
-def fill_odd(lanes: RedisLanes, repository: str = "acme/odd") -> dict[str, str]:
+def fill_odd(lanes: RedisQueueStore, repository: str = "acme/odd") -> dict[str, str]:
     """Fill the lanes with what is not as usual: repositories' states, missed deliveries, drift, age, orphans.
 
     Returns:
@@ -120,7 +120,7 @@ def fill_odd(lanes: RedisLanes, repository: str = "acme/odd") -> dict[str, str]:
         token, _, record = _begin(lanes, odd, branch)
         outcome = {"outcome": "deployed", "state": "deployed", "reason": f"{sha(branch)[:12]} went through"}
         ended = record.but(**{**outcome, "used_at": now - hour, "sleep": "", **changes})  # type: ignore[arg-type]
-        lanes.finish(odd, token, Done("deployed", ended.reason, ended))
+        lanes.finish(odd, token, Finished("deployed", ended.reason, ended))
         made[name] = record.stack_name
     lanes.keep_environment(Environment(odd, Kind.DEVELOPMENT, Ref.of_branch("kept")), now + 14 * day)
     lanes.see(odd, Seen({f"development:refs/heads/{known['orphan'][0]}": now - 1200}))
@@ -138,7 +138,7 @@ def fill_odd(lanes: RedisLanes, repository: str = "acme/odd") -> dict[str, str]:
     return made
 
 
-def fill_production(lanes: RedisLanes, commit: str = "b" * 40) -> str:
+def fill_production(lanes: RedisQueueStore, commit: str = "b" * 40) -> str:
     """Store a production environment that runs v1 and has refused v2 at a commit; return its id."""
     repository = Repository.parse("acme/released")
     place = Environment(repository, Kind.PRODUCTION)
@@ -150,12 +150,12 @@ def fill_production(lanes: RedisLanes, commit: str = "b" * 40) -> str:
         outcome="deployed", admitted=Admission("refs/tags/v1", "a" * 40, "it is on main at aaaaaaaaaaaa", at=1.0),
         refused_tags=(RefusedTag("refs/tags/v2", commit, commit, "v2 is not on main", "failure", 1.0),),
     )  # fmt: skip
-    lanes.finish(repository, dispatch.token, Done("deployed", "", known))
+    lanes.finish(repository, dispatch.token, Finished("deployed", "", known))
     return place.stack_name
 
 
 def accept(
-    lanes: RedisLanes, repository: Repository, branch: str, cause: Cause = Cause.PUSH
+    lanes: RedisQueueStore, repository: Repository, branch: str, cause: Cause = Cause.PUSH
 ) -> Dispatch | None:
     """Accept a delivery for a branch."""
     ref = Ref.of_branch(branch)
@@ -170,7 +170,7 @@ def sha(branch: str) -> str:
 
 
 def _begin(
-    lanes: RedisLanes, repository: Repository, branch: str, cause: Cause = Cause.PUSH
+    lanes: RedisQueueStore, repository: Repository, branch: str, cause: Cause = Cause.PUSH
 ) -> tuple[int, Work, EnvironmentRecord]:
     dispatch = accept(lanes, repository, branch, cause)
     assert dispatch is not None
@@ -188,44 +188,44 @@ def _stages(*states: tuple[str, str]) -> list[dict[str, str]]:
     return [asdict(StageState(name, status, reason.get(status, ""), _CONSOLE)) for name, status in states]
 
 
-def _deployed(lanes: RedisLanes, repository: Repository, branch: str, names: tuple[str, ...]) -> str:
+def _deployed(lanes: RedisQueueStore, repository: Repository, branch: str, names: tuple[str, ...]) -> str:
     token, _, record = _begin(lanes, repository, branch)
     reason = f"{sha(branch)[:12]} went through every stage"
     stages = _stages(*((name, "succeeded") for name in names))
     ended = record.but(
         state="deployed", outcome="deployed", reason=reason, stages=stages, execution="e-1", region="eu-west-1",
     )  # fmt: skip
-    lanes.finish(repository, token, Done("deployed", reason, ended))
+    lanes.finish(repository, token, Finished("deployed", reason, ended))
     return record.stack_name
 
 
-def _failed(lanes: RedisLanes, repository: Repository, branch: str) -> str:
+def _failed(lanes: RedisQueueStore, repository: Repository, branch: str) -> str:
     token, _, record = _begin(lanes, repository, branch)
     stages = _stages(("Source", "succeeded"), ("Build", "failed"), ("Deploy", "pending"))
     ended = record.but(state="failed", outcome="failed", reason=_LONG, stages=stages, execution="e-2")
-    lanes.finish(repository, token, Done("failed", _LONG, ended))
+    lanes.finish(repository, token, Finished("failed", _LONG, ended))
     return record.stack_name
 
 
-def _deleted(lanes: RedisLanes, repository: Repository, branch: str) -> str:
+def _deleted(lanes: RedisQueueStore, repository: Repository, branch: str) -> str:
     token, _, record = _begin(lanes, repository, branch, Cause.DELETION)
     reason = "its pipeline and all that it deployed are gone"
     ended = record.but(
         state="deleted", outcome="deleted", reason=reason, receipt=RECEIPT | {"at": time.time()},
         region="eu-west-1",
     )  # fmt: skip
-    lanes.finish(repository, token, Done("deleted", reason, ended))
+    lanes.finish(repository, token, Finished("deleted", reason, ended))
     return record.stack_name
 
 
-def _skipped(lanes: RedisLanes, repository: Repository, branch: str) -> None:
+def _skipped(lanes: RedisQueueStore, repository: Repository, branch: str) -> None:
     token, _, record = _begin(lanes, repository, branch)
     reason = f"{branch} has NOBUILD in its name"
     ended = record.but(state="skipped", outcome="skipped", reason=reason)
-    lanes.finish(repository, token, Done("skipped", reason, ended))
+    lanes.finish(repository, token, Finished("skipped", reason, ended))
 
 
-def _dead(lanes: RedisLanes, repository: Repository, branch: str) -> str:
+def _dead(lanes: RedisQueueStore, repository: Repository, branch: str) -> str:
     token, work, _ = _begin(lanes, repository, branch)
     identity = letter_id(repository, token)
     trace = "Traceback (most recent call last):\n  File \"reconcile.py\", line 1\nKeyError: 'StackId'"
@@ -234,16 +234,20 @@ def _dead(lanes: RedisLanes, repository: Repository, branch: str) -> str:
     lanes.finish(
         repository,
         token,
-        Dead(DeadLetter(identity, str(repository), Task.SYNC, reason, trace, time.time(), text, "KeyError")),
+        DeadLettered(
+            DeadLetter(identity, str(repository), Task.SYNC, reason, trace, time.time(), text, "KeyError")
+        ),
     )
     return identity
 
 
-def _waits_for_aws(lanes: RedisLanes, repository: Repository, branch: str, *, running: bool = False) -> None:
+def _waits_for_aws(
+    lanes: RedisQueueStore, repository: Repository, branch: str, *, running: bool = False
+) -> None:
     token, work, record = _begin(lanes, repository, branch)
     if running:
         stages = _stages(("Source", "succeeded"), ("Build", "running"), ("Deploy", "pending"))
         record = record.but(state="running", stages=stages, execution="e-3")
     else:
         record = record.but(state="provisioning")
-    lanes.finish(repository, token, Snooze(work.but(polls=1), 12, record))
+    lanes.finish(repository, token, WaitUntil(work.but(polls=1), 12, record))

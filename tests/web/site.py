@@ -16,10 +16,10 @@ from werkzeug.test import TestResponse
 from deployer.model.environments import Environment, Repository
 from deployer.model.records import EnvironmentRecord, Work
 from deployer.model.refs import Ref
-from deployer.queue.step_results import Done, Verdict
+from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.store import Dispatch
-from deployer.redis_store.circuit_breaker import Budget
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
+from deployer.redis_store.queue import RedisQueueStore
 from deployer.settings.loading import load
 from deployer.wiring import Deployer
 from web.application import create_app
@@ -48,7 +48,7 @@ class RecordingQueue:
     def send(self, dispatch: Dispatch) -> None:
         self.sent.append(dispatch)
 
-    def send_again(self, dispatch: Dispatch) -> None:
+    def resend_dispatch(self, dispatch: Dispatch) -> None:
         self.send(dispatch)
 
 
@@ -59,11 +59,11 @@ class Site:
         self,
         env: dict[str, str] | None = None,
         client: redis.Redis | None = None,
-        budget: Budget | None = None,
+        budget: RedisCircuitBreaker | None = None,
     ) -> None:
         self.server = fakeredis.FakeServer()
         self.redis = client or fakeredis.FakeRedis(server=self.server, decode_responses=True)
-        self.lanes = RedisLanes(self.redis)
+        self.lanes = RedisQueueStore(self.redis)
         self.queue = RecordingQueue()
         self.deployer = Deployer(load(ENV | (env or {})), budget)
         self.deployer.__dict__.update(lanes=self.lanes, queue=self.queue, client=self.redis)
@@ -117,7 +117,7 @@ class Site:
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         return self.stranger.open(f"/api/v1{path}", method=method, headers=headers, **options)
 
-    def finish(self, verdict: Verdict) -> None:
+    def finish(self, verdict: StepResult) -> None:
         """Be a worker: take what was sent last and end it."""
         sent = self.queue.sent[-1]
         repository = Repository.parse(sent.repository)
@@ -128,7 +128,7 @@ class Site:
     def put(self, record: EnvironmentRecord) -> str:
         """Have an environment in the ledger as if a worker had written it; returns its id."""
         self.push(record.ref.removeprefix("refs/heads/"), delivery=f"d-put-{record.stack_name}")
-        self.finish(Done(record.outcome or "deployed", record.reason, record))
+        self.finish(Finished(record.outcome or "deployed", record.reason, record))
         return record.stack_name
 
     # --- Redis ----------------------------------------------------------------------------------------------

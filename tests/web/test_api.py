@@ -10,7 +10,7 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.errors import TransientError
 from deployer.model.records import RESYNC_KEY, Cause, DeadLetter, Task, Work
 from deployer.model.refs import Ref
-from deployer.queue.step_results import Dead, Done
+from deployer.queue.step_results import DeadLettered, Finished
 from tests.doubles import FakeHost
 from tests.web.fill import fill, fill_odd, fill_production
 from tests.web.site import SHA, TOKEN, Site, record
@@ -566,7 +566,7 @@ def dead(site: Site) -> dict[str, str]:
         found[name] = f"{repository.replace('/', '~')}-{kind}"
         work = site.waiting[-1].to_json()
         letter = DeadLetter(found[name], repository, Task.SYNC, "why", "", float(len(found)), work, kind)
-        site.finish(Dead(letter))
+        site.finish(DeadLettered(letter))
     return found
 
 
@@ -673,7 +673,7 @@ def test_nothing_is_queued_for_what_is_not_known(site: Site, method: str, path: 
 def test_activity_of_a_request_id_has_its_outcome(site: Site) -> None:
     identity = site.put(record())
     goal = site.api("POST", f"/environments/{identity}/redeploy").json["id"]
-    site.finish(Done("deployed", "went through every stage", record()))
+    site.finish(Finished("deployed", "went through every stage", record()))
     (line,) = site.api("GET", f"/activity?goal={goal}").json["activity"]
     assert (line["outcome"], line["environment_id"], line["commit"]) == ("deployed", identity, SHA)
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from deployer.model.records import Cause, Outcome
-from deployer.queue.step_results import Done
+from deployer.queue.step_results import Finished
 from tests.web.site import OLD, SECRET, SHA, Site, push_payload, signature
 
 ZERO = "0" * 40
@@ -113,13 +113,13 @@ def test_a_delivery_counts_once(site: Site) -> None:
 
 def test_a_duplicate_has_the_outcome_of_the_first_delivery(site: Site) -> None:
     site.push()
-    site.finish(Done("deployed", "went through every stage"))
+    site.finish(Finished("deployed", "went through every stage"))
     assert "deployed" in site.push().json["reason"]
 
 
 def test_a_redelivery_of_what_failed_is_queued_again(site: Site) -> None:
     site.push()
-    site.finish(Done(Outcome.FAILED, "their template is wrong"))
+    site.finish(Finished(Outcome.FAILED, "their template is wrong"))
     assert site.push().json["outcome"] == "queued"
     assert [work.deliveries for work in site.waiting] == ["d-1"]
 

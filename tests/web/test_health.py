@@ -11,14 +11,14 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import DeadLetter, Work
-from deployer.queue.step_results import Dead, Done
+from deployer.queue.step_results import DeadLettered, Finished
 from deployer.redis_store.aws.region_status import RedisRegionStatus
 from deployer.redis_store.aws.shared_redis import SharedRedis
-from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import connect
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
@@ -34,7 +34,7 @@ def away(request: pytest.FixtureRequest) -> Iterator[Site]:
         server.bind(("127.0.0.1", 0))
         if request.param == "is silent":
             server.listen(64)
-        budget = Budget(REDIS_SECONDS)
+        budget = RedisCircuitBreaker(REDIS_SECONDS)
         client: redis.Redis = connect(f"redis://127.0.0.1:{server.getsockname()[1]}/0", budget)
         yield Site(client=client, budget=budget)
         client.close()
@@ -82,7 +82,7 @@ def test_readyz_names_a_server_that_is_not_redis() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=greet, args=(listening,), daemon=True).start()
-        budget = Budget(REDIS_SECONDS)
+        budget = RedisCircuitBreaker(REDIS_SECONDS)
         site = Site(
             client=connect(f"redis://127.0.0.1:{listening.getsockname()[1]}/0", budget), budget=budget
         )
@@ -133,7 +133,7 @@ def test_metrics_count_calls_by_purpose(site: Site) -> None:
         dispatch = site.lanes.accept(repository, Work("staging", goal=f"g{number}")).dispatch
         assert dispatch is not None
         site.lanes.begin(repository, dispatch.token)
-        site.lanes.finish(repository, dispatch.token, Done("deployed", ""), counts)
+        site.lanes.finish(repository, dispatch.token, Finished("deployed", ""), counts)
     found = metrics(site)
     assert found["deployer_calls_total", "deployment", "aws"] == 4
     assert found["deployer_calls_total", "stages", "github"] == 2
@@ -168,7 +168,7 @@ def test_metrics_have_the_capacity_of_regions_without_targets(site: Site) -> Non
     """The web process reads neither accounts nor external ids, so it need not be given them."""
     assert ("deployer_stacks", "222222222222", "eu-west-1") not in metrics(site)
     shared = SharedRedis(site.redis)
-    room = Room("eu-west-1", 150, 2000, 140, 1000, counted_at=time.time(), account="222222222222")
+    room = RegionCapacity("eu-west-1", 150, 2000, 140, 1000, counted_at=time.time(), account="222222222222")
     RedisRegionStatus(shared, "222222222222", "eu-west-1").save_last_count(room)
     left = replace(room, region="eu-central-1", counted_at=time.time() - 3 * 86400)
     RedisRegionStatus(shared, "222222222222", "eu-central-1").save_last_count(left)
@@ -193,7 +193,7 @@ def test_dead_letters_cause_a_warning_until_they_are_gone(site: Site) -> None:
     letter = DeadLetter(
         "acme~api-1", "acme/api", work.task, "why", "", died, work.to_json(), "TransientError"
     )
-    site.finish(Dead(letter))
+    site.finish(DeadLettered(letter))
     answer = site.client.get("/readyz")
     assert (answer.status_code, answer.json["status"]) == (200, "ready")
     assert answer.json["warnings"] == [

@@ -14,7 +14,7 @@ from deployer.model.refs import Ref
 from deployer.model.targets import UNFENCED
 from deployer.model.visible import visible
 from deployer.queue.dead_letters import letter_id
-from deployer.queue.step_results import Dead, Done, Retry, Snooze
+from deployer.queue.step_results import DeadLettered, Finished, RetryLater, WaitUntil
 from tests.records import know_repository
 from tests.web.fill import FAILURE, fill, fill_odd, fill_production
 from tests.web.site import SHA, Site, record
@@ -144,7 +144,7 @@ def test_many_repositories_are_shown_by_pages(site: Site) -> None:
     for name in names:
         state = "failed" if name == names[-1] else "deployed"
         site.push("x", delivery=f"d-{name[-2:]}", repository=name)
-        site.finish(Done(state, "", record("x", name, state=state, outcome=state)))
+        site.finish(Finished(state, "", record("x", name, state=state, outcome=state)))
     first, last = look(site), look(site, "/?page=2")
     for page in (first, last):
         assert "52 environments" in page.words
@@ -191,7 +191,7 @@ def test_only_the_newest_dead_letters_are_shown(site: Site) -> None:
         letter = DeadLetter(
             f"acme~api-{number}", str(repository), Task.SYNC, "a bug", "", 1000.0 + number, work
         )
-        site.finish(Dead(letter))
+        site.finish(DeadLettered(letter))
     page = look(site)
     assert "The newest 10 of 12" in page.words
     assert re.findall(r"acme~api-(\d+)", page.words) == [str(number) for number in range(11, 1, -1)]
@@ -417,7 +417,7 @@ def test_an_environment_shows_its_position_in_the_queue(site: Site) -> None:
     assert work is not None
     assert "sync is running" in look(site, f"/environments/{first.stack_name}").words
     assert "queued, 1 of 2 in the queue" in look(site, f"/environments/{second.stack_name}").words
-    site.lanes.finish(Repository.parse("acme/api"), site.queue.sent[-1].token, Snooze(work, 100, first))
+    site.lanes.finish(Repository.parse("acme/api"), site.queue.sent[-1].token, WaitUntil(work, 100, first))
     assert re.search(
         r"waiting; checks again in (1 min|99 s), or when an AWS event",
         look(site, f"/environments/{first.stack_name}").words,
@@ -440,7 +440,7 @@ def _dead(site: Site, kind: str, reason: str, delivery: str = "d-1") -> DeadLett
     site.push(delivery=delivery)
     repository = Repository("acme", "api")
     (work,) = site.waiting
-    site.finish(Retry(work.but(attempts=1), 0, "creating stack x: Throttling"))
+    site.finish(RetryLater(work.but(attempts=1), 0, "creating stack x: Throttling"))
     site.lanes.clock_offset_ms += 1000
     site.queue.sent += site.lanes.sweep()
     token = site.queue.sent[-1].token
@@ -449,7 +449,7 @@ def _dead(site: Site, kind: str, reason: str, delivery: str = "d-1") -> DeadLett
         letter_id(repository, token), "acme/api", Task.PROVISION, reason, f"Traceback: {reason}", time.time(),
         work.but(attempts=2).to_json(), kind,
     )  # fmt: skip
-    site.finish(Dead(letter))
+    site.finish(DeadLettered(letter))
     return letter
 
 
@@ -520,7 +520,7 @@ def test_an_odd_name_is_shown_as_it_is(site: Site, branch: str) -> None:
     site.push("another", delivery="d-2")
     assert shown in look(site).words
     assert shown in look(site, f"/environments/{found.stack_name}").words
-    site.finish(Done("deployed", "it is there", found.but(state="deployed", outcome="deployed")))
+    site.finish(Finished("deployed", "it is there", found.but(state="deployed", outcome="deployed")))
     for path in ("/", f"/environments/{found.stack_name}"):
         page = look(site, path)
         assert shown in page.words
@@ -548,7 +548,7 @@ def test_invisible_characters_are_shown_and_right_to_left_names_are_isolated(sit
     letter = DeadLetter(
         "acme~api-1", "acme/api", "deployer.sync", branch, "", 1.0, work.to_json(), "TransientError"
     )
-    site.finish(Dead(letter))
+    site.finish(DeadLettered(letter))
     site.push(branch, delivery="d-3")
     for path in ("/", f"/environments/{identity}", "/dead-letters/acme~api-1", "/repositories"):
         text = site.client.get(path).text
@@ -570,7 +570,9 @@ def test_a_wild_reason_is_shown_as_it_is(site: Site) -> None:
     )
     site.push("dies", delivery="d-2")
     work = '{"environment": "<b>"}'
-    site.finish(Dead(DeadLetter("acme~api-<b>", "acme/api", WILD, WILD, "", 1.0, work, "TransientError")))
+    site.finish(
+        DeadLettered(DeadLetter("acme~api-<b>", "acme/api", WILD, WILD, "", 1.0, work, "TransientError"))
+    )
     for path in ("/", f"/environments/{identity}", "/dead-letters/acme~api-%3Cb%3E"):
         assert WILD in look(site, path).words
 
@@ -621,7 +623,7 @@ def test_without_redis_the_page_says_so_and_tries_again(site: Site) -> None:
 
 def test_the_overview_warns_while_a_worker_runs_unfenced(site: Site) -> None:
     assert "DEPLOYER_UNFENCED" not in site.client.get("/").text
-    site.lanes.beat(UNFENCED, 60)
+    site.lanes.send_heartbeat(UNFENCED, 60)
     page = Page(site.client.get("/"))
     assert "Workers run with DEPLOYER_UNFENCED=yes: everybody who can push a branch can use AWS" in page.words
 
@@ -648,7 +650,7 @@ def test_pages_are_shown_although_the_record_of_a_repository_or_the_app_is_damag
     site: Site, whose: str
 ) -> None:
     site.push("feature/x")
-    site.finish(Done("deployed", "", record("feature/x", state="deployed", outcome="deployed")))
+    site.finish(Finished("deployed", "", record("feature/x", state="deployed", outcome="deployed")))
     identity = record("feature/x").stack_name
     site.redis.set(f"deployer:{{{whose}}}:repository", "no JSON")
     for path in ("/", "/repositories", f"/environments/{identity}"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from deployer.redis_store.circuit_breaker import Budget
+from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import connect
 from sandbox.installation import wait_for
 from tests.redis_kit import Server, SlowNetwork
@@ -36,7 +36,7 @@ class Place:
         self.server = Server(
             directory, "appendonly yes", "appendfsync always", "enable-debug-command local"
         ).start()
-        self.budget = Budget(REDIS_SECONDS)
+        self.budget = RedisCircuitBreaker(REDIS_SECONDS)
         self.site = Site(client=connect(self.server.url, self.budget), budget=self.budget)
         self.stack = self.site.put(record("known"))
 
@@ -242,7 +242,7 @@ def test_a_request_that_finds_it_hanging_spares_the_others_the_wait(place: Place
 
 
 @contextmanager
-def slow_site(place: Place, seconds: float, budget: Budget) -> Iterator[Site]:
+def slow_site(place: Place, seconds: float, budget: RedisCircuitBreaker) -> Iterator[Site]:
     """A site whose Redis takes so many seconds for each answer."""
     network = SlowNetwork(place.server.port, seconds)
     site = Site(client=connect(network.url, budget), budget=budget)
@@ -264,19 +264,19 @@ def pushed(site: Site, name: str, number: int = 16) -> list[int]:
 
 
 def test_slow_answers_are_awaited(place: Place) -> None:
-    with slow_site(place, 0.3, Budget(REDIS_SECONDS)) as site:
+    with slow_site(place, 0.3, RedisCircuitBreaker(REDIS_SECONDS)) as site:
         assert pushed(site, "slow") == [202] * 16
 
 
 def test_a_redis_known_to_be_slow_is_given_more_time(place: Place) -> None:
-    with slow_site(place, 0.15, Budget(0.1, patience=3)) as site:
+    with slow_site(place, 0.15, RedisCircuitBreaker(0.1, patience=3)) as site:
         refused(site.push("first", delivery="d-slower-first"))
         wait_for("it is known how slow", lambda: site.push("slower", delivery="d-slower").status_code == 202)
         assert pushed(site, "slower", 4) == [202] * 4
 
 
 def test_no_request_waits_longer_than_its_budget(place: Place) -> None:
-    budget = Budget(REDIS_SECONDS, patience=0.5)
+    budget = RedisCircuitBreaker(REDIS_SECONDS, patience=0.5)
     with slow_site(place, 0.2, budget) as site:
         refused(soon(lambda: site.push("late", delivery="d-impatient")))
     assert place.site.push("prompt", delivery="d-prompt").status_code == 202, "nothing was wrong with Redis"

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from deployer.github.webhook import BODY_LIMIT
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from tests.web.gunicorn_kit import gunicorn, signed
 from tests.web.site import TOKEN, Site, push_payload, signature
 
@@ -186,10 +186,10 @@ def port(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[i
 
 
 @pytest.fixture
-def lanes(redis_url: str) -> Iterator[RedisLanes]:
+def lanes(redis_url: str) -> Iterator[RedisQueueStore]:
     client = connect(redis_url)
     client.flushall()
-    yield RedisLanes(client)
+    yield RedisQueueStore(client)
     client.close()
 
 
@@ -215,14 +215,16 @@ def parts(body: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_gunicorn_delivers_a_push(port: int, lanes: RedisLanes, chunked: bool) -> None:
+def test_gunicorn_delivers_a_push(port: int, lanes: RedisQueueStore, chunked: bool) -> None:
     body = padded(3 * MB)
     code, answer = ask(port, parts(body) if chunked else body, **{"X-Hub-Signature-256": signed(body)})
     assert (code, answer["outcome"]) == (202, "queued")
     assert [work.deliveries for lane in lanes.lanes() for work in lane.waiting] == ["d-1"]
 
 
-def test_gunicorn_counts_a_delivery_once_that_comes_many_times_at_once(port: int, lanes: RedisLanes) -> None:
+def test_gunicorn_counts_a_delivery_once_that_comes_many_times_at_once(
+    port: int, lanes: RedisQueueStore
+) -> None:
     body = padded(MB)
     headers = {"X-Hub-Signature-256": signed(body)}
     with ThreadPoolExecutor(8) as pool:
@@ -234,7 +236,7 @@ def test_gunicorn_counts_a_delivery_once_that_comes_many_times_at_once(port: int
 
 @pytest.mark.parametrize("chunked", [True, False])
 def test_the_sender_of_26_mb_receives_the_refusal_of_gunicorn(
-    port: int, lanes: RedisLanes, chunked: bool
+    port: int, lanes: RedisQueueStore, chunked: bool
 ) -> None:
     body = b" " * (26 * MB)
     code, answer = ask(port, parts(body) if chunked else body)
@@ -250,7 +252,7 @@ def test_the_sender_of_26_mb_receives_the_refusal_of_gunicorn(
         b"Content-Length: 10\r\n\r\n{}",
     ],
 )
-def test_gunicorn_refuses_a_body_cut_off(port: int, lanes: RedisLanes, framed: bytes) -> None:
+def test_gunicorn_refuses_a_body_cut_off(port: int, lanes: RedisQueueStore, framed: bytes) -> None:
     head = b"POST /webhooks/github HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", port), 20) as connection:
         connection.sendall(head + framed)

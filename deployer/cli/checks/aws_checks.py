@@ -5,8 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from deployer.cli.checks.groups import FAIL, OK, PROBE_SECONDS, WARN, Check, CheckFunction, Group
-from deployer.environment.capacity import admits
-from deployer.environment.cloud_region import Cloud
+from deployer.environment.capacity import refusal_of_region
+from deployer.environment.cloud_region import CloudRegion
 from deployer.model.durations import span
 from deployer.model.environments import Kind
 from deployer.views.derived_values import age
@@ -101,7 +101,7 @@ def _check_accounts(deployer: "Deployer") -> Iterator[Check]:
         )
 
 
-def _check_capacity(deployer: "Deployer", cloud: Cloud) -> Iterator[Check]:
+def _check_capacity(deployer: "Deployer", cloud: CloudRegion) -> Iterator[Check]:
     room = cloud.room()
     told = (
         f"{room.stacks} of {room.stacks_limit} stacks, {room.pipelines} of {room.pipelines_limit} pipelines; "
@@ -109,7 +109,7 @@ def _check_capacity(deployer: "Deployer", cloud: Cloud) -> Iterator[Check]:
     )
     target = deployer.clouds.target(Kind.DEVELOPMENT)
     concerned = not target.regions or cloud.region in target.regions
-    refused = admits(room, target, Kind.DEVELOPMENT) if concerned else ""
+    refused = refusal_of_region(room, target, Kind.DEVELOPMENT) if concerned else ""
     name = f"room {room.region}"
     remedy = "raise the quota in AWS, delete unused stacks, or add a region to DEPLOYER_TARGETS"
     if room.free == 0:

@@ -7,7 +7,7 @@ from deployer.cli.checks.groups import FAIL, OK, WARN, Check
 from deployer.model.durations import span
 from deployer.model.errors import StoredValueError
 from deployer.model.records import FAILING_JOB, Outcome
-from deployer.queue.store import Lane
+from deployer.queue.store import QueueState
 from deployer.resync.missed_deliveries import APP
 from deployer.settings.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, eviction_warning
 from deployer.views.derived_values import age, missed_lately
@@ -79,7 +79,7 @@ def check_lanes(deployer: "Deployer") -> Iterator[Check]:
         yield Check("lanes", OK, f"{len(lanes)} with work, all make progress")
 
 
-def _is_stalled(lane: Lane, now: float) -> bool:
+def _is_stalled(lane: QueueState, now: float) -> bool:
     """Whether no worker takes waiting items, or a lease expired and the scheduler has not handled it."""
     if lane.status == "running":
         return lane.lease_seconds == 0
@@ -103,7 +103,7 @@ def check_events(deployer: "Deployer") -> Iterator[Check]:
 
 
 def _check_unserved(deployer: "Deployer") -> Iterator[Check]:
-    found = deployer.intake.unserved()
+    found = deployer.submitter.unserved()
     if words := unserved_words(found, deployer.lanes.now()):
         yield Check("repositories", OK, words)
 

@@ -8,8 +8,8 @@ from deployer.cli.checks.groups import FAIL, OK, WARN, Check
 from deployer.model.environments import Kind
 from deployer.model.errors import ConfigError
 from deployer.settings import dotenv as dotfile
-from deployer.settings.iam_fence import REMEDY, fence_gaps, fence_warnings, unfenced_sentence
-from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require, unknown
+from deployer.settings.iam_fence import FENCE_REMEDY, fence_gaps, fence_warnings, unfenced_sentence
+from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require_settings, unknown
 from deployer.settings.startup import check_secrets
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def check_settings(deployer: "Deployer") -> Iterator[Check]:
     config, missing = deployer.config, []
     for name in dict.fromkeys((*REQUIRED_FOR_WEB, *REQUIRED_FOR_WORKER)):
         try:
-            require(config, name)
+            require_settings(config, name)
         except ConfigError as error:
             missing.append(Check("settings", FAIL, str(error), "set it; see the README"))
     yield from missing
@@ -63,7 +63,7 @@ def check_fence(deployer: "Deployer") -> Iterator[Check]:
     if gaps := fence_gaps(targets):
         state = WARN if config.unfenced else FAIL
         start = "" if config.unfenced else "; workers do not start"
-        yield Check("fence", state, f"{unfenced_sentence(gaps)}{start}", REMEDY)
+        yield Check("fence", state, f"{unfenced_sentence(gaps)}{start}", FENCE_REMEDY)
     elif config.unfenced:
         remedy = "remove it, so that the next start notices a missing service role or boundary"
         yield Check(

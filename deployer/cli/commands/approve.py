@@ -24,8 +24,8 @@ def approve(repository: Repository, tag: Ref, sha: str | None, *, json_: bool) -
     The approval is for the tag at its current commit. Your user name and host name are recorded.
     """
     deployer = load_deployer()
-    repository = deployer.intake.known(repository)
-    deployer.intake.insist(repository)
+    repository = deployer.submitter.known(repository)
+    deployer.submitter.require_served(repository)
     head = deployer.host.head(repository, tag)
     if head is None:
         raise NotFoundError(f"{repository} has no tag {tag.short}")
@@ -33,7 +33,7 @@ def approve(repository: Repository, tag: Ref, sha: str | None, *, json_: bool) -
         raise PermanentError(
             f"{tag.short} of {repository} is at {head.sha}, not at {sha}; nothing is approved"
         )
-    accepted = deployer.intake.approve(
+    accepted = deployer.submitter.approve(
         repository, tag, head.sha, f"{getpass.getuser()}@{socket.gethostname()}"
     )
     follow_work(

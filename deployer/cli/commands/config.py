@@ -5,7 +5,7 @@ import click
 from deployer.cli import output
 from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import json_option
-from deployer.settings.iam_fence import REMEDY, unfenced_sentence
+from deployer.settings.iam_fence import FENCE_REMEDY, unfenced_sentence
 
 
 @click.command()
@@ -19,4 +19,4 @@ def config(*, json_: bool) -> None:
         return
     output.print_table(["Setting", "Value"], list(shown.items()), empty="")
     if gaps := settings.fence_gaps:
-        output.print_note(f"{unfenced_sentence(gaps)}; {REMEDY}")
+        output.print_note(f"{unfenced_sentence(gaps)}; {FENCE_REMEDY}")

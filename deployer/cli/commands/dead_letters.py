@@ -14,8 +14,8 @@ from deployer.model.durations import span
 from deployer.model.environments import Repository
 from deployer.model.errors import DeployerError, NotFoundError
 from deployer.model.records import DeadLetter
-from deployer.queue.dead_letters import chosen, in_order, sentence, settle
-from deployer.queue.store import Lanes
+from deployer.queue.dead_letters import chosen, describe_dead_letter, replay_order, settle
+from deployer.queue.store import QueueStore
 from deployer.views import derived_values
 from deployer.views import record_json as shapes
 
@@ -62,13 +62,13 @@ def show(letter: str, *, json_: bool) -> None:
         return
     work = found.arguments
     output.print_heading(found.id)
-    click.echo(f"  {output.clean_line(sentence(found))}")
+    click.echo(f"  {output.clean_line(describe_dead_letter(found))}")
     output.print_facts(
         {
             "environment": _environment_column(found),
             "task": found.task,
             "kind": found.kind,
-            "died": f"{output.format_age(found.at)}, {shapes.iso(found.at)}",
+            "died": f"{output.format_age(found.at)}, {shapes.iso_time(found.at)}",
             "attempts": str(work.attempts),
             "reason": found.reason,
         }
@@ -77,7 +77,7 @@ def show(letter: str, *, json_: bool) -> None:
         output.print_heading("Attempts")
         rows = [
             [
-                shapes.iso(each.began_at),
+                shapes.iso_time(each.began_at),
                 span(each.ended_at - each.began_at) if each.began_at else "",
                 each.task.removeprefix("deployer."),
                 each.error,
@@ -115,8 +115,10 @@ def replay(
     if dry_run:
         _print_selection(letters, found, json_=json_)
         return
-    ids = list(letters) or in_order(found)
-    _act_on_each(ids, lambda letter: deployer.intake.replay(letter).goal, "replayed", "queued", json_=json_)
+    ids = list(letters) or replay_order(found)
+    _act_on_each(
+        ids, lambda letter: deployer.submitter.replay(letter).goal, "replayed", "queued", json_=json_
+    )
 
 
 @dead_letters.command()
@@ -166,7 +168,7 @@ def _require_ids_or_all(
 
 
 def _select_letters(
-    lanes: Lanes, ids: tuple[str, ...], repository: Repository | None, kind: str, task: str
+    lanes: QueueStore, ids: tuple[str, ...], repository: Repository | None, kind: str, task: str
 ) -> list[DeadLetter]:
     """Return the dead letters with these ids that exist, or else those that match the filters."""
     if ids:

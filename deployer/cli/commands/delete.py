@@ -56,14 +56,16 @@ def delete(
             "--yes-really belongs to --environment; a branch's environment is deleted without it"
         )
     deployer = load_deployer()
-    repository = deployer.intake.known(repository)
-    deployer.intake.insist(repository)
+    repository = deployer.submitter.known(repository)
+    deployer.submitter.require_served(repository)
     if kind:
         environment = Environment(repository, Kind(kind))
         _require_confirmation(deployer, environment, yes_really=yes_really)
     else:
         environment = _find_development(deployer, repository, str(branch))
-    accepted = deployer.intake.request_environment(environment, cause=Cause.TEARDOWN, yes_really=yes_really)
+    accepted = deployer.submitter.request_environment(
+        environment, cause=Cause.TEARDOWN, yes_really=yes_really
+    )
     follow_work(
         deployer, "delete", environment, accepted.goal, timeout=timeout if wait else None, json_=json_
     )

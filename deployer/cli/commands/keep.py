@@ -26,12 +26,12 @@ def keep(repository: Repository, branch: str, *, seconds: float | None, forever:
     if seconds and forever:
         raise click.UsageError("give either --for or --forever")
     deployer = load_deployer()
-    repository = deployer.intake.known(repository)
-    deployer.intake.insist(repository)
+    repository = deployer.submitter.known(repository)
+    deployer.submitter.require_served(repository)
     environment = find_recorded(deployer, repository, branch)
-    record = deployer.intake.keep(environment, NEVER if forever else seconds or 0)
+    record = deployer.submitter.keep(environment, NEVER if forever else seconds or 0)
     config = deployer.config
     if json_:
         output.print_json(shapes.environment(record, config.public_url, config.ttl))
         return
-    output.print_line(f"{environment}: {sentences.age_words(record, config.ttl) or 'it never expires'}")
+    output.print_line(f"{environment}: {sentences.lifetime_words(record, config.ttl) or 'it never expires'}")

@@ -8,7 +8,7 @@ from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import json_option
 from deployer.model.durations import span
 from deployer.model.environments import Repository
-from deployer.queue.store import Lane
+from deployer.queue.store import QueueState
 from deployer.views import record_json as shapes
 from deployer.views import sentences
 
@@ -32,7 +32,7 @@ def lanes(*, json_: bool) -> None:
         ]
         for lane in found
     ]
-    headings = ["Repository", "Lane", "Environment", "Task", "Waiting", "Snoozed"]
+    headings = ["Repository", "QueueState", "Environment", "Task", "Waiting", "Snoozed"]
     output.print_table(headings, rows, empty="every queue is empty")
     for reason in dict.fromkeys(reason for lane in found for reason in lane.resting.values()):
         output.print_note(reason)
@@ -40,7 +40,7 @@ def lanes(*, json_: bool) -> None:
         output.print_note(problem)
 
 
-def _waiting_column(lane: Lane) -> str:
+def _waiting_column(lane: QueueState) -> str:
     # an item that was sent stays in the queue until a worker takes it, and has a column of its own
     keys = [work.key for work in lane.waiting]
     if lane.status == "sent":
@@ -48,5 +48,5 @@ def _waiting_column(lane: Lane) -> str:
     return ", ".join(_item_label(lane, key) for key in keys)
 
 
-def _item_label(lane: Lane, key: str) -> str:
+def _item_label(lane: QueueState, key: str) -> str:
     return environment_label(Repository.parse(lane.repository), key)

@@ -31,7 +31,7 @@ def orphans(repository: Repository | None, *, json_: bool) -> None:
     behind. With REPO, only roles whose tags name it are listed.
     """
     deployer = load_deployer()
-    repository = deployer.intake.known(repository) if repository else None
+    repository = deployer.submitter.known(repository) if repository else None
     stacks, failed = _orphaned_stacks(deployer, repository)
     roles, unread = _orphaned_roles(deployer, repository)
     if json_:
@@ -91,7 +91,7 @@ def _stack_as_json(orphan: Orphan, due: float) -> dict[str, Any]:
         "environment": orphan.environment.key,
         "environment_id": orphan.environment.stack_name,
         "reason": orphan.reason,
-        "due": shapes.iso(due),
+        "due": shapes.iso_time(due),
         "stacks": [{"name": stack.name, "arn": stack.arn} for stack in orphan.stacks],
         "roles": [],
     }
@@ -111,7 +111,7 @@ def _role_as_json(orphan: OrphanedRole) -> dict[str, Any]:
                 "name": orphan.role.name,
                 "arn": orphan.role.arn,
                 "kind": str(orphan.kind),
-                "created_at": shapes.iso(orphan.role.created_at),
+                "created_at": shapes.iso_time(orphan.role.created_at),
             }
         ],
     }

@@ -35,9 +35,9 @@ def redeploy(
     deployed, and 1 if that failed.
     """
     deployer = load_deployer()
-    repository = deployer.intake.known(repository)
-    deployer.intake.insist(repository)
-    named = Ref.from_people(ref)
+    repository = deployer.submitter.known(repository)
+    deployer.submitter.require_served(repository)
+    named = Ref.from_user_input(ref)
     try:
         environment = find_recorded(deployer, repository, ref)
     except NotFoundError:
@@ -45,7 +45,7 @@ def redeploy(
         _reject_unknown_ref(deployer, environment, named)
     if sha:
         sha = resolve_commit(deployer.host, repository, sha, check_full=True)
-    accepted = deployer.intake.request_environment(
+    accepted = deployer.submitter.request_environment(
         environment, cause=Cause.REDEPLOY, ref=named.name if named.is_tag else "", sha=sha or ""
     )
     follow_work(

@@ -10,7 +10,7 @@ from deployer.cli.parameters import RepositoryType, json_option
 from deployer.model.environments import Repository
 from deployer.model.records import RepositoryRecord
 from deployer.resync.missed_deliveries import APP
-from deployer.resync.missed_tags import never_deployed_words
+from deployer.resync.missed_tags import undeployed_tag_sentence
 from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes
 
@@ -62,7 +62,7 @@ def _print_remarks(deployer: "Deployer", records: list[RepositoryRecord]) -> Non
     tags = derived_values.never_deployed(deployer.lanes, listed, deployer.lanes.environments())
     for each in listed:
         if each.key in tags:
-            output.print_line(never_deployed_words(each, tags[each.key]))
+            output.print_line(undeployed_tag_sentence(each, tags[each.key]))
     for record in records:
         if record.reason:
             output.print_line(record.reason)
@@ -71,7 +71,7 @@ def _print_remarks(deployer: "Deployer", records: list[RepositoryRecord]) -> Non
     for app in deployer.lanes.repository_records([APP]):
         if words := sentences.deliveries_words(app):
             output.print_line(f"deliveries of the GitHub App: {words}")
-    if words := sentences.unserved_words(deployer.intake.unserved(), deployer.lanes.now()):
+    if words := sentences.unserved_words(deployer.submitter.unserved(), deployer.lanes.now()):
         output.print_line(words)
 
 
@@ -83,7 +83,9 @@ def accept(repository: Repository) -> None:
     This is needed if a repository was created under the name of another that was renamed or deleted.
     """
     deployer = load_deployer()
-    repository = deployer.intake.known(repository)
-    deployer.intake.insist(repository)
+    repository = deployer.submitter.known(repository)
+    deployer.submitter.require_served(repository)
     deployer.lifecycle.accept(repository)
-    output.print_line(f"accepted; resync of {repository} queued as {deployer.intake.resync(repository).goal}")
+    output.print_line(
+        f"accepted; resync of {repository} queued as {deployer.submitter.resync(repository).goal}"
+    )

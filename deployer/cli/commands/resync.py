@@ -49,14 +49,14 @@ def resync(
     deployer = load_deployer()
     asked_at = deployer.lanes.now()
     chosen = (
-        [deployer.intake.known(repository)]
+        [deployer.submitter.known(repository)]
         if repository
         else deployer.resyncer.repositories(output.print_note)
     )
     if not chosen:
         raise NotFoundError("no repository was found; name one: deployer resync OWNER/REPO")
     for each in chosen:
-        deployer.intake.insist(each)
+        deployer.submitter.require_served(each)
     if repository and not dry_run:
         _reject_unknown_repository(deployer, chosen[0])
     if dry_run:
@@ -88,7 +88,7 @@ def _dry_run(deployer: "Deployer", chosen: list[Repository], asked_at: float, *,
                     "action": plan.action,
                     "ref": plan.ref,
                     "reason": plan.reason,
-                    "due": shapes.iso(plan.due),
+                    "due": shapes.iso_time(plan.due),
                 }
                 for each, plan in found
             ]
@@ -122,7 +122,7 @@ def _queue_resyncs(
     many = len(chosen) > 1
     # all resyncs can use the listing of stacks that found the repositories, because it is newer than the command
     queued = [
-        (each, deployer.intake.resync(each, deployer.lanes.now() - asked_at, in_turn=many).goal)
+        (each, deployer.submitter.resync(each, deployer.lanes.now() - asked_at, in_turn=many).goal)
         for each in chosen
     ]
     entries = []

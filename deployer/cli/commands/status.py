@@ -17,8 +17,8 @@ from deployer.cli.table_width import Shrink
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
 from deployer.model.records import EnvironmentRecord
-from deployer.queue.dead_letters import warnings_of
-from deployer.resync.missed_tags import never_deployed_words
+from deployer.queue.dead_letters import dead_letter_warnings
+from deployer.resync.missed_tags import undeployed_tag_sentence
 from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes
 
@@ -109,7 +109,7 @@ class _Snapshot:
         """
         lanes = deployer.lanes
         if repository:
-            repository = deployer.intake.known(repository)
+            repository = deployer.submitter.known(repository)
         records = lanes.environments(repository)
         records += find_queued_only(lanes.lanes(repository), records)
         shown = [
@@ -131,7 +131,7 @@ class _Snapshot:
         shown = self.records[:most]
         rows = [self._table_row(record) for record in shown]
         headings = ["Repository", "Environment", "State", "Commit", "Stages", "Outcome", "When"]
-        ages = [sentences.age_words(record, self.ttl) for record in shown]
+        ages = [sentences.lifetime_words(record, self.ttl) for record in shown]
         if any(ages):  # in most installations no environment expires
             headings, rows = [*headings, "Age"], [[*row, age] for row, age in zip(rows, ages, strict=True)]
         if self.repository:  # people named it, and space is scarce
@@ -152,7 +152,7 @@ class _Snapshot:
 
     def _table_row(self, record: EnvironmentRecord) -> list[str]:
         orphan = record.environment in self.orphaned.get(record.repository.lower(), ())
-        found = (("drift", record.drift), ("held", sentences.held_words(record)), ("orphan", orphan))
+        found = (("drift", record.drift), ("held", sentences.pin_words(record)), ("orphan", orphan))
         marks = [mark for mark, there in found if there]
         return [
             record.repository,
@@ -177,7 +177,7 @@ def _collect_notes(
     if len(reasons) > _REASONS_SHOWN:
         reasons = [*sentences.repository_warnings(whole), "see: deployer repositories list"]
     return [
-        *warnings_of(deployer.lanes.dead_letters(repository)),
+        *dead_letter_warnings(deployer.lanes.dead_letters(repository)),
         *reasons,
         *_never_deployed_notes(deployer, repository, records),
     ]
@@ -193,7 +193,7 @@ def _never_deployed_notes(
         return [
             f"{len(found)} repositories have a newest tag that was never deployed; see: deployer repositories list"
         ]
-    return [never_deployed_words(each, found[each.key]) for each in listed if each.key in found]
+    return [undeployed_tag_sentence(each, found[each.key]) for each in listed if each.key in found]
 
 
 def _watch_status(

@@ -37,7 +37,7 @@ def install(repository: Repository) -> None:
     need.
     """
     deployer = load_deployer()
-    deployer.intake.insist(repository)
+    deployer.submitter.require_served(repository)
     config = deployer.config
     if not config.public_url:
         raise ConfigError("DEPLOYER_PUBLIC_URL is not set; GitHub delivers to that address")
@@ -75,8 +75,8 @@ def check(repository: Repository, *, json_: bool) -> None:
     webhook of a GitHub App or of an organization is checked for all its repositories.
     """
     deployer = load_deployer()
-    repository = deployer.intake.known(repository)
-    deployer.intake.insist(repository)
+    repository = deployer.submitter.known(repository)
+    deployer.submitter.require_served(repository)
     with _name_repository_in_errors(deployer, repository):
         found = deployer.deliveries.check(repository)
     if json_:
@@ -96,7 +96,7 @@ def check(repository: Repository, *, json_: bool) -> None:
         if found.recent:
             words += f"; {found.recent} failed less than a minute ago; run the check again later"
         if found.refused:
-            words += f"; {sentences.refused_words(found.refused)}"
+            words += f"; {sentences.wrong_signature_words(found.refused)}"
         output.print_line(f"{repository}: {words}")
 
 

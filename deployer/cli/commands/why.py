@@ -15,10 +15,10 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, DeployerError, NotFoundError
 from deployer.model.records import Activity, DeadLetter, EnvironmentRecord, split_key
 from deployer.model.refs import Ref, skip_reason
-from deployer.queue.dead_letters import sentence
-from deployer.queue.lookup import record_of
-from deployer.queue.store import Lane
-from deployer.resync.missed_tags import never_deployed_words
+from deployer.queue.dead_letters import describe_dead_letter
+from deployer.queue.lookup import find_environment_record
+from deployer.queue.store import QueueState
+from deployer.resync.missed_tags import undeployed_tag_sentence
 from deployer.views import derived_values, sentences
 from deployer.views import record_json as shapes
 
@@ -41,7 +41,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     REF is a branch, a full ref (refs/tags/v1), staging or production. If it was never deployed, the reason is shown.
     """
     deployer = load_deployer()
-    repository = deployer.intake.known(repository)
+    repository = deployer.submitter.known(repository)
     lane = next(iter(deployer.lanes.lanes(repository)), None)
     letters = deployer.lanes.dead_letters(repository)
     history = deployer.lanes.activity(repository, _HISTORY_LENGTH)
@@ -65,7 +65,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
             output.print_note(known.reason)
     if record.receipt:
         _print_teardown_report(record.receipt)
-    _print_tag_notes(Ref.from_people(ref), record, activity)
+    _print_tag_notes(Ref.from_user_input(ref), record, activity)
     _print_queue(lane, repository, key)
     _print_history(activity[:_ACTIVITY_SHOWN], letters)
 
@@ -84,7 +84,7 @@ def _find_record(
     deployer: "Deployer",
     repository: Repository,
     text: str,
-    lane: Lane | None,
+    lane: QueueState | None,
     letters: list[DeadLetter],
     history: list[Activity],
 ) -> EnvironmentRecord:
@@ -94,7 +94,7 @@ def _find_record(
         NotFoundError: none of these exists; the text says why.
     """
     try:
-        return record_of(deployer.lanes, repository, text)
+        return find_environment_record(deployer.lanes, repository, text)
     except NotFoundError:
         waiting = find_queued_only([lane] if lane else [], [])
         dead = [
@@ -106,7 +106,7 @@ def _find_record(
             for letter in letters
             if derived_values.environment_id(letter.repository, letter.arguments.environment)
         ]
-        ref = Ref.from_people(text)
+        ref = Ref.from_user_input(text)
         for record in waiting + dead:
             branch = Environment.from_key(repository, record.environment).branch
             if record.environment == text or (branch == ref and text not in {Kind.STAGING, Kind.PRODUCTION}):
@@ -144,9 +144,11 @@ def _explain_missing(deployer: "Deployer", repository: Repository, text: str) ->
     if text in {Kind.STAGING, Kind.PRODUCTION}:
         tag = derived_values.never_deployed(deployer.lanes, [repository], []).get(repository.key, "")
         if tag and text == Kind.PRODUCTION:
-            return NotFoundError(f"{repository} has no production; {never_deployed_words(repository, tag)}")
+            return NotFoundError(
+                f"{repository} has no production; {undeployed_tag_sentence(repository, tag)}"
+            )
         return plain
-    ref = Ref.from_people(text)
+    ref = Ref.from_user_input(text)
     try:
         head = deployer.host.head(repository, ref)
     except ConfigError:  # this process has no token for GitHub
@@ -179,19 +181,22 @@ def _print_record(
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
     output.print_heading(f"{record.repository} {environment.name} ({environment.kind})")
     when = output.format_age(derived_values.changed_at(record))
-    skipped = derived_values.not_deployed(record, activity)
-    ahead, dates = sentences.age_words(record, config.ttl), sentences.age_sentence(record, config.ttl)
+    skipped = derived_values.last_skipped_push(record, activity)
+    ahead, dates = (
+        sentences.lifetime_words(record, config.ttl),
+        sentences.lifetime_sentence(record, config.ttl),
+    )
     output.print_facts(
         {
             "state": f"{record.state or 'unknown'}{f', {when}' if when else ''}",
             "outcome": record.outcome,
             "reason": record.reason,
             "commit": record.commit,
-            "skipped": sentences.not_deployed_words(skipped) if skipped else "",
+            "skipped": sentences.skipped_push_words(skipped) if skipped else "",
             "ref": record.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
             "region": record.region,
-            "held": sentences.held_words(record),
+            "held": sentences.pin_words(record),
             "admitted": sentences.admitted_words(record),
             "refused": "\n".join(each.reason for each in reversed(record.refused_tags)),
             "drift": sentences.drift_words(record),
@@ -228,7 +233,7 @@ def _print_record(
 
 def _print_teardown_report(receipt: Mapping[str, Any]) -> None:
     when = output.format_age(receipt.get("at", 0)) or derived_values.UNDER_WAY
-    output.print_heading(f"Teardown report, {when}: {sentences.receipt_words(receipt)}")
+    output.print_heading(f"Teardown report, {when}: {sentences.teardown_report_words(receipt)}")
     for each in receipt.get("removed") or ():
         count = each.get("resources")
         words = f", with {count} resource{'' if count == 1 else 's'}" if count else ""
@@ -242,14 +247,14 @@ def _print_teardown_report(receipt: Mapping[str, Any]) -> None:
             output.print_facts({f"{name:8}": words})
 
 
-def _print_queue(lane: Lane | None, repository: Repository, key: str) -> None:
+def _print_queue(lane: QueueState | None, repository: Repository, key: str) -> None:
     output.print_heading("In the queue")
     lines = _describe_queue(lane, repository, key) if lane else []
     for line in lines or ["no work"]:
         output.print_facts({"-": line})
 
 
-def _describe_queue(lane: Lane, repository: Repository, key: str) -> list[str]:
+def _describe_queue(lane: QueueState, repository: Repository, key: str) -> list[str]:
     lines = []
     if lane.environment == key and lane.status != "idle":
         state = "is running" if lane.status == "running" else "was sent, and no worker has taken it yet"
@@ -266,7 +271,7 @@ def _describe_queue(lane: Lane, repository: Repository, key: str) -> list[str]:
     for item in lane.asleep(key):
         _, ref = split_key(item)
         tag = f"{Ref.parse(ref).short}: " if ref else ""
-        lines.append(f"{tag}{sentences.snoozed_words(lane, item)}")
+        lines.append(f"{tag}{sentences.waiting_words(lane, item)}")
     return lines
 
 
@@ -282,4 +287,4 @@ def _print_history(activity: list[Activity], letters: list[DeadLetter]) -> None:
     if letters:
         output.print_heading("Dead letters (deployer dead-letters show ID)")
         for letter in letters:
-            output.print_facts({letter.id: f"{output.format_age(letter.at)}: {sentence(letter)}"})
+            output.print_facts({letter.id: f"{output.format_age(letter.at)}: {describe_dead_letter(letter)}"})

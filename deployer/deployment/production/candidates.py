@@ -5,10 +5,10 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
-from deployer.deployment.production.gate import Admitted, Gate, Refused
+from deployer.deployment.production.gate import Admitted, ProductionGate, Refused
 from deployer.deployment.production.newest_tag import Order, order
 from deployer.deployment.ref_tracking import RefTracker
-from deployer.environment.code_host import Head, Host
+from deployer.environment.code_host import CodeHost, Head
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import backoff
@@ -23,9 +23,9 @@ from deployer.model.production_record import (
 )
 from deployer.model.records import Cause, EnvironmentRecord, Outcome, Task, Work, is_over
 from deployer.model.refs import Ref, skip_reason
-from deployer.queue.step_results import Done, Snooze, Verdict
-from deployer.queue.store import Lanes
-from deployer.queue.submit import tag_to_judge_again
+from deployer.queue.step_results import Finished, StepResult, WaitUntil
+from deployer.queue.store import QueueStore
+from deployer.queue.submit import refused_tag_to_recheck
 
 _audit = logging.getLogger("deployer.audit")
 
@@ -45,11 +45,11 @@ class CandidateJudge:
 
     def __init__(
         self,
-        host: Host,
+        host: CodeHost,
         tracker: RefTracker,
         reporter: StatusReporter,
-        gate: Gate,
-        lanes: Lanes,
+        gate: ProductionGate,
+        lanes: QueueStore,
         wait_seconds: float,
         clock: Callable[[], float],
     ) -> None:
@@ -61,7 +61,7 @@ class CandidateJudge:
         self._wait_seconds = wait_seconds
         self._clock = clock
 
-    def judge_candidate(self, context: ReconcileContext) -> Verdict:
+    def judge_candidate(self, context: ReconcileContext) -> StepResult:
         """Judge a tag: admit it as what production runs, or leave production as it is.
 
         A tag that is admitted continues as production's queue item. Any other tag ends here and changes nothing in
@@ -75,14 +75,14 @@ class CandidateJudge:
             result = self._judge_tag(context)
         except (PermanentError, CallLimitError, StepFailedError) as error:
             kept = put_off(before, context.work, str(error), context.now)
-            return Done(str(Outcome.FAILED), str(error), kept, context.work.sha)
-        if isinstance(result, Snooze):  # the tag waits for its commit, or for a fresh answer of GitHub
+            return Finished(str(Outcome.FAILED), str(error), kept, context.work.sha)
+        if isinstance(result, WaitUntil):  # the tag waits for its commit, or for a fresh answer of GitHub
             return replace(result, record=None)
-        if isinstance(result, Done):
+        if isinstance(result, Finished):
             return replace(result, record=_with_refused(before, result.record or before, result.reason))
         return result
 
-    def _judge_tag(self, context: ReconcileContext) -> Verdict:
+    def _judge_tag(self, context: ReconcileContext) -> StepResult:
         work = context.work
         if work.cause == Cause.DELETION:
             return _skip(f"{work.ref} was deleted; production stays as it is")
@@ -104,7 +104,7 @@ class CandidateJudge:
             return not_newest
         return self._admit_candidate(context, ref, head)
 
-    def _admit_candidate(self, context: ReconcileContext, ref: Ref, head: Head) -> Verdict:
+    def _admit_candidate(self, context: ReconcileContext, ref: Ref, head: Head) -> StepResult:
         """Let the newest tag become what production runs, unless its commit asks to be skipped or the gate refuses."""
         asked_by_person, at = context.work.cause == Cause.REDEPLOY, _time_of(context.work, head)
         if not asked_by_person and (skipped := skip_reason(ref, head.message)):
@@ -118,7 +118,7 @@ class CandidateJudge:
         cause = Cause.REDEPLOY if asked_by_person else Cause.PUSH
         return context.again(Task.SYNC, candidate=False, cause=cause, decided_at=at)
 
-    def _reject_older_tag(self, context: ReconcileContext, ref: Ref, head: Head) -> Done | None:
+    def _reject_older_tag(self, context: ReconcileContext, ref: Ref, head: Head) -> Finished | None:
         """The end of a tag that is older than what production should run, or may be; None if the tag is newer."""
         work, record = context.work, context.record
         asked_by_person, at = work.cause == Cause.REDEPLOY, _time_of(work, head)
@@ -137,7 +137,7 @@ class CandidateJudge:
                 return None
             case Order.OLDER:
                 later = f"{what} was pushed or chosen after {ref}"
-                return Done(str(Outcome.SUPERSEDED), later, commit=head.sha)
+                return Finished(str(Outcome.SUPERSEDED), later, commit=head.sha)
             case Order.UNKNOWN:
                 redeploy = f"deployer redeploy {context.repository} {shlex.quote(ref.name)}"
                 return _skip(
@@ -150,7 +150,7 @@ class CandidateJudge:
         if work.cause != Cause.PUSH or work.polls or work.execution:
             return
         record = self._lanes.environment(Environment(staging.repository, Kind.PRODUCTION))
-        if record and (tag := tag_to_judge_again(record, self._task_time(staging))):
+        if record and (tag := refused_tag_to_recheck(record, self._task_time(staging))):
             self._lanes.accept(
                 staging.repository, tag
             )  # this task has the queue's lease: nothing to dispatch
@@ -277,5 +277,5 @@ def _time_of(work: Work, head: Head) -> float:
     return work.pushed_at or head.at
 
 
-def _skip(reason: str, commit: str = "") -> Done:
-    return Done(str(Outcome.SKIPPED), reason, commit=commit)
+def _skip(reason: str, commit: str = "") -> Finished:
+    return Finished(str(Outcome.SKIPPED), reason, commit=commit)

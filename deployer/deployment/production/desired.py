@@ -4,7 +4,7 @@ from deployer.deployment.desired_state import Deploy
 from deployer.deployment.executions import Executions
 from deployer.deployment.production.candidates import CandidateJudge
 from deployer.deployment.ref_tracking import RefTracker
-from deployer.environment.code_host import Facts, Host
+from deployer.environment.code_host import CodeHost, RepositoryFacts
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.drift import applied, record_drift
 from deployer.environment.statuses import StatusReporter
@@ -12,8 +12,8 @@ from deployer.model.errors import PermanentError
 from deployer.model.records import Cause, Outcome, Task, Work
 from deployer.model.refs import Ref
 from deployer.model.stacks import Phase
-from deployer.queue.step_results import Done, Verdict
-from deployer.queue.store import Lanes
+from deployer.queue.step_results import Finished, StepResult
+from deployer.queue.store import QueueStore
 
 _ANNOTATED_TAG_LIMIT = 5  # the latest ones that are read: each costs a call or two
 _NO_TAG = "no tag is known for production; push one, or redeploy a tag"
@@ -33,12 +33,12 @@ class DesiredProduction:
 
     def __init__(
         self,
-        host: Host,
+        host: CodeHost,
         tracker: RefTracker,
         judge: CandidateJudge,
         executions: Executions,
         reporter: StatusReporter,
-        lanes: Lanes,
+        lanes: QueueStore,
     ) -> None:
         self._host = host
         self._tracker = tracker
@@ -59,7 +59,7 @@ class DesiredProduction:
         admitted = context.record.admitted
         if work.cause == Cause.DELETION:
             reason = f"{work.ref} was deleted; production stays as it is"
-            return Stop(Done(str(Outcome.SKIPPED), reason))
+            return Stop(Finished(str(Outcome.SKIPPED), reason))
         if work.cause != Cause.RESYNC:
             if admitted.covers(work.ref, work.sha) and admitted.goal == work.goal:
                 return Deploy(context)
@@ -98,7 +98,7 @@ class DesiredProduction:
         decided_at = record.decision_time or head.at
         return Deploy(chosen.context.with_record(decided_at=decided_at, moved_to=head.object), chosen.folder)
 
-    def _judge_first(self, context: ReconcileContext) -> Verdict:
+    def _judge_first(self, context: ReconcileContext) -> StepResult:
         """Let the tag that the queue item names be judged, or else the tag that production should run already."""
         work = context.work
         self._queue_items_of_0_1_0(context)
@@ -186,7 +186,7 @@ class DesiredProduction:
         context = context.with_record(ref=name, decided_at=newest.started_at)
         return Stop(self._executions.follow_new(context, newest.id))
 
-    def _tag_of_commit(self, context: ReconcileContext, facts: Facts, sha: str) -> str:
+    def _tag_of_commit(self, context: ReconcileContext, facts: RepositoryFacts, sha: str) -> str:
         """The tag of a commit, preferably the stack's tag; empty if none is found."""
 
         def is_at(ref: Ref) -> bool:

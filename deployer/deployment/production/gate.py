@@ -5,7 +5,8 @@ production runs. Therefore the rules are those of the installation (`DEPLOYER_TA
 the default branch, never those at the tagged commit. The commit must be on the default branch, or on a protected branch
 that both sets of rules name. Commits are compared by id, because a tag may have the name `main`.
 
-`judge` is a pure function of what was read. `Gate` reads from GitHub for each decision, and only what `judge` needs.
+`judge` is a pure function of what was read. `ProductionGate` reads from GitHub for each decision, and only what
+`judge` needs.
 See docs/decisions/0013-production-gate.md.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from deployer.environment.cloud_region import Clouds
-from deployer.environment.code_host import Host, Relation
+from deployer.environment.code_host import CodeHost, Relation
 from deployer.model.environments import Kind, Repository
 from deployer.model.refs import Ref
 from deployer.model.targets import Target
@@ -206,7 +207,7 @@ def _approve_command(known: Situation) -> str:
     return f"deployer approve {known.repository} {shlex.quote(known.tag.short)} --sha {known.commit[:12]}"
 
 
-class Gate:
+class ProductionGate:
     """Reads from GitHub what a decision needs.
 
     Args:
@@ -216,7 +217,7 @@ class Gate:
     """
 
     def __init__(
-        self, host: Host, clouds: Clouds, read: Callable[[Mapping[str, bytes]], RepositoryConfig]
+        self, host: CodeHost, clouds: Clouds, read: Callable[[Mapping[str, bytes]], RepositoryConfig]
     ) -> None:
         self._host = host
         self._clouds = clouds

@@ -20,7 +20,7 @@ import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from deployer.environment.cloud_region import Cloud, Clouds, Listed
+from deployer.environment.cloud_region import CloudRegion, Clouds, Listed
 from deployer.model.environments import Kind, Repository, from_tag_value
 from deployer.model.errors import PayloadError, ThrottledError, TransientError, UnavailableError
 from deployer.model.stacks import Stack
@@ -100,14 +100,14 @@ class StackInventory:
         with unavailable():
             self._redis.delete(*(_redis_key("listed", each) for each in self._clouds.every()))
 
-    def _clouds_of_kind(self, kind: Kind | None) -> Sequence[Cloud]:
+    def _clouds_of_kind(self, kind: Kind | None) -> Sequence[CloudRegion]:
         if kind is None:
             return self._clouds.every()
         # with this kind's own role: the role of another kind in the same region may not work
         return [self._clouds.at(kind, region) for region in self._clouds.target(kind).regions]
 
     def _ensure_listings(
-        self, clouds: Sequence[Cloud], since: float, patience: float, *, partly: bool = False
+        self, clouds: Sequence[CloudRegion], since: float, patience: float, *, partly: bool = False
     ) -> tuple[float, dict[str, str]]:
         """List the stacks of each cloud whose stored listing began before `since` (epoch seconds).
 
@@ -133,7 +133,7 @@ class StackInventory:
                     raise
         return min(at for account, at in began if account not in away), away
 
-    def _ensure_listing(self, cloud: Cloud, since: float, deadline: float) -> float:
+    def _ensure_listing(self, cloud: CloudRegion, since: float, deadline: float) -> float:
         while True:
             with unavailable():
                 began = float(self._redis.hget(_redis_key("listed", cloud), _BEGAN) or 0)
@@ -146,7 +146,7 @@ class StackInventory:
                 raise ThrottledError("another worker is listing the stacks", retry_after=2)
             time.sleep(_PAUSE_SECONDS)
 
-    def _make_listing(self, cloud: Cloud, claim: Lock) -> float:
+    def _make_listing(self, cloud: CloudRegion, claim: Lock) -> float:
         began, renewed = self._clock(), time.monotonic()
         found: defaultdict[str, list[Stack]] = defaultdict(list)
         accounts = {str(kind): self._clouds.at(kind).account for kind in Kind}
@@ -164,7 +164,7 @@ class StackInventory:
         )
         return began
 
-    def _save_listing(self, cloud: Cloud, began: float, texts: Mapping[str, str]) -> None:
+    def _save_listing(self, cloud: CloudRegion, began: float, texts: Mapping[str, str]) -> None:
         key = _redis_key("listed", cloud)
         with unavailable():
             pipe = self._redis.pipeline()  # in one transaction, so that no worker reads half of it
@@ -177,7 +177,7 @@ class StackInventory:
             pipe.execute()
 
 
-def _redis_key(name: str, cloud: Cloud) -> str:
+def _redis_key(name: str, cloud: CloudRegion) -> str:
     return f"deployer:{{stacks}}:{name}:{cloud.account}:{cloud.region}"
 
 

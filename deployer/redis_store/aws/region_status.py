@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.redis_store.aws.shared_redis import SharedRedis, key_prefix
 from deployer.redis_store.coordination import claimed
 from deployer.redis_store.records.values import read_valid, warn_unreadable
@@ -190,7 +190,7 @@ class RedisRegionStatus:
         """Delete the counts, because AWS has shown that they are wrong."""
         self._redis.run_if_available(lambda r: r.delete(self._redis_key("room")))
 
-    def save_last_count(self, room: Room) -> None:
+    def save_last_count(self, room: RegionCapacity) -> None:
         """Save a complete count of the region, for processes that only show it."""
 
         def write_count(client: Any) -> None:
@@ -203,17 +203,19 @@ class RedisRegionStatus:
 
         self._redis.run_if_available(write_count)
 
-    def last_count(self) -> Iterator[Room]:
+    def last_count(self) -> Iterator[RegionCapacity]:
         """Yield the last complete count of the region, if there is one that can be read."""
         key = self._redis_key("last_count")
         if text := self._redis.run_if_available(lambda r: r.get(key)):
-            yield from read_valid([(key, text)], partial(msgspec.json.decode, type=Room, strict=False))
+            yield from read_valid(
+                [(key, text)], partial(msgspec.json.decode, type=RegionCapacity, strict=False)
+            )
 
     def _redis_key(self, name: str) -> str:
         return f"{self._prefix}:{name}"
 
 
-def counted_rooms(redis: SharedRedis) -> list[Room]:
+def counted_rooms(redis: SharedRedis) -> list[RegionCapacity]:
     """Return the last counts of each region that is still used.
 
     This reads only Redis and needs no settings, because the web process knows neither accounts nor roles.

@@ -12,10 +12,10 @@ _NO_REPOSITORY = Repository("-", "-")  # for deliveries that name no repository
 
 
 class Counters(RepositoryIndex):
-    """Implements the methods of `Lanes` for counters."""
+    """Implements the methods of `QueueStore` for counters."""
 
     def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
-        """See `Lanes.count`."""
+        """See `QueueStore.count`."""
         with unavailable():
             pipe = self._redis.pipeline(transaction=False)
             for name, number in counts.items():
@@ -23,7 +23,7 @@ class Counters(RepositoryIndex):
             pipe.execute()
 
     def counters(self) -> dict[str, int]:
-        """See `Lanes.counters`."""
+        """See `QueueStore.counters`."""
         totals: dict[str, int] = {}
         for each, counts in self._read_each(
             "counters", "hgetall", [*self.repositories(), _NO_REPOSITORY], {}

@@ -30,7 +30,7 @@ _UNSERVED_SECONDS = 30 * _DAY
 
 
 class DeliveryRecords(RepositoryIndex):
-    """Implements the methods of `Lanes` for deliveries."""
+    """Implements the methods of `QueueStore` for deliveries."""
 
     def ignore(
         self,
@@ -41,7 +41,7 @@ class DeliveryRecords(RepositoryIndex):
         commit: str = "",
         first: EnvironmentRecord | None = None,
     ) -> None:
-        """See `Lanes.ignore`."""
+        """See `QueueStore.ignore`."""
         repository = record.repository or "-/-"
         prefix = repository_prefix(repository)
         key = f"{prefix}:delivery:{record.delivery}"
@@ -95,7 +95,7 @@ class DeliveryRecords(RepositoryIndex):
         pipe.ltrim(f"{prefix}:activity", 0, _ACTIVITY_LIMIT - 1)
 
     def delivery(self, delivery: str) -> DeliveryRecord | None:
-        """See `Lanes.delivery`."""
+        """See `QueueStore.delivery`."""
         with unavailable():
             repository = self._redis.get(DELIVERY_POINTER + delivery)
             if not repository:
@@ -107,7 +107,7 @@ class DeliveryRecords(RepositoryIndex):
         return DeliveryRecord.from_json(json.dumps(found | times))
 
     def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
-        """See `Lanes.activity`."""
+        """See `QueueStore.activity`."""
         chosen = [repository] if repository else self.repositories()
         found = [
             line
@@ -119,7 +119,7 @@ class DeliveryRecords(RepositoryIndex):
         return sorted(found, key=lambda line: -line.at)[:limit]
 
     def unserved(self) -> dict[str, float]:
-        """See `Lanes.unserved`."""
+        """See `QueueStore.unserved`."""
         with unavailable():
             return dict(self._redis.zrange(UNSERVED, 0, -1, desc=True, withscores=True))
 

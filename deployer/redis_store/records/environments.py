@@ -13,10 +13,10 @@ from deployer.redis_store.records.values import parse_environment_record, read_v
 
 
 class EnvironmentRecords(RepositoryIndex):
-    """Implements the methods of `Lanes` for the records of environments."""
+    """Implements the methods of `QueueStore` for the records of environments."""
 
     def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
-        """See `Lanes.environments`."""
+        """See `QueueStore.environments`."""
         chosen = [repository] if repository else self.repositories()
         kept = dict(self._read_each("kept", "hgetall", chosen, {}))
         records = [
@@ -29,7 +29,7 @@ class EnvironmentRecords(RepositoryIndex):
         return sorted(records, key=lambda record: (record.repository.lower(), record.environment))
 
     def environment(self, environment: Environment) -> EnvironmentRecord | None:
-        """See `Lanes.environment`."""
+        """See `QueueStore.environment`."""
         with unavailable():
             prefix = repository_prefix(environment.repository.full_name)
             pipe = self._redis.pipeline(transaction=False)
@@ -48,7 +48,7 @@ class EnvironmentRecords(RepositoryIndex):
         return _with_keep_times(record, {environment.key: kept} if kept else {})
 
     def keep_environment(self, environment: Environment, until: float) -> None:
-        """See `Lanes.keep_environment`."""
+        """See `QueueStore.keep_environment`."""
         # Stored outside the record, because a running task will overwrite the record with its own copy.
         with unavailable():
             key = f"{repository_prefix(environment.repository.full_name)}:kept"

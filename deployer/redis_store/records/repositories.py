@@ -27,16 +27,16 @@ _COUNT = re.compile(r"-?[0-9]{1,18}")  # a number that `HINCRBY` accepts; a coun
 
 
 class RepositoryRecords(RepositoryIndex):
-    """Implements the methods of `Lanes` for the records of repositories."""
+    """Implements the methods of `QueueStore` for the records of repositories."""
 
     def repository(self, repository: Repository) -> RepositoryRecord | None:
-        """See `Lanes.repository`."""
+        """See `QueueStore.repository`."""
         with unavailable():
             text = self._redis.get(repository_key(repository, "repository"))
         return _parse_record(repository, text) if text else None
 
     def repository_records(self, repositories: Sequence[Repository] | None = None) -> list[RepositoryRecord]:
-        """See `Lanes.repository_records`."""
+        """See `QueueStore.repository_records`."""
         chosen = self.repositories() if repositories is None else repositories
         return [
             record
@@ -50,7 +50,7 @@ class RepositoryRecords(RepositoryIndex):
     def change_repository(
         self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
     ) -> RepositoryRecord:
-        """See `Lanes.change_repository`."""
+        """See `QueueStore.change_repository`."""
         stored = RepositoryRecord(repository.full_name)
 
         def edit_text(text: str | None) -> str | None:

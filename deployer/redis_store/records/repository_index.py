@@ -31,12 +31,12 @@ class RepositoryIndex:
         self.clock_offset_ms = clock_offset_ms
 
     def repositories(self) -> list[Repository]:
-        """See `Lanes.repositories`."""
+        """See `QueueStore.repositories`."""
         with unavailable():
             return sorted(self._known_repositories(self._redis.zrange(SWEEP_INDEX, 0, -1)), key=str)
 
     def now(self) -> float:
-        """See `Lanes.now`."""
+        """See `QueueStore.now`."""
         with unavailable():
             return self._now_ms() / 1000
 

@@ -14,29 +14,29 @@ _PERIODS_KEY = "deployer:asked"  # repository's key -> the number of the period 
 
 
 class ResyncRecords(RepositoryIndex):
-    """Implements the methods of `Lanes` for resyncs."""
+    """Implements the methods of `QueueStore` for resyncs."""
 
     def emptied(self) -> bool:
-        """See `Lanes.emptied`."""
+        """See `QueueStore.emptied`."""
         with unavailable():
             return not self._redis.exists(_INTACT_KEY)
 
     def keep(self) -> None:
-        """See `Lanes.keep`."""
+        """See `QueueStore.keep`."""
         with unavailable():
             self._redis.set(_INTACT_KEY, "1")
 
     def seen(self, repository: Repository) -> Seen:
-        """See `Lanes.seen`."""
+        """See `QueueStore.seen`."""
         with unavailable():
             return _parse_seen(repository, self._redis.get(repository_key(repository, "seen")))
 
     def orphaned(self, repositories: Sequence[Repository]) -> dict[str, dict[str, float]]:
-        """See `Lanes.orphaned`."""
+        """See `QueueStore.orphaned`."""
         return {key: seen.orphans for key, seen in self._read_all_seen(repositories) if seen.orphans}
 
     def never_deployed(self, repositories: Sequence[Repository]) -> dict[str, str]:
-        """See `Lanes.never_deployed`."""
+        """See `QueueStore.never_deployed`."""
         return {
             key: seen.never_deployed for key, seen in self._read_all_seen(repositories) if seen.never_deployed
         }
@@ -49,7 +49,7 @@ class ResyncRecords(RepositoryIndex):
         ]
 
     def see(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
-        """See `Lanes.see`."""
+        """See `QueueStore.see`."""
 
         def edit_text(text: str | None) -> str | None:
             if instead_of is not None and _parse_seen(repository, text) != instead_of:
@@ -59,20 +59,20 @@ class ResyncRecords(RepositoryIndex):
         with unavailable():
             compare_and_set(self._redis, repository_key(repository, "seen"), edit_text)
 
-    def resync_turns(self) -> dict[str, int]:
-        """See `Lanes.resync_turns`."""
+    def resync_periods(self) -> dict[str, int]:
+        """See `QueueStore.resync_periods`."""
         with unavailable():
             return {key: int(to_number(turn)) for key, turn in self._redis.hgetall(_PERIODS_KEY).items()}
 
-    def note_resync_turns(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
-        """See `Lanes.note_resync_turns`."""
+    def save_resync_periods(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
+        """See `QueueStore.save_resync_periods`."""
         with unavailable():
             if turns:
                 self._redis.hset(_PERIODS_KEY, mapping=dict(turns))
             if gone := [key for key in self._redis.hkeys(_PERIODS_KEY) if key not in repositories]:
                 self._redis.hdel(_PERIODS_KEY, *gone)
 
-    def forget_resync_turns(self) -> None:
+    def delete_resync_periods(self) -> None:
         """Let the scheduler request every resync again, because AWS has lost its data (the sandbox was restarted)."""
         with unavailable():
             self._redis.delete(_PERIODS_KEY)

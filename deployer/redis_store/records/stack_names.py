@@ -26,10 +26,10 @@ end
 
 
 class StackNames(EnvironmentRecords):
-    """Implements the methods of `Lanes` for stack names."""
+    """Implements the methods of `QueueStore` for stack names."""
 
     def find(self, stack_name: str) -> Environment | None:
-        """See `Lanes.find`."""
+        """See `QueueStore.find`."""
         with unavailable():
             text = self._redis.hget(STACK_NAMES, stack_name)
         if not text:
@@ -41,8 +41,8 @@ class StackNames(EnvironmentRecords):
             warn_unreadable(f"{stack_name} of {STACK_NAMES}", error)
             return None
 
-    def index_names(self) -> None:
-        """See `Lanes.index_names`."""
+    def index_stack_names(self) -> None:
+        """See `QueueStore.index_stack_names`."""
         records = self.environments()
         for start in range(0, len(records), _BATCH):
             with unavailable():

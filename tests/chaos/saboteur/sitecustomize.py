@@ -45,11 +45,11 @@ def _break(what: str) -> None:
     from deployer.deployment.desired_state import Deploy
     from deployer.deployment.production.candidates import CandidateJudge
     from deployer.deployment.ref_tracking import RefTracker
-    from deployer.redis_store.queue import RedisLanes
+    from deployer.redis_store.queue import RedisQueueStore
     from deployer.redis_store.records.deliveries import DELIVERY_POINTER
     from deployer.redis_store.records.repository_index import repository_prefix
 
-    lanes = RedisLanes
+    lanes = RedisQueueStore
     if what in _LUA:
         made = lanes.__init__
 

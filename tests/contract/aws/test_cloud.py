@@ -1,4 +1,4 @@
-"""What `Cloud` promises, asked of the double and of the adapter in front of the simulated AWS."""
+"""What `CloudRegion` promises, asked of the double and of the adapter in front of the simulated AWS."""
 
 import time
 

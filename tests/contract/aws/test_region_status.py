@@ -218,11 +218,11 @@ def test_a_room_has_the_limit_of_its_target(aws: SandboxKit, client: Any) -> Non
 def test_what_is_known_of_the_room_costs_no_call(aws: SandboxKit, client: Any) -> None:
     asked = cloud(aws.url, client)
     with aws.calls() as made:
-        assert asked.known_room() is None
+        assert asked.last_capacity() is None
     assert made == []
     counted = asked.room()
     with aws.calls() as made:
-        assert asked.known_room() == counted
+        assert asked.last_capacity() == counted
     assert made == []
 
 

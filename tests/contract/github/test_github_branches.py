@@ -1,4 +1,4 @@
-"""The contract of the port `Host` for history, protection and rules, with the double and with the simulated GitHub."""
+"""The contract of the port `CodeHost` for history, protection and rules: the double against the simulated GitHub."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The contract of the port `Host`, tested with the double and with the adapter against the simulated GitHub."""
+"""The contract of the port `CodeHost`, tested with the double and with the adapter against the simulated GitHub."""
 
 import base64
 import http.server
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from deployer.environment.code_host import Facts, Head, HookDelivery, Host, Status
+from deployer.environment.code_host import CodeHost, Head, HookDelivery, RepositoryFacts, Status
 from deployer.github.host import GitHubHost
 from deployer.model.environments import Repository
 from deployer.model.errors import (
@@ -31,7 +31,7 @@ from deployer.model.errors import (
     TransientError,
 )
 from deployer.model.refs import Ref
-from deployer.queue.call_counter import Tally, counting
+from deployer.queue.call_counter import CallCount, count_calls
 from deployer.templates.folder_files import FILE_LIMIT, RECOGNIZED_FILES, UnreadableError
 from sandbox.github.server import GitHubServer, create
 from sandbox.installation import wait_for
@@ -44,7 +44,7 @@ TEMPLATE = {"deploy/pipeline.yml": "Resources: {}\n"}
 class Kit(Protocol):
     """A repository that a test changes on GitHub's side."""
 
-    host: Host
+    host: CodeHost
     repository: Repository
 
     def commit(
@@ -65,7 +65,7 @@ class Kit(Protocol):
 
 class DoubleKit:
     def __init__(self) -> None:
-        self.host: Host = FakeHost()
+        self.host: CodeHost = FakeHost()
         self.fake = self.host
         self.repository = Repository("acme", "shop")
         self._number = 0
@@ -127,7 +127,7 @@ class DoubleKit:
 class SandboxKit:
     def __init__(self, server: GitHubServer, directory: Path, name: str) -> None:
         self.server = server
-        self.host: Host = GitHubHost("token", api_url=f"{server.url}/api/v3")
+        self.host: CodeHost = GitHubHost("token", api_url=f"{server.url}/api/v3")
         self.repository = Repository("acme", name)
         server.hub.create(self.repository.full_name)
         self._tree = directory
@@ -281,7 +281,7 @@ def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployer.github.client._backoff", lambda _: 0)
 
 
-def facts_of(kit: Kit) -> Facts:
+def facts_of(kit: Kit) -> RepositoryFacts:
     found = kit.host.facts(kit.repository)
     assert found is not None
     return found
@@ -383,7 +383,7 @@ def test_the_facts_of_a_repository(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", {}, "second")
     found = facts_of(kit)
 
-    assert found == Facts(found.id, kit.repository.full_name, "main", refs={MAIN: sha})
+    assert found == RepositoryFacts(found.id, kit.repository.full_name, "main", refs={MAIN: sha})
     kit.change(archived=True, private=True)
     assert facts_of(kit) == replace(found, archived=True, private=True)
 
@@ -632,7 +632,7 @@ def test_thousands_of_comments_by_others_cost_a_few_calls(sandbox: SandboxKit) -
 
 
 def test_the_quota_is_read_from_github_s_answers(sandbox: SandboxKit) -> None:
-    with counting() as tally:
+    with count_calls() as tally:
         sandbox.host.default_branch(sandbox.repository)
     assert tally.github_quota == 5000
 
@@ -640,13 +640,16 @@ def test_the_quota_is_read_from_github_s_answers(sandbox: SandboxKit) -> None:
 @pytest.mark.parametrize("limit", ["", "none", "-1", "1e3", "1.5"])
 def test_a_quota_that_is_not_a_number_is_ignored(limit: str) -> None:
     headers = {"x-ratelimit-limit": limit} if limit else {}
-    with scripted_server(lambda *_: (200, headers, {"default_branch": "main"})) as url, counting() as tally:
+    with (
+        scripted_server(lambda *_: (200, headers, {"default_branch": "main"})) as url,
+        count_calls() as tally,
+    ):
         GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop"))
     assert tally.github_quota == 0
 
 
 def test_one_task_cannot_exceed_its_call_limit(sandbox: SandboxKit) -> None:
-    with sandbox.calls() as calls, counting(github_most=3) as tally:
+    with sandbox.calls() as calls, count_calls(github_limit=3) as tally:
         for _ in range(3):
             sandbox.host.default_branch(sandbox.repository)
         for _ in range(2):
@@ -797,7 +800,7 @@ def test_changed_files_are_unknown_if_the_diff_is_too_large_for_github() -> None
         "message": "Server Error: Sorry, this diff is taking too long to generate.",
         "errors": [{"resource": "Comparison", "field": "diff", "code": "not_available"}],
     }
-    with scripted_server(lambda *_: (500, {}, described)) as url, counting() as tally:
+    with scripted_server(lambda *_: (500, {}, described)) as url, count_calls() as tally:
         host, shop = GitHubHost("token", api_url=url), Repository("acme", "shop")
         assert host.changed(shop, "a" * 40, "b" * 40) is None
     assert tally.github == 1, "GitHub takes ten seconds for each"
@@ -961,7 +964,7 @@ def test_descriptions_are_shortened_between_visible_characters(
 def test_an_empty_repository_has_no_refs(sandbox: SandboxKit) -> None:
     assert sandbox.host.head(sandbox.repository, MAIN) is None
     found = facts_of(sandbox)
-    assert replace(found, id=0) == Facts(0, sandbox.repository.full_name, "main")
+    assert replace(found, id=0) == RepositoryFacts(0, sandbox.repository.full_name, "main")
     assert sandbox.host.facts(sandbox.repository, MAIN) == found
 
 
@@ -981,15 +984,15 @@ def test_many_refs_take_several_pages_and_one_ref_takes_one_call(sandbox: Sandbo
     # written directly, because the webhooks of a push would take time
     repo.git.run("update-ref", "--stdin", data="".join(f"create {name} {sha}\n" for name in names).encode())
 
-    with sandbox.calls() as calls, counting() as tally:
+    with sandbox.calls() as calls, count_calls() as tally:
         assert facts_of(sandbox).refs == dict.fromkeys([MAIN, *map(Ref, names)], sha)
     assert calls == ["POST /api/graphql"] * 2
-    assert tally == Tally(github=2)
+    assert tally == CallCount(github=2)
     for ref, target in {Ref(names[-1]): {Ref(names[-1]): sha}, Ref("refs/heads/b"): {}}.items():
-        with sandbox.calls() as calls, counting() as tally:
+        with sandbox.calls() as calls, count_calls() as tally:
             found = sandbox.host.facts(sandbox.repository, ref)
         assert found is not None
-        assert (found.refs, calls, tally) == (target, ["POST /api/graphql"], Tally(github=1))
+        assert (found.refs, calls, tally) == (target, ["POST /api/graphql"], CallCount(github=1))
 
 
 def test_the_number_of_calls_of_each_operation(sandbox: SandboxKit) -> None:
@@ -997,11 +1000,11 @@ def test_the_number_of_calls_of_each_operation(sandbox: SandboxKit) -> None:
     names = ["pipeline.yml", "pipeline.parameters.json", "README.md", "notes.txt"]
     sha = sandbox.commit("refs/heads/main", {f"deploy/{name}": name for name in names}, "1")
 
-    with sandbox.calls() as calls, counting() as tally:
+    with sandbox.calls() as calls, count_calls() as tally:
         host.head(repository, MAIN)
         assert len(host.files(repository, sha, "deploy")) == 2
         host.post(repository, sha, Status("deployer", "pending", "creating"))
-    assert tally == Tally(github=len(calls))
+    assert tally == CallCount(github=len(calls))
 
     assert [
         call.replace(sha, "SHA").rpartition("/blobs/")[0] or call.replace(sha, "SHA") for call in calls
@@ -1086,7 +1089,7 @@ def test_a_request_is_repeated_after_a_server_error(sandbox: SandboxKit) -> None
     sha = sandbox.commit("refs/heads/main", {}, "1")
     sandbox.server.hub.faults.merge({"api": {"status": 502, "count": 2}})
 
-    with counting() as tally:
+    with count_calls() as tally:
         assert sandbox.host.head(sandbox.repository, MAIN) == Head(sha, sha, "1")
     assert tally.github == 3, "each attempt is a call"
 
@@ -1354,7 +1357,10 @@ def test_a_header_that_is_not_a_number_does_not_spoil_the_answer(name: str, valu
     headers = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "1"} | {
         name: value
     }
-    with scripted_server(lambda *_: (200, headers, {"default_branch": "main"})) as url, counting() as tally:
+    with (
+        scripted_server(lambda *_: (200, headers, {"default_branch": "main"})) as url,
+        count_calls() as tally,
+    ):
         assert GitHubHost("token", api_url=url).default_branch(Repository("acme", "shop")) == "main"
     assert 0 <= tally.github_quota <= 1_000_000
 
@@ -1381,7 +1387,7 @@ def test_github_may_answer_null_for_the_refs_of_an_empty_repository() -> None:
 
     with scripted_server(answer) as url:
         found = GitHubHost("token", api_url=url).facts(Repository("acme", "shop"))
-    assert found == Facts(7, "acme/shop", "trunk")
+    assert found == RepositoryFacts(7, "acme/shop", "trunk")
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -1518,7 +1524,7 @@ def test_the_former_name_of_a_branch_is_not_found() -> None:
             return 200, {}, {"name": "new", "commit": {"sha": "a" * 40, "commit": {"message": "1"}}}
         return 200, {}, {"full_name": "acme/shop"}
 
-    with scripted_server(answer) as url, counting() as tally:
+    with scripted_server(answer) as url, count_calls() as tally:
         assert GitHubHost("token", api_url=url).head(Repository("acme", "shop"), Ref.of_branch("old")) is None
     assert tally.github == 2, "redirects are calls"
 

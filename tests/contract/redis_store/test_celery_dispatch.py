@@ -19,7 +19,7 @@ from deployer.local.embedded_redis import EmbeddedRedis, prepare
 from deployer.model.errors import ConfigError
 from deployer.model.redis_url import parse_redis_url
 from deployer.queue.store import Dispatch
-from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
+from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
 from deployer.redis_store.connection import connect
 
 DISPATCH = Dispatch("acme/hello", "staging", "deployer.sync", 7)
@@ -51,19 +51,19 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def queue(server: Server) -> Iterator[CeleryQueue]:
+def queue(server: Server) -> Iterator[CeleryDispatcher]:
     app = make_celery(server.url)
-    yield CeleryQueue(app, connect(server.url))
+    yield CeleryDispatcher(app, connect(server.url))
     app.close()
 
 
-def seconds_to_send(queue: CeleryQueue) -> float:
+def seconds_to_send(queue: CeleryDispatcher) -> float:
     begin = time.monotonic()
     queue.send(DISPATCH)
     return time.monotonic() - begin
 
 
-def test_a_redis_that_hangs_or_is_gone_delays_no_request(server: Server, queue: CeleryQueue) -> None:
+def test_a_redis_that_hangs_or_is_gone_delays_no_request(server: Server, queue: CeleryDispatcher) -> None:
     queue.send(DISPATCH)
     server.process.send_signal(signal.SIGSTOP)
 
@@ -78,7 +78,7 @@ def test_a_redis_that_hangs_or_is_gone_delays_no_request(server: Server, queue: 
     assert seconds_to_send(queue) + seconds_to_send(queue) < 2
 
 
-def test_messages_of_low_priority_are_taken_last(server: Server, queue: CeleryQueue) -> None:
+def test_messages_of_low_priority_are_taken_last(server: Server, queue: CeleryDispatcher) -> None:
     for token, low in ((1, True), (2, False), (3, True), (4, False)):
         queue.send(replace(DISPATCH, token=token, low=low))
     with (

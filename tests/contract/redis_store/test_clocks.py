@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployer.cli.checks.redis_checks import check_lanes
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import Push
 from deployer.model.records import Cause, RepositoryRecord, Work
@@ -65,15 +65,15 @@ def test_every_stored_time_is_by_the_clock_of_redis(
         world.push(ref, sha(number))
     world.run()
     world.event(environment(BRANCH))
-    world.deployer.intake.keep(environment(BRANCH), DAY)
-    world.deployer.intake.github(
+    world.deployer.submitter.keep(environment(BRANCH), DAY)
+    world.deployer.submitter.github(
         Push("other", Repository("else", "where"), Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
     )
     world.host.remove(HELLO, "refs/heads/gone")
     world.lanes_note(environment("refs/heads/gone"), used_at=time.time() - 2 * DAY)
     scheduler = Scheduler(world.deployer)
     scheduler.sweep()
-    scheduler.tend()
+    scheduler.run_due_jobs()
     world.run()
     world.host.change(HELLO, archived=True)
     world.resync(HELLO)
@@ -81,18 +81,18 @@ def test_every_stored_time_is_by_the_clock_of_redis(
     world.run()
     know_repository(world.lanes, RepositoryRecord("acme/taken", 1, "replaced"))
     world.deployer.lifecycle.accept(Repository("acme", "taken"))
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     monkeypatch.setattr(world.deployer.lifecycle, "run", dies := lambda *_: {}["a bug"])
     world.run()
     monkeypatch.undo()
     assert dies
     set_clock(monkeypatch, skew)
-    world.lanes.beat("worker", 90)
+    world.lanes.send_heartbeat("worker", 90)
     shared = SharedRedis(client)
     survey = RedisRegionStatus(shared, "own", "us-east-1")
     survey.save_listing(survey.now(), 1, 1, ["busy"])
     survey.is_busy("busy", shared.now(), lambda: None)
-    survey.save_last_count(Room("us-east-1", 1, 2, 1, 2, shared.now(), "own"))
+    survey.save_last_count(RegionCapacity("us-east-1", 1, 2, 1, 2, shared.now(), "own"))
 
     assert world.lanes.dead_letters()
     wrong = time.time() + skew
@@ -119,13 +119,13 @@ class TestDecisions:
         world.run()
         world.lanes_note(environment(BRANCH), used_at=world.lanes.now() - DAY, warned_at=world.lanes.now())
         set_clock(monkeypatch, skew)
-        world.deployer.intake.keep(environment(BRANCH), 3600)
+        world.deployer.submitter.keep(environment(BRANCH), 3600)
         world.lanes.clock_offset_ms += 1_800_000
         monkeypatch.undo()
         record = world.record(environment(BRANCH))
         assert record.kept_at == pytest.approx(time.time(), abs=120)
         assert record.kept_until == pytest.approx(time.time() + 3600, abs=120)
-        world.deployer.intake.age(world.lanes.now())
+        world.deployer.submitter.age(world.lanes.now())
         world.run()
         assert world.record(environment(BRANCH)).state == "deployed"
 

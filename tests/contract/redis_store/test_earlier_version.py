@@ -10,9 +10,9 @@ import pytest
 from deployer.model.environments import Repository
 from deployer.model.records import EnvironmentRecord, Work
 from deployer.queue.dead_letters import letter_id
-from deployer.queue.step_results import Done
+from deployer.queue.step_results import Finished
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"
@@ -33,8 +33,8 @@ def client(redis_url: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def lanes(client: Any) -> RedisLanes:
-    return RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
+def lanes(client: Any) -> RedisQueueStore:
+    return RedisQueueStore(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
 
 
 def rewritten(text: str, fields: dict[str, object]) -> str:
@@ -47,7 +47,7 @@ def age_item(client: Any) -> None:
     client.hset(f"{PREFIX}:items", KEY, rewritten(client.hget(f"{PREFIX}:items", KEY), OLD_WORK))
 
 
-def outcome(lanes: RedisLanes, delivery: str) -> str:
+def outcome(lanes: RedisQueueStore, delivery: str) -> str:
     found = lanes.delivery(delivery)
     return found.outcome if found else ""
 
@@ -58,41 +58,43 @@ def test_a_field_of_the_earlier_version_is_unknown(field: str) -> None:
     assert field not in {each.name for each in known}
 
 
-def test_an_item_that_waits_is_carried_out(lanes: RedisLanes, client: Any) -> None:
+def test_an_item_that_waits_is_carried_out(lanes: RedisQueueStore, client: Any) -> None:
     dispatch = lanes.accept(HELLO, Work(KEY, sha="c1"), "d1", "push").dispatch
     age_item(client)
     assert dispatch
     work = lanes.begin(HELLO, dispatch.token)
     assert work
     assert (work.sha, work.deliveries, work.attempts) == ("c1", "d1", 1)
-    lanes.finish(HELLO, dispatch.token, Done("deployed", "because"))
+    lanes.finish(HELLO, dispatch.token, Finished("deployed", "because"))
     assert outcome(lanes, "d1") == "deployed"
 
 
 @pytest.mark.parametrize("cause", ["push", "resync"])
-def test_an_item_that_waits_is_merged_with_newer_work(lanes: RedisLanes, client: Any, cause: str) -> None:
+def test_an_item_that_waits_is_merged_with_newer_work(
+    lanes: RedisQueueStore, client: Any, cause: str
+) -> None:
     dispatch = lanes.accept(HELLO, Work(KEY, cause="push", goal="g1"), "d1", "push").dispatch
     age_item(client)
     lanes.accept(HELLO, Work(KEY, cause=cause, goal="g2"), "d2", "push")
     assert dispatch
     work = lanes.begin(HELLO, dispatch.token)
     assert work
-    lanes.finish(HELLO, dispatch.token, Done("deployed", "because"))
+    lanes.finish(HELLO, dispatch.token, Finished("deployed", "because"))
     first = "superseded" if cause == "push" else "deployed"
     assert (outcome(lanes, "d1"), outcome(lanes, "d2")) == (first, "deployed")
 
 
-def test_a_task_that_runs_ends_under_its_token(lanes: RedisLanes, client: Any) -> None:
+def test_a_task_that_runs_ends_under_its_token(lanes: RedisQueueStore, client: Any) -> None:
     dispatch = lanes.accept(HELLO, Work(KEY), "d1", "push").dispatch
     assert dispatch
     assert lanes.begin(HELLO, dispatch.token)
     state = f"{PREFIX}:state"
     client.hset(state, "current", rewritten(client.hget(state, "current"), OLD_WORK))
-    lanes.finish(HELLO, dispatch.token, Done("deployed", "because"))
+    lanes.finish(HELLO, dispatch.token, Finished("deployed", "because"))
     assert outcome(lanes, "d1") == "deployed"
 
 
-def test_a_dead_letter_is_shown_and_replayed(lanes: RedisLanes, client: Any) -> None:
+def test_a_dead_letter_is_shown_and_replayed(lanes: RedisQueueStore, client: Any) -> None:
     identity = letter_id(HELLO, 7)
     letter = {
         "id": identity, "repository": "acme/hello", "task": "deployer.sync", "reason": "AWS is away", "traceback": "",
@@ -110,7 +112,7 @@ def test_a_dead_letter_is_shown_and_replayed(lanes: RedisLanes, client: Any) -> 
     assert work.sha == "c1"
 
 
-def test_a_record_is_read(lanes: RedisLanes, client: Any) -> None:
+def test_a_record_is_read(lanes: RedisQueueStore, client: Any) -> None:
     record = EnvironmentRecord("acme/hello", KEY, "hello-x", state="deployed", generation=3)
     client.hset(f"{PREFIX}:environments", KEY, rewritten(record.to_json(), OLD_RECORD))
     assert lanes.environments(HELLO) == [record]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import Push
 from deployer.model.records import Cause
@@ -16,7 +16,7 @@ from deployer.queue.store import Dispatch
 from deployer.redis_store import celery_dispatch as celery_queue
 from deployer.redis_store.aws.region_status import RedisRegionStatus
 from deployer.redis_store.aws.shared_redis import SharedRedis
-from deployer.redis_store.celery_dispatch import CeleryQueue, make_celery
+from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
 from tests.unit.world import HELLO, World, environment, sha
 from workers.scheduler import Scheduler
 
@@ -43,7 +43,7 @@ def months_pass(world: World) -> None:
         for _ in range(2):  # a resync finds, and what it queued ends
             scheduler = Scheduler(world.deployer)
             scheduler.sweep()
-            scheduler.tend()
+            scheduler.run_due_jobs()
             world.run()
 
 
@@ -79,7 +79,7 @@ def test_branches_that_come_and_go_leave_no_keys(world: World, client: Any) -> N
         ref = f"refs/heads/x-{number}"
         world.push(ref, sha(10 + number))
         world.run()
-        world.deployer.intake.keep(environment(ref), 3600)
+        world.deployer.submitter.keep(environment(ref), 3600)
         world.remove(ref, sha(10 + number))
         world.run()
         # a person may ask for it while it is deleted
@@ -102,7 +102,7 @@ def test_branches_that_come_and_go_leave_no_keys(world: World, client: Any) -> N
 def test_repositories_that_end_leave_no_keys(world: World, client: Any, end: str) -> None:
     if end == "left out by the settings":
         for each in (STAGING, PRODUCTION, environment(LASTS)):
-            world.deployer.intake.request_environment(each, cause=Cause.TEARDOWN, yes_really=True)
+            world.deployer.submitter.request_environment(each, cause=Cause.TEARDOWN, yes_really=True)
             world.run()
         world.restart(repositories=("others/*",))
     else:
@@ -115,7 +115,7 @@ def test_repositories_that_end_leave_no_keys(world: World, client: Any, end: str
         word = {"renamed": "", "deleted": "deleted"}.get(end, "removed")
         world.tell(f"repository {end}", HELLO, word=word)
         for each in (STAGING, PRODUCTION, *([environment(LASTS)] if word == "removed" else [])):
-            world.deployer.intake.request_environment(each, cause=Cause.TEARDOWN, yes_really=True)
+            world.deployer.submitter.request_environment(each, cause=Cause.TEARDOWN, yes_really=True)
             world.run()
     counted = world.lanes.counters()
     assert HELLO in world.lanes.repositories()
@@ -144,7 +144,7 @@ def test_a_repository_with_an_unreadable_record_is_resynced_once_in_a_period(cli
     scheduler = Scheduler(world.deployer)
     for _ in range(3):
         scheduler._next_resync_check = 0.0
-        scheduler.tend()
+        scheduler.run_due_jobs()
         world.run()
     assert len(world.host.called("facts")) == 1
 
@@ -155,8 +155,10 @@ def test_deliveries_of_foreign_repositories_and_mistyped_names_leave_no_keys(
     before = permanent(client) | {"deployer:{-/-}:counters"}
     for number in range(25):
         foreign = Repository("else", f"repo-{number}")
-        world.deployer.intake.github(Push(f"f-{number}", foreign, Ref.parse(LASTS), ZERO_SHA, sha(1), "main"))
-        world.deployer.intake.resync(Repository("acme", f"mistyped-{number}"))
+        world.deployer.submitter.github(
+            Push(f"f-{number}", foreign, Ref.parse(LASTS), ZERO_SHA, sha(1), "main")
+        )
+        world.deployer.submitter.resync(Repository("acme", f"mistyped-{number}"))
         world.run()
     assert permanent(client) <= before
     assert client.zcard("deployer:unserved") == 20
@@ -167,7 +169,7 @@ def test_regions_without_a_recent_count_are_deleted(client: Any) -> None:
     shared = SharedRedis(client)
     for region in ("us-east-1", "eu-west-1"):
         survey = RedisRegionStatus(shared, "own", region)
-        survey.save_last_count(Room(region, 1, 2, 1, 2, shared.now(), "own"))
+        survey.save_last_count(RegionCapacity(region, 1, 2, 1, 2, shared.now(), "own"))
         shared.clock_offset_ms += MONTH_MS
     assert client.zrange("deployer:aws:places", 0, -1) == ['["own", "eu-west-1"]']
     assert permanent(client) == set()
@@ -179,18 +181,18 @@ def test_messages_that_no_worker_takes_are_repeated_up_to_a_limit(
 ) -> None:
     monkeypatch.setattr(celery_queue, "_MOST_WAITING", 5)
     app = make_celery(redis_url)
-    queue = CeleryQueue(app, client)
+    queue = CeleryDispatcher(app, client)
 
     def waiting() -> int:
         return sum(client.llen(key) for key in client.scan_iter("deployer*") if client.type(key) == "list")
 
     for number in range(20):
-        queue.send_again(Dispatch("acme/hello", "staging", "deployer.sync", 7, low=number % 2 == 0))
+        queue.resend_dispatch(Dispatch("acme/hello", "staging", "deployer.sync", 7, low=number % 2 == 0))
     assert waiting() == 5
     assert caplog.text.count("no message is repeated") == 1
     queue.send(Dispatch("acme/hello", "staging", "deployer.sync", 8))
     assert waiting() == 6, "a first message is always sent"
     client.delete("deployer")
-    queue.send_again(Dispatch("acme/hello", "staging", "deployer.sync", 7))
+    queue.resend_dispatch(Dispatch("acme/hello", "staging", "deployer.sync", 7))
     assert waiting() == 4
     app.close()

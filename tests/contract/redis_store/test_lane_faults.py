@@ -22,11 +22,11 @@ from deployer.model.errors import (
 )
 from deployer.model.records import Cause, DeadLetter, EnvironmentRecord, RepositoryRecord, Seen, Task, Work
 from deployer.queue.dead_letters import letter_id
-from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
 from deployer.redis_store.connection import connect
 from deployer.redis_store.coordination import claimed
 from deployer.redis_store.errors import unavailable
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from deployer.redis_store.queue_script import queue_script_text
 from deployer.redis_store.records import values as redis_values
 from tests.records import know_repository
@@ -46,8 +46,8 @@ def client(redis_url: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def lanes(client: Any) -> RedisLanes:
-    return RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
+def lanes(client: Any) -> RedisQueueStore:
+    return RedisQueueStore(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
 
 
 @pytest.fixture(autouse=True)
@@ -55,21 +55,21 @@ def warnings_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_values, "_warned", set())
 
 
-def later(lanes: RedisLanes, client: Any, seconds: float) -> None:
+def later(lanes: RedisQueueStore, client: Any, seconds: float) -> None:
     lanes.clock_offset_ms += int(seconds * 1000)
     client.zadd("deployer:lanes", {HELLO.key: 0})
 
 
-def push(lanes: RedisLanes, delivery: str, environment: str = X, **fields: Any) -> Any:
+def push(lanes: RedisQueueStore, delivery: str, environment: str = X, **fields: Any) -> Any:
     return lanes.accept(HELLO, Work(environment=environment, **fields), delivery, "push")
 
 
-def carry_out(lanes: RedisLanes, dispatch: Any) -> Any:
+def carry_out(lanes: RedisQueueStore, dispatch: Any) -> Any:
     assert lanes.begin(HELLO, dispatch.token) is not None
-    return lanes.finish(HELLO, dispatch.token, Done("deployed", "because"))
+    return lanes.finish(HELLO, dispatch.token, Finished("deployed", "because"))
 
 
-def outcome(lanes: RedisLanes, delivery: str) -> str:
+def outcome(lanes: RedisQueueStore, delivery: str) -> str:
     found = lanes.delivery(delivery)
     assert found
     return found.outcome
@@ -102,7 +102,7 @@ def stored(client: Any) -> dict[str, Any]:
     return {key: reads[client.type(key)][0](key, *reads[client.type(key)][1:]) for key in keys}
 
 
-def filled(lanes: RedisLanes, status: str) -> int:
+def filled(lanes: RedisQueueStore, status: str) -> int:
     """Fill every key of a queue; returns the token of the item that is `sent` or `running`."""
     dead = push(lanes, "dead", Y)
     work = lanes.begin(HELLO, dead.dispatch.token)
@@ -110,12 +110,14 @@ def filled(lanes: RedisLanes, status: str) -> int:
     letter = DeadLetter(
         LETTER, "acme/hello", work.task, "AWS", "trace", 1.0, work.to_json(), "TransientError"
     )
-    lanes.finish(HELLO, dead.dispatch.token, Dead(letter, EnvironmentRecord("acme/hello", Y, "stack")))
+    lanes.finish(
+        HELLO, dead.dispatch.token, DeadLettered(letter, EnvironmentRecord("acme/hello", Y, "stack"))
+    )
     asleep = push(lanes, "tag", PRODUCTION, ref="refs/tags/v2", pushed_at=5, candidate=True)
     work = lanes.begin(HELLO, asleep.dispatch.token if asleep.dispatch else _token(lanes))
     assert work
     assert work.candidate
-    lanes.finish(HELLO, _token(lanes), Retry(work, 5, "throttled"))
+    lanes.finish(HELLO, _token(lanes), RetryLater(work, 5, "throttled"))
     first = push(lanes, "d1", X, ref="refs/heads/x")
     lanes.accept(HELLO, Work(environment=Y, cause=Cause.RESYNC))
     if status == "running":
@@ -124,17 +126,17 @@ def filled(lanes: RedisLanes, status: str) -> int:
     return int(first.dispatch.token)
 
 
-def _token(lanes: RedisLanes) -> int:
+def _token(lanes: RedisQueueStore) -> int:
     return int(lanes._redis.hget(f"{PREFIX}:state", "token"))
 
 
-def swept(lanes: RedisLanes) -> None:
+def swept(lanes: RedisQueueStore) -> None:
     """Sweep only this queue, which raises an error that a sweep of all queues only logs."""
     with unavailable():
         lanes._sweep_queue(HELLO)
 
 
-def operations(lanes: RedisLanes, token: int) -> dict[str, Callable[[], object]]:
+def operations(lanes: RedisQueueStore, token: int) -> dict[str, Callable[[], object]]:
     """Every operation of the script, by name."""
     work = Work(X, goal="d1", deliveries="d1", attempts=1)
     record = EnvironmentRecord("acme/hello", X, "stack")
@@ -142,12 +144,12 @@ def operations(lanes: RedisLanes, token: int) -> dict[str, Callable[[], object]]
         letter_id(HELLO, 9), "acme/hello", "deployer.sync", "AWS", "trace", 1.0, work.to_json()
     )
     verdicts = {
-        "done": Done("deleted", "because", record),
-        "dead": Dead(letter, record),
-        "again": Again(work, record),
-        "snooze": Snooze(work, 5, record),
-        "rest": Snooze(work, 5, record, rests=True),
-        "retry": Retry(work, 5, "throttled"),
+        "done": Finished("deleted", "because", record),
+        "dead": DeadLettered(letter, record),
+        "again": Continue(work, record),
+        "snooze": WaitUntil(work, 5, record),
+        "rest": WaitUntil(work, 5, record, keeps_attempts=True),
+        "retry": RetryLater(work, 5, "throttled"),
     }
     return {
         "accept a push": lambda: push(lanes, "d2", X, ref="refs/heads/x"),
@@ -183,7 +185,7 @@ def damages(client: Any) -> Iterator[tuple[str, Callable[[], object]]]:
 
 @pytest.mark.parametrize("status", ["sent", "running"])
 def test_a_script_that_fails_has_changed_nothing(
-    lanes: RedisLanes, client: Any, redis_url: str, status: str
+    lanes: RedisQueueStore, client: Any, redis_url: str, status: str
 ) -> None:
     """Every operation on a queue with one damaged value succeeds, or changes nothing."""
     token = filled(lanes, status)
@@ -215,7 +217,9 @@ def test_a_script_that_fails_has_changed_nothing(
 
 
 @pytest.mark.parametrize("name", ["environments", "kept", "dead", "activity"])
-def test_nothing_begins_whose_end_could_not_be_recorded(lanes: RedisLanes, client: Any, name: str) -> None:
+def test_nothing_begins_whose_end_could_not_be_recorded(
+    lanes: RedisQueueStore, client: Any, name: str
+) -> None:
     dispatch = push(lanes, "d1").dispatch
     client.set(f"{PREFIX}:{name}", "x")
     with pytest.raises(UnavailableError, match=f"WRONGTYPE {PREFIX}:{name} is a string and has to be a "):
@@ -230,11 +234,13 @@ def test_nothing_begins_whose_end_could_not_be_recorded(lanes: RedisLanes, clien
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), float("-inf")])
-def test_a_pause_that_is_not_finite_is_a_short_one(lanes: RedisLanes, client: Any, seconds: float) -> None:
+def test_a_pause_that_is_not_finite_is_a_short_one(
+    lanes: RedisQueueStore, client: Any, seconds: float
+) -> None:
     dispatch = push(lanes, "d1").dispatch
     work = lanes.begin(HELLO, dispatch.token)
     assert work
-    lanes.finish(HELLO, dispatch.token, Retry(work, seconds, "throttled"))
+    lanes.finish(HELLO, dispatch.token, RetryLater(work, seconds, "throttled"))
     later(lanes, client, 301)
     (dispatch,) = lanes.sweep()
     carry_out(lanes, dispatch)
@@ -242,7 +248,7 @@ def test_a_pause_that_is_not_finite_is_a_short_one(lanes: RedisLanes, client: An
 
 @pytest.mark.parametrize("number", [float("inf"), float("nan")])
 def test_work_with_a_number_that_is_not_finite_is_refused(
-    lanes: RedisLanes, client: Any, number: float
+    lanes: RedisQueueStore, client: Any, number: float
 ) -> None:
     dispatch = push(lanes, "d1").dispatch
     work = lanes.begin(HELLO, dispatch.token)
@@ -250,7 +256,7 @@ def test_work_with_a_number_that_is_not_finite_is_refused(
     before = stored(client)
     for attempt in (
         lambda: push(lanes, "d2", X, pushed_at=number),
-        lambda: lanes.finish(HELLO, dispatch.token, Again(work.but(replaced_at=number))),
+        lambda: lanes.finish(HELLO, dispatch.token, Continue(work.but(replaced_at=number))),
     ):
         with pytest.raises(UnavailableError, match="not finite"):
             attempt()
@@ -260,7 +266,7 @@ def test_work_with_a_number_that_is_not_finite_is_refused(
 # --- an item that no worker of this version understands -----------------------------------------------------------
 
 
-def refuse_until_dead(lanes: RedisLanes, client: Any, dispatch: Any) -> list[float]:
+def refuse_until_dead(lanes: RedisQueueStore, client: Any, dispatch: Any) -> list[float]:
     """Let every worker that gets the item refuse it; returns the pauses."""
     pauses = []
     for _ in range(REFUSALS):
@@ -292,7 +298,7 @@ UNKNOWN = Work(X, task="deployer.migrate", goal="g", deliveries="d1")
     ],
 )
 def test_an_item_that_no_worker_understands_becomes_a_dead_letter(
-    lanes: RedisLanes, client: Any, text: str, replayed: tuple[str, str]
+    lanes: RedisQueueStore, client: Any, text: str, replayed: tuple[str, str]
 ) -> None:
     dispatch = push(lanes, "d1").dispatch
     client.hset(f"{PREFIX}:items", X, text)
@@ -313,7 +319,7 @@ def test_an_item_that_no_worker_understands_becomes_a_dead_letter(
     assert accepted.dispatch
 
 
-def test_other_items_run_while_an_item_is_refused(lanes: RedisLanes, client: Any) -> None:
+def test_other_items_run_while_an_item_is_refused(lanes: RedisQueueStore, client: Any) -> None:
     first = push(lanes, "d1", task="deployer.migrate").dispatch
     push(lanes, "d2", Y)
     refused = lanes.refuse(HELLO, first.token, "the message names the task 'deployer.migrate'")  # not begun
@@ -337,7 +343,7 @@ def test_other_items_run_while_an_item_is_refused(lanes: RedisLanes, client: Any
     assert client.hlen(f"{PREFIX}:refused") == 0
 
 
-def test_a_refusal_is_no_attempt_and_counts_only_for_its_item(lanes: RedisLanes, client: Any) -> None:
+def test_a_refusal_is_no_attempt_and_counts_only_for_its_item(lanes: RedisQueueStore, client: Any) -> None:
     dispatch = push(lanes, "d1", task="deployer.migrate").dispatch
     for _ in range(REFUSALS - 1):
         lanes.refuse(HELLO, dispatch.token, "unknown")
@@ -349,7 +355,7 @@ def test_a_refusal_is_no_attempt_and_counts_only_for_its_item(lanes: RedisLanes,
     assert outcome(lanes, "d1") == "superseded"
 
 
-def test_an_old_token_refuses_nothing(lanes: RedisLanes) -> None:
+def test_an_old_token_refuses_nothing(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
     with pytest.raises(LaneLostError):
         lanes.refuse(HELLO, dispatch.token - 1, "unknown")
@@ -359,7 +365,7 @@ def test_an_old_token_refuses_nothing(lanes: RedisLanes) -> None:
 
 
 def test_newer_work_replaces_an_unreadable_item_which_becomes_a_dead_letter(
-    lanes: RedisLanes, client: Any
+    lanes: RedisQueueStore, client: Any
 ) -> None:
     push(lanes, "d1")
     client.hset(f"{PREFIX}:items", X, 'no JSON "deliveries":"d1"')
@@ -373,7 +379,7 @@ def test_newer_work_replaces_an_unreadable_item_which_becomes_a_dead_letter(
 
 
 def test_a_worker_that_is_lost_with_an_unreadable_item_counts_as_a_refusal(
-    lanes: RedisLanes, client: Any
+    lanes: RedisQueueStore, client: Any
 ) -> None:
     dispatch = push(lanes, "d1").dispatch
     client.hset(f"{PREFIX}:items", X, "no JSON")
@@ -409,7 +415,7 @@ def lose_next_answer(client: Any, monkeypatch: pytest.MonkeyPatch, lose: str = "
 @pytest.mark.parametrize("status", ["sent", "running"])
 def test_a_repeated_operation_gets_the_same_answer(client: Any, status: str) -> None:
     """The client repeats the command; the answer and the queue are as if nothing had been lost."""
-    for name in operations(RedisLanes(client), 0):
+    for name in operations(RedisQueueStore(client), 0):
         found = []
         for loses in (False, True):
             client.flushall()
@@ -417,7 +423,7 @@ def test_a_repeated_operation_gets_the_same_answer(client: Any, status: str) -> 
                 drawn = map(UUID, (f"{number:032x}" for number in itertools.count(1 << 64, 1 << 64)))
                 patch.setattr("deployer.redis_store.dead_letters.uuid.uuid4", drawn.__next__)
                 patch.setattr("deployer.redis_store.dead_letters.time", SimpleNamespace(time=lambda: 5.0))
-                lanes = RedisLanes(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
+                lanes = RedisQueueStore(client, lease_seconds=30, grace_seconds=10, max_attempts=3)
                 patch.setattr(lanes, "_now_ms", lambda: 1_800_000_000_000)
                 lanes._script = client.register_script(
                     queue_script_text().replace("call('TIME')", "{ 1800000000, 0 }")
@@ -434,18 +440,18 @@ def test_a_repeated_operation_gets_the_same_answer(client: Any, status: str) -> 
         assert found[0] == found[1], name
 
 
-def test_a_result_that_is_repeated_later_gets_the_same_answer(lanes: RedisLanes, client: Any) -> None:
+def test_a_result_that_is_repeated_later_gets_the_same_answer(lanes: RedisQueueStore, client: Any) -> None:
     """A worker that got no answer repeats its request with the same id after other workers have continued."""
     first = push(lanes, "d1").dispatch
     push(lanes, "d2", Y)
     lanes.begin(HELLO, first.token)
-    dispatch = lanes.finish(HELLO, first.token, Done("deployed", "because"), request="r")
+    dispatch = lanes.finish(HELLO, first.token, Finished("deployed", "because"), request="r")
     carry_out(lanes, dispatch)
     whole = stored(client)
-    assert lanes.finish(HELLO, first.token, Done("deployed", "because"), request="r") == dispatch
+    assert lanes.finish(HELLO, first.token, Finished("deployed", "because"), request="r") == dispatch
     assert stored(client) == whole
     with pytest.raises(LaneLostError):
-        lanes.finish(HELLO, first.token, Done("deployed", "because"), request="another")
+        lanes.finish(HELLO, first.token, Finished("deployed", "because"), request="another")
     ages = [client.pttl(key) for key in client.keys("*:answer:*")]
     assert ages
     assert all(0 < age <= 300_000 for age in ages)
@@ -466,7 +472,7 @@ def test_a_lock_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_an_item_lists_fifty_deliveries_and_the_others_are_superseded(
-    lanes: RedisLanes, *, waits: bool
+    lanes: RedisQueueStore, *, waits: bool
 ) -> None:
     dispatch = push(lanes, "d0").dispatch
     if not waits:
@@ -476,7 +482,7 @@ def test_an_item_lists_fifty_deliveries_and_the_others_are_superseded(
     listed = [each for work in lanes.lanes()[0].waiting for each in work.deliveries.split(",")]
     assert len(listed) == 50
     if not waits:
-        dispatch = lanes.finish(HELLO, dispatch.token, Done("deployed", "because"))
+        dispatch = lanes.finish(HELLO, dispatch.token, Finished("deployed", "because"))
     outcomes = [outcome(lanes, f"e{number}") for number in range(1, 80)]
     assert set(outcomes) == {"queued", "superseded"}
     assert outcomes.count("queued") == sum(each.startswith("e") for each in listed)
@@ -487,14 +493,14 @@ def test_an_item_lists_fifty_deliveries_and_the_others_are_superseded(
     assert "queued" not in {outcome(lanes, f"e{number}") for number in range(1, 80)}
 
 
-def test_dead_letters_beyond_two_hundred_have_no_traceback(lanes: RedisLanes, client: Any) -> None:
+def test_dead_letters_beyond_two_hundred_have_no_traceback(lanes: RedisQueueStore, client: Any) -> None:
     work = Work(X)
     letter = DeadLetter(LETTER, "acme/hello", work.task, "AWS", "trace", 1.0, work.to_json(), "KeyError")
     client.hset(f"{PREFIX}:dead", mapping={letter_id(HELLO, 1000 + n): letter.to_json() for n in range(199)})
     for number in (1, 2):
         dispatch = push(lanes, f"d{number}").dispatch
         lanes.begin(HELLO, dispatch.token)
-        lanes.finish(HELLO, dispatch.token, Dead(replace(letter, id=letter_id(HELLO, number))))
+        lanes.finish(HELLO, dispatch.token, DeadLettered(replace(letter, id=letter_id(HELLO, number))))
     found = [lanes.dead_letter(letter_id(HELLO, number)) for number in (1, 2)]
     assert [each.traceback for each in found if each] == [
         "trace",
@@ -504,7 +510,7 @@ def test_dead_letters_beyond_two_hundred_have_no_traceback(lanes: RedisLanes, cl
 
 # --- an unreadable record or name hides no other ------------------------------------------------------------------
 
-LISTINGS: dict[str, tuple[str, Callable[[RedisLanes], Any]]] = {
+LISTINGS: dict[str, tuple[str, Callable[[RedisQueueStore], Any]]] = {
     # the key, and what reads it
     "environments": ("environments", lambda lanes: [each.environment for each in lanes.environments()]),
     "activity": ("activity", lambda lanes: [each.goal for each in lanes.activity()]),
@@ -531,7 +537,11 @@ CASES = [(listing, bad) for listing in LISTINGS for bad in [*BAD, None] if (list
 
 @pytest.mark.parametrize(("listing", "bad"), CASES)
 def test_an_unreadable_value_is_left_out_of_a_listing_and_logged_once(
-    lanes: RedisLanes, client: Any, caplog: pytest.LogCaptureFixture, listing: str, bad: str | bytes | None
+    lanes: RedisQueueStore,
+    client: Any,
+    caplog: pytest.LogCaptureFixture,
+    listing: str,
+    bad: str | bytes | None,
 ) -> None:
     name, read = LISTINGS[listing]
     for repository in (HELLO, OTHER):
@@ -539,7 +549,7 @@ def test_an_unreadable_value_is_left_out_of_a_listing_and_logged_once(
         assert accepted.dispatch
         lanes.begin(repository, accepted.dispatch.token)
         record = EnvironmentRecord(repository.full_name, X, "stack", ref="refs/heads/x")
-        lanes.finish(repository, accepted.dispatch.token, Done("deployed", "because", record))
+        lanes.finish(repository, accepted.dispatch.token, Finished("deployed", "because", record))
         know_repository(lanes, RepositoryRecord(repository.full_name))
         lanes.see(repository, Seen(orphans={X: 1.0}))
         lanes.accept(repository, Work(Y, goal="g"))
@@ -571,7 +581,7 @@ def test_an_unreadable_value_is_left_out_of_a_listing_and_logged_once(
 
 
 def test_a_dead_letter_that_cannot_be_read_is_still_listed_and_can_be_discarded(
-    lanes: RedisLanes, client: Any
+    lanes: RedisQueueStore, client: Any
 ) -> None:
     push(lanes, "d1")
     good = DeadLetter(letter_id(HELLO, 2), "acme/hello", "deployer.sync", "AWS", "", 1.0, Work(X).to_json())
@@ -587,7 +597,7 @@ def test_a_dead_letter_that_cannot_be_read_is_still_listed_and_can_be_discarded(
 
 
 def test_invalid_names_in_the_index_stop_no_sweep(
-    lanes: RedisLanes, client: Any, caplog: pytest.LogCaptureFixture
+    lanes: RedisQueueStore, client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     push(lanes, "d1")
     client.zadd("deployer:lanes", {f"no-repository-{number}": -1 for number in range(150)})
@@ -605,7 +615,7 @@ def test_invalid_names_in_the_index_stop_no_sweep(
     assert "WRONGTYPE" in lane.broken
 
 
-def test_single_values_that_cannot_be_read(lanes: RedisLanes, client: Any) -> None:
+def test_single_values_that_cannot_be_read(lanes: RedisQueueStore, client: Any) -> None:
     push(lanes, "d1")
     environment = Environment(HELLO, Kind.STAGING)
     client.hset(f"{PREFIX}:environments", "staging", "no JSON")
@@ -637,4 +647,4 @@ def test_single_values_that_cannot_be_read(lanes: RedisLanes, client: Any) -> No
     client.set("deployer:beat:worker", "x")
     assert lanes.beats()["worker"] == 0
     client.hset("deployer:asked", HELLO.key, "x")
-    assert lanes.resync_turns() == {HELLO.key: 0}
+    assert lanes.resync_periods() == {HELLO.key: 0}

@@ -25,10 +25,10 @@ from deployer.model.records import (
 )
 from deployer.model.refs import Ref
 from deployer.queue.dead_letters import letter_id
-from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
-from deployer.queue.store import Accepted, Dispatch, Lanes
+from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
+from deployer.queue.store import Accepted, Dispatch, QueueStore
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from tests.unit.identities import TWINS
 
 HELLO = Repository.parse("acme/hello")
@@ -48,20 +48,20 @@ def client(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture
-def lanes(client: Any) -> RedisLanes:
-    return RedisLanes(client, lease_seconds=LEASE, grace_seconds=GRACE, max_attempts=ATTEMPTS)
+def lanes(client: Any) -> RedisQueueStore:
+    return RedisQueueStore(client, lease_seconds=LEASE, grace_seconds=GRACE, max_attempts=ATTEMPTS)
 
 
-def push(lanes: Lanes, delivery: str, environment: str = X, **fields: Any) -> Any:
+def push(lanes: QueueStore, delivery: str, environment: str = X, **fields: Any) -> Any:
     return lanes.accept(HELLO, Work(environment=environment, **fields), delivery, "push")
 
 
-def event(lanes: Lanes, delivery: str, environment: str = X) -> Any:
+def event(lanes: QueueStore, delivery: str, environment: str = X) -> Any:
     work = Work(environment=environment, task=Task.NOTIFY, cause=Cause.EVENT)
     return lanes.accept(HELLO, work, delivery, "stage Build")
 
 
-def begin(lanes: Lanes, dispatch: Any) -> Work:
+def begin(lanes: QueueStore, dispatch: Any) -> Work:
     assert dispatch is not None
     work = lanes.begin(HELLO, dispatch.token)
     assert work is not None
@@ -69,27 +69,27 @@ def begin(lanes: Lanes, dispatch: Any) -> Work:
     return work
 
 
-def outcome(lanes: Lanes, delivery: str) -> str:
+def outcome(lanes: QueueStore, delivery: str) -> str:
     record = lanes.delivery(delivery)
     assert record is not None
     return record.outcome
 
 
-def done(outcome: Outcome = Outcome.DEPLOYED) -> Done:
-    return Done(str(outcome), "because")
+def done(outcome: Outcome = Outcome.DEPLOYED) -> Finished:
+    return Finished(str(outcome), "because")
 
 
-def later(lanes: RedisLanes, seconds: float) -> None:
+def later(lanes: RedisQueueStore, seconds: float) -> None:
     lanes.clock_offset_ms += int(seconds * 1000)
 
 
-def test_a_delivery_goes_from_queued_to_its_outcome(lanes: RedisLanes) -> None:
+def test_a_delivery_goes_from_queued_to_its_outcome(lanes: RedisQueueStore) -> None:
     accepted = push(lanes, "d1")
     assert (accepted.outcome, accepted.goal, outcome(lanes, "d1")) == ("queued", "d1", "queued")
     work = begin(lanes, accepted.dispatch)
     assert (work.deliveries, work.attempts) == ("d1", 1)
     record = EnvironmentRecord("acme/hello", X, "stack", state="deployed", commit="c" * 40)
-    assert lanes.finish(HELLO, accepted.dispatch.token, Done("deployed", "all green", record)) is None
+    assert lanes.finish(HELLO, accepted.dispatch.token, Finished("deployed", "all green", record)) is None
     found = lanes.delivery("d1")
     assert found is not None
     assert (found.outcome, found.reason, found.environment) == ("deployed", "all green", X)
@@ -101,7 +101,7 @@ def test_a_delivery_goes_from_queued_to_its_outcome(lanes: RedisLanes) -> None:
     assert lanes.lanes() == []
 
 
-def test_a_delivery_counts_once_unless_it_failed(lanes: RedisLanes) -> None:
+def test_a_delivery_counts_once_unless_it_failed(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     assert push(lanes, "d1").outcome == "duplicate"
     begin(lanes, first.dispatch)
@@ -113,7 +113,7 @@ def test_a_delivery_counts_once_unless_it_failed(lanes: RedisLanes) -> None:
     assert push(lanes, "d1").outcome == "duplicate"
 
 
-def test_one_task_at_a_time_in_order(lanes: RedisLanes) -> None:
+def test_one_task_at_a_time_in_order(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1", X)
     assert push(lanes, "d2", Y).dispatch is None
     begin(lanes, first.dispatch)
@@ -126,13 +126,13 @@ def test_one_task_at_a_time_in_order(lanes: RedisLanes) -> None:
     assert order == [Y, "staging"]
 
 
-def test_queues_of_two_repositories_do_not_wait_for_each_other(lanes: RedisLanes) -> None:
+def test_queues_of_two_repositories_do_not_wait_for_each_other(lanes: RedisQueueStore) -> None:
     other = Repository.parse("acme/other")
     assert push(lanes, "d1").dispatch
     assert lanes.accept(other, Work(environment=X), "d2", "push").dispatch
 
 
-def test_a_newer_push_replaces_a_waiting_one(lanes: RedisLanes) -> None:
+def test_a_newer_push_replaces_a_waiting_one(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d0", Y)
     push(lanes, "d1", before="1", after="2")
     push(lanes, "d2", before="2", after="3")
@@ -142,7 +142,7 @@ def test_a_newer_push_replaces_a_waiting_one(lanes: RedisLanes) -> None:
     assert (work.goal, work.after, work.before.split(",")) == ("d2", "3", ["2", "1"])
 
 
-def test_a_push_to_a_running_environment_waits(lanes: RedisLanes) -> None:
+def test_a_push_to_a_running_environment_waits(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     begin(lanes, first.dispatch)
     push(lanes, "d2")
@@ -152,26 +152,26 @@ def test_a_push_to_a_running_environment_waits(lanes: RedisLanes) -> None:
 
 
 @pytest.mark.parametrize("cause", [Cause.REDEPLOY, Cause.TEARDOWN])
-def test_the_activity_lists_a_request_that_a_push_replaces(lanes: RedisLanes, cause: Cause) -> None:
+def test_the_activity_lists_a_request_that_a_push_replaces(lanes: RedisQueueStore, cause: Cause) -> None:
     asked = lanes.accept(HELLO, Work(X, cause=cause))
     push(lanes, "d1")
     (line,) = lanes.activity(HELLO)
     assert (line.goal, line.outcome, line.reason) == (asked.goal, "superseded", "replaced by d1")
 
 
-def test_a_push_replaces_an_item_that_would_have_been_snoozed(lanes: RedisLanes) -> None:
+def test_a_push_replaces_an_item_that_would_have_been_snoozed(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
     push(lanes, "d2")
-    dispatch = lanes.finish(HELLO, first.dispatch.token, Snooze(work, 100))
+    dispatch = lanes.finish(HELLO, first.dispatch.token, WaitUntil(work, 100))
     assert begin(lanes, dispatch).goal == "d2"
     assert outcome(lanes, "d1") == "superseded"
 
 
-def test_a_replaced_dispatch_is_sent_again_with_its_new_task(lanes: RedisLanes) -> None:
+def test_a_replaced_dispatch_is_sent_again_with_its_new_task(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
-    handed = lanes.finish(HELLO, first.dispatch.token, Again(work.but(task=Task.PROVISION)))
+    handed = lanes.finish(HELLO, first.dispatch.token, Continue(work.but(task=Task.PROVISION)))
     assert handed is not None
     assert handed.task == Task.PROVISION
     second = push(lanes, "d2").dispatch
@@ -181,10 +181,10 @@ def test_a_replaced_dispatch_is_sent_again_with_its_new_task(lanes: RedisLanes) 
     assert begin(lanes, second).goal == "d2"
 
 
-def test_an_event_joins_a_waiting_item_and_wakes_a_snoozed_one(lanes: RedisLanes) -> None:
+def test_an_event_joins_a_waiting_item_and_wakes_a_snoozed_one(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
-    assert lanes.finish(HELLO, first.dispatch.token, Snooze(work.but(polls=7), 100)) is None
+    assert lanes.finish(HELLO, first.dispatch.token, WaitUntil(work.but(polls=7), 100)) is None
     woken = event(lanes, "e1")
     work = begin(lanes, woken.dispatch)
     assert (work.goal, work.deliveries, work.polls, work.attempts) == ("d1", "d1,e1", 0, 1)
@@ -192,15 +192,15 @@ def test_an_event_joins_a_waiting_item_and_wakes_a_snoozed_one(lanes: RedisLanes
     assert outcome(lanes, "d1") == outcome(lanes, "e1") == "deployed"
 
 
-def test_an_event_during_a_task_repeats_the_task_at_once(lanes: RedisLanes) -> None:
+def test_an_event_during_a_task_repeats_the_task_at_once(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
     event(lanes, "e1")
-    dispatch = lanes.finish(HELLO, first.dispatch.token, Snooze(work, 100))
+    dispatch = lanes.finish(HELLO, first.dispatch.token, WaitUntil(work, 100))
     assert begin(lanes, dispatch).deliveries == "d1,e1"
 
 
-def test_a_push_replaces_a_waiting_event_and_gets_its_delivery(lanes: RedisLanes) -> None:
+def test_a_push_replaces_a_waiting_event_and_gets_its_delivery(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d0", Y)
     event(lanes, "e1")
     push(lanes, "d1")
@@ -209,7 +209,7 @@ def test_a_push_replaces_a_waiting_event_and_gets_its_delivery(lanes: RedisLanes
     assert (work.goal, work.task, set(work.deliveries.split(","))) == ("d1", Task.SYNC, {"d1", "e1"})
 
 
-def test_a_resync_joins_a_waiting_item(lanes: RedisLanes) -> None:
+def test_a_resync_joins_a_waiting_item(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1", RESYNC_KEY)
     begin(lanes, first.dispatch)
     push(lanes, "d2")
@@ -219,11 +219,11 @@ def test_a_resync_joins_a_waiting_item(lanes: RedisLanes) -> None:
     assert lanes.lanes()[0].waiting == []
 
 
-def test_a_snoozed_item_comes_back_when_due_and_others_run_meanwhile(lanes: RedisLanes) -> None:
+def test_a_snoozed_item_comes_back_when_due_and_others_run_meanwhile(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
     push(lanes, "d2", Y)
-    second = lanes.finish(HELLO, first.dispatch.token, Snooze(work, 100))
+    second = lanes.finish(HELLO, first.dispatch.token, WaitUntil(work, 100))
     assert begin(lanes, second).environment == Y
     assert second is not None
     assert lanes.finish(HELLO, second.token, done()) is None
@@ -233,20 +233,20 @@ def test_a_snoozed_item_comes_back_when_due_and_others_run_meanwhile(lanes: Redi
     assert begin(lanes, dispatch).attempts == 1
 
 
-def test_a_retry_counts_as_an_attempt_and_a_snooze_does_not(lanes: RedisLanes) -> None:
+def test_a_retry_counts_as_an_attempt_and_a_snooze_does_not(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
     attempts = []
     for ends_well in (False, False, True, False):
         work = begin(lanes, dispatch)
         attempts.append(work.attempts)
-        verdict = Snooze(work, 5) if ends_well else Retry(work, 5, "AWS is away")
+        verdict = WaitUntil(work, 5) if ends_well else RetryLater(work, 5, "AWS is away")
         lanes.finish(HELLO, dispatch.token, verdict)
         later(lanes, 6)
         (dispatch,) = lanes.sweep()
     assert attempts == [1, 2, 3, 1]
 
 
-def test_an_old_token_begins_nothing_and_finishes_nothing(lanes: RedisLanes) -> None:
+def test_an_old_token_begins_nothing_and_finishes_nothing(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     begin(lanes, first.dispatch)
     later(lanes, LEASE + 1)
@@ -264,7 +264,7 @@ def test_an_old_token_begins_nothing_and_finishes_nothing(lanes: RedisLanes) -> 
     assert outcome(lanes, "d1") == "deployed"
 
 
-def test_a_renewed_lease_does_not_expire(lanes: RedisLanes) -> None:
+def test_a_renewed_lease_does_not_expire(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     begin(lanes, first.dispatch)
     for _ in range(4):
@@ -274,7 +274,7 @@ def test_a_renewed_lease_does_not_expire(lanes: RedisLanes) -> None:
     lanes.finish(HELLO, first.dispatch.token, done())
 
 
-def test_a_lost_message_is_sent_again_under_its_token(lanes: RedisLanes) -> None:
+def test_a_lost_message_is_sent_again_under_its_token(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     assert lanes.sweep() == []
     later(lanes, GRACE + 1)
@@ -285,7 +285,7 @@ def test_a_lost_message_is_sent_again_under_its_token(lanes: RedisLanes) -> None
     assert lanes.begin(HELLO, again.token) is None
 
 
-def test_an_item_that_loses_its_workers_becomes_a_dead_letter(lanes: RedisLanes) -> None:
+def test_an_item_that_loses_its_workers_becomes_a_dead_letter(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
     push(lanes, "d2", Y)
     for _ in range(ATTEMPTS + 1):
@@ -299,7 +299,7 @@ def test_an_item_that_loses_its_workers_becomes_a_dead_letter(lanes: RedisLanes)
     assert letter.arguments.deliveries == "d1"
 
 
-def _died(dispatch: Any, work: Work, **fields: Any) -> Dead:
+def _died(dispatch: Any, work: Work, **fields: Any) -> DeadLettered:
     told = {
         "id": letter_id(HELLO, dispatch.token),
         "repository": "acme/hello",
@@ -310,17 +310,17 @@ def _died(dispatch: Any, work: Work, **fields: Any) -> Dead:
         "work": work.to_json(),
         "kind": "KeyError",
     }
-    return Dead(DeadLetter(**(told | fields)))
+    return DeadLettered(DeadLetter(**(told | fields)))
 
 
-def _bury(lanes: RedisLanes, delivery: str = "d1", environment: str = X) -> DeadLetter:
+def _bury(lanes: RedisQueueStore, delivery: str = "d1", environment: str = X) -> DeadLetter:
     dispatch = push(lanes, delivery, environment).dispatch
     dead = _died(dispatch, begin(lanes, dispatch))
     lanes.finish(HELLO, dispatch.token, dead)
     return dead.letter
 
 
-def test_a_dead_letter_is_stored_shown_and_replayed(lanes: RedisLanes) -> None:
+def test_a_dead_letter_is_stored_shown_and_replayed(lanes: RedisQueueStore) -> None:
     letter = _bury(lanes)
     (kept,) = lanes.dead_letters()
     assert kept == lanes.dead_letter(letter.id)
@@ -339,7 +339,7 @@ def test_a_dead_letter_is_stored_shown_and_replayed(lanes: RedisLanes) -> None:
         lanes.replay(letter.id)
 
 
-def test_newer_work_replaces_a_replay(lanes: RedisLanes) -> None:
+def test_newer_work_replaces_a_replay(lanes: RedisQueueStore) -> None:
     letter = _bury(lanes)
     other = push(lanes, "d0", Y)
     push(lanes, "d2")
@@ -351,7 +351,7 @@ def test_newer_work_replaces_a_replay(lanes: RedisLanes) -> None:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_of_requests_that_are_replayed_together_the_later_one_stays(
-    lanes: RedisLanes, order: tuple[int, int]
+    lanes: RedisQueueStore, order: tuple[int, int]
 ) -> None:
     letters = []
     for delivery in ("d1", "d2"):
@@ -365,7 +365,7 @@ def test_of_requests_that_are_replayed_together_the_later_one_stays(
     assert outcome(lanes, "d1") == "superseded"
 
 
-def test_a_dead_letter_outlives_the_records_of_its_deliveries(lanes: RedisLanes, client: Any) -> None:
+def test_a_dead_letter_outlives_the_records_of_its_deliveries(lanes: RedisQueueStore, client: Any) -> None:
     letter = _bury(lanes)
     client.delete("deployer:{acme/hello}:delivery:d1")  # 30 days have passed
     replayed = lanes.replay(letter.id)
@@ -375,7 +375,7 @@ def test_a_dead_letter_outlives_the_records_of_its_deliveries(lanes: RedisLanes,
     assert not client.exists("deployer:{acme/hello}:delivery:d1")
 
 
-def test_a_resync_that_loses_its_workers_repeatedly_leaves_one_dead_letter(lanes: RedisLanes) -> None:
+def test_a_resync_that_loses_its_workers_repeatedly_leaves_one_dead_letter(lanes: RedisQueueStore) -> None:
     for _ in range(2):
         dispatch = lanes.accept(HELLO, Work("*", task=Task.RESYNC, cause=Cause.RESYNC)).dispatch
         for _ in range(ATTEMPTS + 1):
@@ -385,8 +385,8 @@ def test_a_resync_that_loses_its_workers_repeatedly_leaves_one_dead_letter(lanes
     assert [letter.id for letter in lanes.dead_letters()] == ["acme~hello-resync"]
 
 
-def test_a_replay_wakes_a_snoozed_item_and_is_sent_as_its_own_task(lanes: RedisLanes) -> None:
-    for verdict in (lambda work: Snooze(work, 100), None):
+def test_a_replay_wakes_a_snoozed_item_and_is_sent_as_its_own_task(lanes: RedisQueueStore) -> None:
+    for verdict in (lambda work: WaitUntil(work, 100), None):
         letter = _bury(lanes)
         waits = event(lanes, "e1")
         if verdict:
@@ -397,7 +397,7 @@ def test_a_replay_wakes_a_snoozed_item_and_is_sent_as_its_own_task(lanes: RedisL
         lanes.finish(HELLO, replayed.dispatch.token, done(Outcome.FAILED))
 
 
-def test_a_dead_letter_can_be_discarded(lanes: RedisLanes) -> None:
+def test_a_dead_letter_can_be_discarded(lanes: RedisQueueStore) -> None:
     letter = _bury(lanes)
     lanes.discard(letter.id)
     assert lanes.dead_letters() == []
@@ -407,7 +407,7 @@ def test_a_dead_letter_can_be_discarded(lanes: RedisLanes) -> None:
         assert lanes.dead_letter(wrong) is None
 
 
-def test_a_delivery_is_accepted_again_after_a_dead_letter(lanes: RedisLanes) -> None:
+def test_a_delivery_is_accepted_again_after_a_dead_letter(lanes: RedisQueueStore) -> None:
     letter = _bury(lanes)
     again = push(lanes, "d1")
     assert again.outcome == "queued"
@@ -416,7 +416,7 @@ def test_a_delivery_is_accepted_again_after_a_dead_letter(lanes: RedisLanes) -> 
     assert (work.attempts, work.failed_attempts) == (1, [])
 
 
-def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisLanes) -> None:
+def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
     began, ended = [], []
     for error in ("AWS is slow", "", "AWS is away"):  # the second attempt loses its worker
@@ -428,7 +428,7 @@ def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisLanes) -> 
         ended.append(work.began_at + seconds)
         if error:
             # the attempt names the task that ran, whichever is next
-            retry = Retry(work.but(task=Task.PROVISION), 5, error)
+            retry = RetryLater(work.but(task=Task.PROVISION), 5, error)
             assert lanes.finish(HELLO, dispatch.token, retry) is None
             later(lanes, 6)
         (dispatch,) = lanes.sweep()
@@ -444,7 +444,7 @@ def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisLanes) -> 
     assert told[3].ended_at >= told[3].began_at
 
 
-def test_lost_workers_are_listed_as_attempts_with_times(lanes: RedisLanes) -> None:
+def test_lost_workers_are_listed_as_attempts_with_times(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
     for _ in range(ATTEMPTS + 1):  # the last worker should only report it, and is lost too
         assert lanes.dead_letters() == []
@@ -459,19 +459,19 @@ def test_lost_workers_are_listed_as_attempts_with_times(lanes: RedisLanes) -> No
     assert sorted(told, key=lambda each: each.began_at) == told
 
 
-def test_attempts_are_deleted_when_their_count_is_reset(lanes: RedisLanes) -> None:
+def test_attempts_are_deleted_when_their_count_is_reset(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
     work = begin(lanes, dispatch)
-    lanes.finish(HELLO, dispatch.token, Retry(work, 5, "AWS is away"))
+    lanes.finish(HELLO, dispatch.token, RetryLater(work, 5, "AWS is away"))
     later(lanes, 6)
     (dispatch,) = lanes.sweep()
     work = begin(lanes, dispatch)
     assert len(work.failed_attempts) == 1
-    dispatch = lanes.finish(HELLO, dispatch.token, Again(work.but(task=Task.PROVISION)))
+    dispatch = lanes.finish(HELLO, dispatch.token, Continue(work.but(task=Task.PROVISION)))
     work = begin(lanes, dispatch)
     assert len(work.failed_attempts) == 1, "a step that went well is no new beginning"
     assert dispatch is not None
-    lanes.finish(HELLO, dispatch.token, Snooze(work, 5))
+    lanes.finish(HELLO, dispatch.token, WaitUntil(work, 5))
     later(lanes, 6)
     (dispatch,) = lanes.sweep()
     work = begin(lanes, dispatch)
@@ -482,12 +482,12 @@ def test_attempts_are_deleted_when_their_count_is_reset(lanes: RedisLanes) -> No
     assert (work.attempts, work.failed_attempts) == (1, [])
 
 
-def test_only_the_newest_attempts_are_stored_each_in_a_short_line(lanes: RedisLanes) -> None:
+def test_only_the_newest_attempts_are_stored_each_in_a_short_line(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
     for number in range(25):
         work = begin(lanes, dispatch)
         error = f"{number}\n\tquotes \"{{'a'}}\" \u2028 {'ü' * 400}"
-        lanes.finish(HELLO, dispatch.token, Retry(work, 5, error))
+        lanes.finish(HELLO, dispatch.token, RetryLater(work, 5, error))
         later(lanes, 6)
         (dispatch,) = lanes.sweep()
     told = begin(lanes, dispatch).failed_attempts
@@ -498,7 +498,7 @@ def test_only_the_newest_attempts_are_stored_each_in_a_short_line(lanes: RedisLa
         assert each.error.endswith("ü" * 200)
 
 
-def test_a_dead_letter_is_stored_until_a_person_decides(lanes: RedisLanes, client: Any) -> None:
+def test_a_dead_letter_is_stored_until_a_person_decides(lanes: RedisQueueStore, client: Any) -> None:
     kept, other = _bury(lanes), _bury(lanes, "d2", Y)
     later(lanes, 400 * 86400)
     lanes.sweep()
@@ -507,15 +507,15 @@ def test_a_dead_letter_is_stored_until_a_person_decides(lanes: RedisLanes, clien
     assert dispatch is not None
     lanes.finish(HELLO, dispatch.token, done())
     client.delete("deployer:{acme/hello}:environments")
-    lanes.forget_if_empty(HELLO)
+    lanes.delete_repository_if_empty(HELLO)
     assert [letter.id for letter in lanes.dead_letters()] == [kept.id]
     assert client.ttl("deployer:{acme/hello}:dead") == -1
     lanes.discard(kept.id)
-    lanes.forget_if_empty(HELLO)
+    lanes.delete_repository_if_empty(HELLO)
     assert lanes.repositories() == []
 
 
-def test_items_of_an_older_version_are_read_and_run(lanes: RedisLanes, client: Any) -> None:
+def test_items_of_an_older_version_are_read_and_run(lanes: RedisQueueStore, client: Any) -> None:
     def older(text: str) -> str:
         return json.dumps({k: v for k, v in json.loads(text).items() if k not in {"began_at", "tries"}})
 
@@ -526,7 +526,7 @@ def test_items_of_an_older_version_are_read_and_run(lanes: RedisLanes, client: A
     assert (work.attempts, work.failed_attempts) == (1, [])
     client.hset(state, "current", older(client.hget(state, "current")))
     older_work = Work.from_json(older(work.to_json()))
-    lanes.finish(HELLO, dispatch.token, Retry(older_work, 5, "AWS is away"))
+    lanes.finish(HELLO, dispatch.token, RetryLater(older_work, 5, "AWS is away"))
     later(lanes, 6)
     (dispatch,) = lanes.sweep()
     (attempt,) = begin(lanes, dispatch).failed_attempts
@@ -541,7 +541,7 @@ def test_items_of_an_older_version_are_read_and_run(lanes: RedisLanes, client: A
     assert lanes.replay("acme~hello-7").outcome == "queued"
 
 
-def test_a_repeated_event_does_not_replay_the_push_of_its_dead_letter(lanes: RedisLanes) -> None:
+def test_a_repeated_event_does_not_replay_the_push_of_its_dead_letter(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
     event(lanes, "e1")
     for _ in range(ATTEMPTS + 1):
@@ -554,7 +554,7 @@ def test_a_repeated_event_does_not_replay_the_push_of_its_dead_letter(lanes: Red
     assert outcome(lanes, "d1") == "dead-lettered"
 
 
-def test_a_delivery_that_is_queued_again_has_no_end(lanes: RedisLanes) -> None:
+def test_a_delivery_that_is_queued_again_has_no_end(lanes: RedisQueueStore) -> None:
     letter = _bury(lanes)
     for again in (lambda: lanes.replay(letter.id), lambda: push(lanes, "d1")):
         dispatch = again().dispatch
@@ -565,39 +565,41 @@ def test_a_delivery_that_is_queued_again_has_no_end(lanes: RedisLanes) -> None:
         lanes.finish(HELLO, dispatch.token, done(Outcome.FAILED))
 
 
-def test_the_last_replaced_push_is_stored_in_the_item(lanes: RedisLanes) -> None:
+def test_the_last_replaced_push_is_stored_in_the_item(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1", after="1")
     work = begin(lanes, first.dispatch)
     push(lanes, "d2", after="2")
     push(lanes, "d3", cause=Cause.DELETION)
-    dispatch = lanes.finish(HELLO, first.dispatch.token, Snooze(work, 5))
+    dispatch = lanes.finish(HELLO, first.dispatch.token, WaitUntil(work, 5))
     assert begin(lanes, dispatch).replaced_after == "2"
 
 
-def test_a_push_during_the_deletion_of_its_repository_is_handed_out(lanes: RedisLanes) -> None:
+def test_a_push_during_the_deletion_of_its_repository_is_handed_out(lanes: RedisQueueStore) -> None:
     run = lanes._run_operation
 
     def forgotten_meanwhile(*arguments: Any) -> Any:
         lanes._run_operation = run  # type: ignore[method-assign]
-        lanes.forget_if_empty(HELLO)  # after the push has written its repository's name, and before its item
+        lanes.delete_repository_if_empty(
+            HELLO
+        )  # after the push has written its repository's name, and before its item
         return run(*arguments)
 
     lanes._run_operation = forgotten_meanwhile  # type: ignore[method-assign]
     push(lanes, "d1")
-    lanes.forget_if_empty(HELLO)
+    lanes.delete_repository_if_empty(HELLO)
     assert lanes.repositories() == [HELLO]
     later(lanes, GRACE + 1)
     (dispatch,) = lanes.sweep()
     assert begin(lanes, dispatch).deliveries == "d1"
 
 
-def tag(lanes: RedisLanes, number: int, cause: Cause = Cause.PUSH, pushed_at: float = 0) -> Accepted:
+def tag(lanes: RedisQueueStore, number: int, cause: Cause = Cause.PUSH, pushed_at: float = 0) -> Accepted:
     ref, delivery = f"refs/tags/v{number}", f"t{number}-{cause}-{pushed_at}"
     work = Work(PRODUCTION, cause=cause, ref=ref, pushed_at=pushed_at or number, candidate=True)
     return lanes.accept(HELLO, work, delivery, "push")
 
 
-def test_different_tags_never_replace_each_other(lanes: RedisLanes) -> None:
+def test_different_tags_never_replace_each_other(lanes: RedisQueueStore) -> None:
     for number in (2, 4, 1):
         tag(lanes, number)
     lanes.accept(HELLO, Work(PRODUCTION, cause=Cause.TEARDOWN))
@@ -607,7 +609,9 @@ def test_different_tags_never_replace_each_other(lanes: RedisLanes) -> None:
     assert (lane.environment, lane.ref, lane.key) == (PRODUCTION, "refs/tags/v2", keys[0])
 
 
-def test_the_same_tag_that_is_pushed_again_or_deleted_is_replaced_as_a_branch_is(lanes: RedisLanes) -> None:
+def test_the_same_tag_that_is_pushed_again_or_deleted_is_replaced_as_a_branch_is(
+    lanes: RedisQueueStore,
+) -> None:
     tag(lanes, 1)
     tag(lanes, 1, pushed_at=5)
     assert outcome(lanes, "t1-push-0") == "superseded"
@@ -619,17 +623,17 @@ def test_the_same_tag_that_is_pushed_again_or_deleted_is_replaced_as_a_branch_is
     assert [work.cause for work in lane.waiting] == ["deletion"]
 
 
-def admitted(lanes: RedisLanes, accepted: Accepted, decided_at: float) -> Dispatch | None:
+def admitted(lanes: RedisQueueStore, accepted: Accepted, decided_at: float) -> Dispatch | None:
     """Let a worker admit the tag that was handed out."""
     work = begin(lanes, accepted.dispatch)
     changed = work.but(candidate=False, decided_at=decided_at, sha="c")
-    return lanes.finish(HELLO, accepted.dispatch.token, Again(changed))
+    return lanes.finish(HELLO, accepted.dispatch.token, Continue(changed))
 
 
 @pytest.mark.parametrize("cause", [Cause.REDEPLOY, Cause.TEARDOWN])
 @pytest.mark.parametrize(("seconds", "stays"), [(-10, "person"), (10, "tag")])
 def test_of_an_admitted_tag_and_a_request_the_later_stays(
-    lanes: RedisLanes, cause: Cause, seconds: int, stays: str
+    lanes: RedisQueueStore, cause: Cause, seconds: int, stays: str
 ) -> None:
     first = tag(lanes, 1)
     lanes.accept(HELLO, Work(PRODUCTION, cause=cause, goal="person"))
@@ -640,7 +644,7 @@ def test_of_an_admitted_tag_and_a_request_the_later_stays(
 
 
 @pytest.mark.parametrize("cause", [Cause.EVENT, Cause.RESYNC])
-def test_events_and_resyncs_join_an_admitted_tag(lanes: RedisLanes, cause: Cause) -> None:
+def test_events_and_resyncs_join_an_admitted_tag(lanes: RedisQueueStore, cause: Cause) -> None:
     first = tag(lanes, 1)
     lanes.accept(HELLO, Work(PRODUCTION, cause=cause, goal="look"), "e1" if cause == Cause.EVENT else "")
     work = begin(lanes, admitted(lanes, first, 5))
@@ -648,32 +652,32 @@ def test_events_and_resyncs_join_an_admitted_tag(lanes: RedisLanes, cause: Cause
     assert work.deliveries == ("t1-push-0,e1" if cause == Cause.EVENT else "t1-push-0")
 
 
-def test_every_waiting_tag_is_checked_before_production_changes(lanes: RedisLanes) -> None:
+def test_every_waiting_tag_is_checked_before_production_changes(lanes: RedisQueueStore) -> None:
     first, _ = tag(lanes, 1), tag(lanes, 2)
     second = admitted(lanes, first, 1)
     assert begin(lanes, second).ref == "refs/tags/v2"
 
 
-def test_work_of_production_does_not_wake_a_tag_that_waits_for_its_commit(lanes: RedisLanes) -> None:
+def test_work_of_production_does_not_wake_a_tag_that_waits_for_its_commit(lanes: RedisQueueStore) -> None:
     first = tag(lanes, 1)
-    lanes.finish(HELLO, first.dispatch.token, Snooze(begin(lanes, first.dispatch), 60))
+    lanes.finish(HELLO, first.dispatch.token, WaitUntil(begin(lanes, first.dispatch), 60))
     event = lanes.accept(HELLO, Work(PRODUCTION, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage")
     assert begin(lanes, event.dispatch).key == PRODUCTION
     (lane,) = lanes.lanes()
     assert list(lane.snoozed) == lane.asleep(PRODUCTION) == ["production refs/tags/v1"]
 
 
-def test_a_resync_that_replaces_a_resting_event_rests_too(lanes: RedisLanes) -> None:
+def test_a_resync_that_replaces_a_resting_event_rests_too(lanes: RedisQueueStore) -> None:
     first = event(lanes, "e1")
     work = begin(lanes, first.dispatch)
-    lanes.finish(HELLO, first.dispatch.token, Retry(work, 100, "AWS is away"))
+    lanes.finish(HELLO, first.dispatch.token, RetryLater(work, 100, "AWS is away"))
     assert lanes.accept(HELLO, Work(X, cause=Cause.RESYNC)).dispatch is None
     later(lanes, 101)
     (dispatch,) = lanes.sweep()
     assert begin(lanes, dispatch).deliveries == "e1"
 
 
-def test_old_tokens_are_refused_after_redis_lost_its_data(lanes: RedisLanes, client: Any) -> None:
+def test_old_tokens_are_refused_after_redis_lost_its_data(lanes: RedisQueueStore, client: Any) -> None:
     first = push(lanes, "d1")
     begin(lanes, first.dispatch)
     client.flushall()
@@ -685,7 +689,7 @@ def test_old_tokens_are_refused_after_redis_lost_its_data(lanes: RedisLanes, cli
         lanes.finish(HELLO, first.dispatch.token, done())
 
 
-def test_an_ignored_delivery_is_recorded_and_does_not_hide_another_outcome(lanes: RedisLanes) -> None:
+def test_an_ignored_delivery_is_recorded_and_does_not_hide_another_outcome(lanes: RedisQueueStore) -> None:
     lanes.ignore(DeliveryRecord("i1", "acme/hello", reason="a star"))
     assert outcome(lanes, "i1") == "ignored"
     lanes.ignore(DeliveryRecord("i2", reason="no repository"))
@@ -698,7 +702,7 @@ def test_an_ignored_delivery_is_recorded_and_does_not_hide_another_outcome(lanes
 
 
 def test_an_ignored_push_is_listed_once_and_becomes_the_record_of_an_unknown_environment(
-    lanes: RedisLanes,
+    lanes: RedisQueueStore,
 ) -> None:
     record = DeliveryRecord("s1", "Acme/new", X, "push", str(Outcome.SKIPPED), "it says so")
     first = EnvironmentRecord("Acme/new", X, "", "refs/heads/x", "skipped")
@@ -720,14 +724,16 @@ def test_an_ignored_push_is_listed_once_and_becomes_the_record_of_an_unknown_env
 
 
 @pytest.mark.parametrize("there", ["waiting", "known"])
-def test_an_ignored_push_changes_no_record_and_no_waiting_environment(lanes: RedisLanes, there: str) -> None:
+def test_an_ignored_push_changes_no_record_and_no_waiting_environment(
+    lanes: RedisQueueStore, there: str
+) -> None:
     dispatch = push(lanes, "d1").dispatch
     if there == "known":
         begin(lanes, dispatch)
         lanes.finish(
             HELLO,
             dispatch.token,
-            Done("deployed", "", EnvironmentRecord("acme/hello", X, "", state="deployed")),
+            Finished("deployed", "", EnvironmentRecord("acme/hello", X, "", state="deployed")),
         )
     first = EnvironmentRecord("acme/hello", X, "", state="skipped")
     lanes.ignore(DeliveryRecord("s1", "acme/hello", X, "push", "skipped", "why"), first=first)
@@ -735,7 +741,7 @@ def test_an_ignored_push_changes_no_record_and_no_waiting_environment(lanes: Red
     assert lanes.activity(HELLO)[0].goal == "s1"
 
 
-def test_an_ignored_ref_that_has_no_environment_is_listed(lanes: RedisLanes) -> None:
+def test_an_ignored_ref_that_has_no_environment_is_listed(lanes: RedisQueueStore) -> None:
     note = "refs/notes/commits"
     lanes.ignore(
         DeliveryRecord("n1", "acme/hello", note, "push", reason="neither a branch nor a tag"), ref=note
@@ -744,18 +750,18 @@ def test_an_ignored_ref_that_has_no_environment_is_listed(lanes: RedisLanes) -> 
     assert lanes.environments(HELLO) == []
 
 
-def test_events_of_deployers_own_operations_are_not_listed(lanes: RedisLanes) -> None:
+def test_events_of_deployers_own_operations_are_not_listed(lanes: RedisQueueStore) -> None:
     for delivery, outcome in (("e1", Outcome.SKIPPED), ("e2", Outcome.DEPLOYED)):
         dispatch = event(lanes, delivery).dispatch
         begin(lanes, dispatch)
-        lanes.finish(HELLO, dispatch.token, Done(outcome, "why"))
+        lanes.finish(HELLO, dispatch.token, Finished(outcome, "why"))
     told = lanes.delivery("e1")
     assert told is not None
     assert (told.outcome, told.reason) == ("skipped", "why")
     assert [(line.goal, line.outcome) for line in lanes.activity()] == [("e2", "deployed")]
 
 
-def test_an_ignored_delivery_is_accepted_again(lanes: RedisLanes) -> None:
+def test_an_ignored_delivery_is_accepted_again(lanes: RedisQueueStore) -> None:
     lanes.ignore(DeliveryRecord("d1", "acme/hello", reason="not served"))
     accepted = push(lanes, "d1")
     assert (accepted.outcome, accepted.goal) == ("queued", "d1")
@@ -764,7 +770,7 @@ def test_an_ignored_delivery_is_accepted_again(lanes: RedisLanes) -> None:
     assert outcome(lanes, "d1") == "deployed"
 
 
-def test_a_repository_is_the_same_however_it_is_spelled(lanes: RedisLanes) -> None:
+def test_a_repository_is_the_same_however_it_is_spelled(lanes: RedisQueueStore) -> None:
     lanes.accept(Repository.parse("acme/HELLO"), Work(X), "d1", "push")
     lanes.accept(HELLO, Work(Y), "d2", "push")
     assert lanes.repositories() == [HELLO]
@@ -775,10 +781,10 @@ def test_a_repository_is_the_same_however_it_is_spelled(lanes: RedisLanes) -> No
     assert dispatch.repository == "acme/hello"
 
 
-def test_the_state_of_a_queue_for_people(lanes: RedisLanes) -> None:
+def test_the_state_of_a_queue_for_people(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     work = begin(lanes, first.dispatch)
-    lanes.finish(HELLO, first.dispatch.token, Snooze(work, 50))
+    lanes.finish(HELLO, first.dispatch.token, WaitUntil(work, 50))
     running = push(lanes, "d2", Y)
     begin(lanes, running.dispatch)
     push(lanes, "d3", "staging")
@@ -795,24 +801,24 @@ def test_the_state_of_a_queue_for_people(lanes: RedisLanes) -> None:
     assert lanes.lanes(Repository.parse("acme/idle")) == []
 
 
-def test_a_failing_item_is_shown_until_an_attempt_succeeds(lanes: RedisLanes) -> None:
+def test_a_failing_item_is_shown_until_an_attempt_succeeds(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
     for attempt in (1, 2):
         work = begin(lanes, dispatch)
-        lanes.finish(HELLO, dispatch.token, Retry(work, 100, f"refused {attempt} times"))
+        lanes.finish(HELLO, dispatch.token, RetryLater(work, 100, f"refused {attempt} times"))
         (lane,) = lanes.lanes()
         assert 90 < lane.snoozed[X] <= 100
         assert (lane.failing[X].attempts, lane.failing[X].last_error) == (attempt, f"refused {attempt} times")
         later(lanes, 101)
         (dispatch,) = lanes.sweep()
-    lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch), 50))
+    lanes.finish(HELLO, dispatch.token, WaitUntil(begin(lanes, dispatch), 50))
     (lane,) = lanes.lanes()
     assert (list(lane.snoozed), lane.failing) == ([X], {})
 
 
-def test_the_last_error_is_that_of_the_last_attempt(lanes: RedisLanes) -> None:
+def test_the_last_error_is_that_of_the_last_attempt(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
-    lanes.finish(HELLO, dispatch.token, Retry(begin(lanes, dispatch), 5, "AWS is away"))
+    lanes.finish(HELLO, dispatch.token, RetryLater(begin(lanes, dispatch), 5, "AWS is away"))
     later(lanes, 6)
     (dispatch,) = lanes.sweep()
     assert begin(lanes, dispatch).last_error == "AWS is away"
@@ -820,34 +826,34 @@ def test_the_last_error_is_that_of_the_last_attempt(lanes: RedisLanes) -> None:
     (dispatch,) = lanes.sweep()
     work = begin(lanes, dispatch)
     assert (work.attempts, work.last_error) == (3, "its worker was lost")
-    lanes.finish(HELLO, dispatch.token, Snooze(work, 5))
+    lanes.finish(HELLO, dispatch.token, WaitUntil(work, 5))
     later(lanes, 6)
     (dispatch,) = lanes.sweep()
     assert begin(lanes, dispatch).last_error == ""
 
 
-def test_a_stack_name_finds_its_environment(lanes: RedisLanes) -> None:
+def test_a_stack_name_finds_its_environment(lanes: RedisQueueStore) -> None:
     environment = Environment.of_ref(HELLO, Ref.of_branch("feature/ü#1"), "main")
     push(lanes, "d1", environment.key)
     assert lanes.find(environment.stack_name) == environment
     assert lanes.find("other") is None
 
 
-def test_a_former_name_finds_the_first_environment_until_a_record_uses_it(lanes: RedisLanes) -> None:
+def test_a_former_name_finds_the_first_environment_until_a_record_uses_it(lanes: RedisQueueStore) -> None:
     one, other = (Environment.of_ref(HELLO, Ref.of_branch(each), "main") for each in TWINS)
     dispatch = push(lanes, "d1", one.key).dispatch
     push(lanes, "d2", other.key)
     assert [lanes.find(each.stack_name) for each in (one, other)] == [one, other]
     assert lanes.find(other.former_stack_name) == one
     begin(lanes, dispatch)
-    dispatch = lanes.finish(HELLO, dispatch.token, Done("skipped", ""))
+    dispatch = lanes.finish(HELLO, dispatch.token, Finished("skipped", ""))
     begin(lanes, dispatch)
     record = EnvironmentRecord("acme/hello", other.key, other.former_stack_name)
-    lanes.finish(HELLO, dispatch.token, Done("deployed", "", record))
+    lanes.finish(HELLO, dispatch.token, Finished("deployed", "", record))
     assert lanes.find(other.former_stack_name) == other
 
 
-def test_counters_add_up(lanes: RedisLanes) -> None:
+def test_counters_add_up(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d1")
     push(lanes, "d1")
     begin(lanes, first.dispatch)
@@ -856,9 +862,9 @@ def test_counters_add_up(lanes: RedisLanes) -> None:
     assert (counts["delivery:queued"], counts["delivery:duplicate"], counts["outcome:deployed"]) == (1, 1, 1)
 
 
-def test_heartbeats_are_listed_until_they_expire(lanes: RedisLanes) -> None:
+def test_heartbeats_are_listed_until_they_expire(lanes: RedisQueueStore) -> None:
     assert lanes.beats() == {}
-    lanes.beat("worker", 60)
+    lanes.send_heartbeat("worker", 60)
     push(lanes, "d1")
     assert set(lanes.beats()) == {"worker"}
     lanes.accept(HELLO, Work(X, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage Build")
@@ -869,41 +875,41 @@ def test_heartbeats_are_listed_until_they_expire(lanes: RedisLanes) -> None:
 
 def test_the_servers_memory_and_persistence_are_read(redis_url: str) -> None:
     with connect(redis_url) as client:
-        told = RedisLanes(client).server()
+        told = RedisQueueStore(client).server()
     assert (told["aof_enabled"], told["maxmemory_policy"]) == ("1", "noeviction")
 
 
 def test_an_unavailable_server_is_reported_quickly() -> None:
-    away = RedisLanes(connect("redis://127.0.0.1:1/0"))
+    away = RedisQueueStore(connect("redis://127.0.0.1:1/0"))
     with pytest.raises(UnavailableError):
         away.ping()
     with pytest.raises(UnavailableError):
         push(away, "d1")
 
 
-def test_a_push_waits_for_one_task_of_a_resync_at_most(lanes: RedisLanes) -> None:
+def test_a_push_waits_for_one_task_of_a_resync_at_most(lanes: RedisQueueStore) -> None:
     first = resync(lanes, "development:refs/heads/a")
     for name in "bcd":
         resync(lanes, f"development:refs/heads/{name}")
     push(lanes, "d1")
     assert begin(lanes, first.dispatch).environment == "development:refs/heads/a"
-    again = Again(Work("development:refs/heads/a", cause=Cause.RESYNC, task=Task.TRIGGER))
+    again = Continue(Work("development:refs/heads/a", cause=Cause.RESYNC, task=Task.TRIGGER))
     dispatch = lanes.finish(HELLO, first.dispatch.token, again)
     assert dispatch is not None
     assert dispatch.environment == X
     begin(lanes, dispatch)
-    dispatch = lanes.finish(HELLO, dispatch.token, Done("deployed", ""))
+    dispatch = lanes.finish(HELLO, dispatch.token, Finished("deployed", ""))
     assert dispatch is not None
     assert (dispatch.environment, dispatch.task) == ("development:refs/heads/a", Task.TRIGGER), (
         "it goes on first"
     )
 
 
-def resync(lanes: RedisLanes, environment: str) -> Any:
+def resync(lanes: RedisQueueStore, environment: str) -> Any:
     return lanes.accept(HELLO, Work(environment=environment, cause=Cause.RESYNC))
 
 
-def test_orphans_of_many_repositories_are_read_at_once(lanes: Lanes) -> None:
+def test_orphans_of_many_repositories_are_read_at_once(lanes: QueueStore) -> None:
     first, second, third = (Repository("acme", name) for name in ("First", "second", "third"))
     lanes.see(first, Seen({"development:refs/heads/x": 5.0}))
     lanes.see(second, Seen(never_deployed="v1"))
@@ -914,7 +920,9 @@ def test_orphans_of_many_repositories_are_read_at_once(lanes: Lanes) -> None:
     assert lanes.orphaned([]) == {}
 
 
-def test_an_item_of_a_resync_has_low_priority_until_another_item_waits_behind_it(lanes: RedisLanes) -> None:
+def test_an_item_of_a_resync_has_low_priority_until_another_item_waits_behind_it(
+    lanes: RedisQueueStore,
+) -> None:
     first = resync(lanes, RESYNC_KEY).dispatch
     assert first.low
     assert resync(lanes, X).dispatch is None
@@ -926,9 +934,9 @@ def test_an_item_of_a_resync_has_low_priority_until_another_item_waits_behind_it
     assert (dispatch.environment, dispatch.low) == (X, False)
 
 
-def test_a_due_item_raises_the_priority_of_a_sent_resync(lanes: RedisLanes) -> None:
+def test_a_due_item_raises_the_priority_of_a_sent_resync(lanes: RedisQueueStore) -> None:
     dispatch = push(lanes, "d1").dispatch
-    lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch), GRACE / 2))
+    lanes.finish(HELLO, dispatch.token, WaitUntil(begin(lanes, dispatch), GRACE / 2))
     low = resync(lanes, Y).dispatch
     assert low.low
     later(lanes, GRACE / 2)
@@ -936,9 +944,11 @@ def test_a_due_item_raises_the_priority_of_a_sent_resync(lanes: RedisLanes) -> N
     assert (hastened.token, hastened.environment, hastened.low) == (low.token, Y, False)
 
 
-def test_an_item_keeps_its_turn_when_the_next_resync_joins(lanes: RedisLanes) -> None:
+def test_an_item_keeps_its_turn_when_the_next_resync_joins(lanes: RedisQueueStore) -> None:
     dispatch = resync(lanes, X).dispatch
-    lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch).but(turned=True), 100, rests=True))
+    lanes.finish(
+        HELLO, dispatch.token, WaitUntil(begin(lanes, dispatch).but(turned=True), 100, keeps_attempts=True)
+    )
     later(lanes, 60)
     assert resync(lanes, X).dispatch is None
     assert not lanes.sweep()
@@ -948,9 +958,11 @@ def test_an_item_keeps_its_turn_when_the_next_resync_joins(lanes: RedisLanes) ->
 
 
 @pytest.mark.parametrize("who", ["an event", "a person"])
-def test_a_request_or_event_ends_the_wait_for_a_turn(lanes: RedisLanes, who: str) -> None:
+def test_a_request_or_event_ends_the_wait_for_a_turn(lanes: RedisQueueStore, who: str) -> None:
     dispatch = resync(lanes, X).dispatch
-    lanes.finish(HELLO, dispatch.token, Snooze(begin(lanes, dispatch).but(turned=True), 100, rests=True))
+    lanes.finish(
+        HELLO, dispatch.token, WaitUntil(begin(lanes, dispatch).but(turned=True), 100, keeps_attempts=True)
+    )
     wish = Work(environment=X, cause=Cause.RESYNC, turned=True)
     accepted = event(lanes, "e1") if who == "an event" else lanes.accept(HELLO, wish)
     assert begin(lanes, accepted.dispatch).environment == X
@@ -959,7 +971,7 @@ def test_a_request_or_event_ends_the_wait_for_a_turn(lanes: RedisLanes, who: str
 @pytest.mark.parametrize("who", ["an event", "a person"])
 @pytest.mark.parametrize("comes", ["later", "first"])
 def test_an_item_that_a_request_joins_before_its_turn_takes_none(
-    lanes: RedisLanes, who: str, comes: str
+    lanes: RedisQueueStore, who: str, comes: str
 ) -> None:
     wish = Work(environment=X, cause=Cause.RESYNC, turned=True)
     asks = [
@@ -973,7 +985,7 @@ def test_an_item_that_a_request_joins_before_its_turn_takes_none(
     assert begin(lanes, lanes.finish(HELLO, first.token, done())).turned
 
 
-def test_turns_of_each_name_come_one_after_the_other(lanes: RedisLanes) -> None:
+def test_turns_of_each_name_come_one_after_the_other(lanes: RedisQueueStore) -> None:
     first = [lanes.turn("resyncs", 60, 3) for _ in range(5)]
     assert first[:3] == [0, 0, 0]
     assert first[3:] == [pytest.approx(60, abs=5), pytest.approx(120, abs=5)]
@@ -984,45 +996,45 @@ def test_turns_of_each_name_come_one_after_the_other(lanes: RedisLanes) -> None:
     )
 
 
-def delete(lanes: RedisLanes, place: str) -> Environment:
+def delete(lanes: RedisQueueStore, place: str) -> Environment:
     environment = Environment.from_key(HELLO, place)
     record = EnvironmentRecord("acme/hello", place, environment.stack_name)
     dispatch = push(lanes, f"of-{place}", place).dispatch
     begin(lanes, dispatch)
-    lanes.finish(HELLO, dispatch.token, Done("deleted", "", record))
+    lanes.finish(HELLO, dispatch.token, Finished("deleted", "", record))
     return environment
 
 
-def test_the_record_of_an_environment_can_be_deleted(lanes: RedisLanes) -> None:
+def test_the_record_of_an_environment_can_be_deleted(lanes: RedisQueueStore) -> None:
     gone, stays = delete(lanes, X), delete(lanes, Y)
     lanes.forget(HELLO, [])
     lanes.forget(HELLO, [each for each in lanes.environments(HELLO) if each.environment == X])
     assert lanes.environment(gone) is None
     assert lanes.environment(stays) is not None
-    lanes.index_names()
+    lanes.index_stack_names()
     assert [lanes.find(name) for name in gone.stack_names] == [None, None]
     assert [lanes.find(name) for name in stays.stack_names] == [stays, stays]
 
 
-def test_stack_names_are_indexed_while_an_item_waits_or_runs(lanes: RedisLanes) -> None:
+def test_stack_names_are_indexed_while_an_item_waits_or_runs(lanes: RedisQueueStore) -> None:
     first, second = (Environment.from_key(HELLO, each) for each in (X, Y))
     dispatch = push(lanes, "d1", X).dispatch
     push(lanes, "d2", Y)
     begin(lanes, dispatch)
-    lanes.index_names()
+    lanes.index_stack_names()
     assert [lanes.find(each.stack_name) for each in (first, second)] == [first, second]
-    lanes.finish(HELLO, dispatch.token, Done("skipped", ""))  # so that it leaves no record
-    lanes.index_names()
+    lanes.finish(HELLO, dispatch.token, Finished("skipped", ""))  # so that it leaves no record
+    lanes.index_stack_names()
     assert [lanes.find(each.stack_name) for each in (first, second)] == [None, second]
 
 
 def test_a_stack_name_that_is_needed_during_its_deletion_stays(
-    lanes: RedisLanes, client: Any, monkeypatch: pytest.MonkeyPatch
+    lanes: RedisQueueStore, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = Environment.from_key(HELLO, X)
     dispatch = push(lanes, "d1", X).dispatch
     begin(lanes, dispatch)
-    lanes.finish(HELLO, dispatch.token, Done("skipped", ""))
+    lanes.finish(HELLO, dispatch.token, Finished("skipped", ""))
     run = client.eval
 
     def pushed_meanwhile(*arguments: Any) -> Any:
@@ -1031,24 +1043,24 @@ def test_a_stack_name_that_is_needed_during_its_deletion_stays(
         return run(*arguments)
 
     monkeypatch.setattr(client, "eval", pushed_meanwhile)
-    lanes.index_names()
+    lanes.index_stack_names()
     assert [lanes.find(name) for name in environment.stack_names] == [environment, environment]
 
 
-def test_stack_names_are_indexed_while_a_dead_letter_needs_them(lanes: RedisLanes, client: Any) -> None:
+def test_stack_names_are_indexed_while_a_dead_letter_needs_them(lanes: RedisQueueStore, client: Any) -> None:
     kept, other = Environment.from_key(HELLO, X), Environment.from_key(HELLO, Y)
     letter = _bury(lanes)
     push(lanes, "d2", Y)
     client.hset("deployer:{acme/hello}:dead", "acme~hello-8", "no JSON")
     client.delete("deployer:{acme/hello}:environments")
-    lanes.index_names()
+    lanes.index_stack_names()
     assert [lanes.find(each.stack_name) for each in (kept, other)] == [kept, other]
     lanes.discard(letter.id)
-    lanes.index_names()
+    lanes.index_stack_names()
     assert [lanes.find(each.stack_name) for each in (kept, other)] == [None, other]
 
 
-def test_a_replay_indexes_the_stack_names_of_its_environment(lanes: RedisLanes, client: Any) -> None:
+def test_a_replay_indexes_the_stack_names_of_its_environment(lanes: RedisQueueStore, client: Any) -> None:
     environment, letter = Environment.from_key(HELLO, X), _bury(lanes)
     client.delete("deployer:names")
     lanes.replay(letter.id)
@@ -1056,17 +1068,17 @@ def test_a_replay_indexes_the_stack_names_of_its_environment(lanes: RedisLanes, 
 
 
 @pytest.mark.parametrize("what", ["waits", "sleeps", "runs", "has changed"])
-def test_a_record_that_has_changed_is_not_deleted(lanes: RedisLanes, what: str) -> None:
+def test_a_record_that_has_changed_is_not_deleted(lanes: RedisQueueStore, what: str) -> None:
     environment = delete(lanes, X)
     seen = lanes.environments(HELLO)
     dispatch = push(lanes, "d1").dispatch
     if what != "waits":
         work = begin(lanes, dispatch)
     if what == "sleeps":
-        lanes.finish(HELLO, dispatch.token, Snooze(work, 60))
+        lanes.finish(HELLO, dispatch.token, WaitUntil(work, 60))
     if what == "has changed":
         record = EnvironmentRecord("acme/hello", X, environment.stack_name, state="deployed")
-        lanes.finish(HELLO, dispatch.token, Done("deployed", "", record))
+        lanes.finish(HELLO, dispatch.token, Finished("deployed", "", record))
     lanes.forget(HELLO, seen)
     assert lanes.environment(environment) is not None
     assert lanes.find(environment.stack_name) == environment
@@ -1074,16 +1086,16 @@ def test_a_record_that_has_changed_is_not_deleted(lanes: RedisLanes, what: str) 
 
 @pytest.mark.parametrize("what", ["waits", "sleeps", "runs"])
 def test_the_record_of_production_is_not_deleted_while_a_tag_waits_to_be_checked(
-    lanes: RedisLanes, what: str
+    lanes: RedisQueueStore, what: str
 ) -> None:
     record = EnvironmentRecord("acme/hello", PRODUCTION, "production-stack", state="deployed")
     dispatch = tag(lanes, 1).dispatch
     begin(lanes, dispatch)
-    lanes.finish(HELLO, dispatch.token, Done("skipped", "", record))
+    lanes.finish(HELLO, dispatch.token, Finished("skipped", "", record))
     dispatch = tag(lanes, 2).dispatch
     if what != "waits":
         work = begin(lanes, dispatch)
     if what == "sleeps":
-        lanes.finish(HELLO, dispatch.token, Snooze(work, 60))
+        lanes.finish(HELLO, dispatch.token, WaitUntil(work, 60))
     lanes.forget(HELLO, lanes.environments(HELLO))
     assert [each.environment for each in lanes.environments(HELLO)] == [PRODUCTION]

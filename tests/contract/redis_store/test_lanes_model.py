@@ -44,10 +44,10 @@ from deployer.model.records import (
     Work,
 )
 from deployer.queue.dead_letters import letter_id
-from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze
+from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
 from deployer.queue.store import Dispatch
 from deployer.redis_store.connection import connect
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from deployer.redis_store.queue_script import queue_script_text
 
 HELLO = Repository.parse("acme/hello")
@@ -94,7 +94,9 @@ class LaneMachine(RuleBasedStateMachine):
     @initialize()
     def begin_empty(self) -> None:
         self.client.flushall()
-        self.lanes = RedisLanes(self.client, lease_seconds=LEASE, grace_seconds=GRACE, max_attempts=ATTEMPTS)
+        self.lanes = RedisQueueStore(
+            self.client, lease_seconds=LEASE, grace_seconds=GRACE, max_attempts=ATTEMPTS
+        )
         source = queue_script_text()
         for old, new in (
             ("call('TIME')", f"{{ {START}, 0 }}"),
@@ -316,23 +318,23 @@ class LaneMachine(RuleBasedStateMachine):
         match kind:
             case "again" if work.candidate:  # it is admitted, and its tag was pushed some ticks ago
                 decided_at = max(at - seconds, 1)
-                return Again(
+                return Continue(
                     work.but(candidate=False, cause=Cause.PUSH, decided_at=decided_at, sha="c"), record
                 )
             case "again":
-                return Again(work.but(task=Task.TRIGGER, created=True, sha="c"), record)
+                return Continue(work.but(task=Task.TRIGGER, created=True, sha="c"), record)
             case "snooze":
-                return Snooze(work.but(polls=work.polls + 1, execution="i"), seconds, record)
+                return WaitUntil(work.but(polls=work.polls + 1, execution="i"), seconds, record)
             case "rest":
-                return Snooze(work.but(turned=True), seconds, record, rests=True)
+                return WaitUntil(work.but(turned=True), seconds, record, keeps_attempts=True)
             case "retry":
-                return Retry(work, seconds, "throttled")
+                return RetryLater(work, seconds, "throttled")
             case "dead" | "lost" | "timeout":
                 of = {"dead": "TransientError", "lost": WORKER_LOST, "timeout": TASK_TIMEOUT}[kind]
                 name = letter_id(HELLO, token if work.cause != Cause.RESYNC else "resync")
                 letter = DeadLetter(name, "acme/hello", work.task, "AWS", "trace", at, work.to_json(), of)
-                return Dead(letter, record)
-        return Done({"done": "deployed"}.get(kind, kind), "because", record, commit="looked at")
+                return DeadLettered(letter, record)
+        return Finished({"done": "deployed"}.get(kind, kind), "because", record, commit="looked at")
 
     @precondition(lambda self: self.model.status != "idle")
     @rule(target=messages, late=st.booleans())
@@ -509,7 +511,7 @@ class LaneMachine(RuleBasedStateMachine):
                 found: Dispatch | None = dispatch
                 while found:
                     self.lanes.begin(HELLO, found.token)
-                    found = self.lanes.finish(HELLO, found.token, Done("deployed", "at last"))
+                    found = self.lanes.finish(HELLO, found.token, Finished("deployed", "at last"))
             if not self.lanes.lanes():
                 break
         assert not self.lanes.lanes()

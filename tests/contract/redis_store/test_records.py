@@ -14,7 +14,7 @@ from deployer.model.records import Cause, DeliveryRecord, Outcome, RepositoryRec
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.redis_store.connection import connect
 from deployer.redis_store.errors import refuses_one_command, unavailable
-from deployer.redis_store.queue import RedisLanes
+from deployer.redis_store.queue import RedisQueueStore
 from tests.records import know_repository
 from tests.unit.world import HELLO, World, environment, sha
 
@@ -78,7 +78,7 @@ def test_a_resync_keeps_that_a_person_has_accepted_a_repository(
 
 def test_a_change_is_repeated_until_no_other_process_interferes(world: World, client: Any) -> None:
     know_repository(world.lanes, RepositoryRecord("acme/hello", 1))
-    other, others = RedisLanes(connect_like(client)), ["a", "b", "c"]
+    other, others = RedisQueueStore(connect_like(client)), ["a", "b", "c"]
 
     def edit(known: RepositoryRecord) -> RepositoryRecord:
         if others:
@@ -129,14 +129,14 @@ def test_a_repository_with_work_is_not_dropped(world: World) -> None:
     dispatch = world.lanes.accept(other, wish, "d-1", "push").dispatch
     assert dispatch
     assert world.lanes.begin(other, dispatch.token)
-    world.lanes.forget_if_empty(other)  # while it runs
+    world.lanes.delete_repository_if_empty(other)  # while it runs
     assert other in world.lanes.repositories()
     assert world.lanes.extend(other, dispatch.token)
 
 
 def test_totals_never_decrease(world: World) -> None:
     other = Repository.parse("acme/mistyped")
-    world.deployer.intake.resync(other)
+    world.deployer.submitter.resync(other)
     before = world.lanes.counters()
     world.tasks()
     assert other not in world.lanes.repositories()
@@ -153,8 +153,8 @@ def test_deliveries_of_repositories_that_are_not_served_are_counted_and_leave_no
     for number in range(50):
         other = Repository("else", f"repo-{number % 30}")
         push = Push(f"d-{number}", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
-        assert world.deployer.intake.github(push).outcome == "ignored"
-    world.deployer.intake.github(Push("d-49", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+        assert world.deployer.submitter.github(push).outcome == "ignored"
+    world.deployer.submitter.github(Push("d-49", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
     counts = world.lanes.counters()
     assert (counts["delivery:unserved"], counts["outcome:ignored"]) == (50, 50)
     found = world.lanes.unserved()
@@ -183,5 +183,5 @@ def test_a_refusal_of_one_command_differs_from_a_refusal_of_all(answer: str, one
 
 def test_a_redis_that_does_not_answer_refuses_all_commands() -> None:
     with pytest.raises(UnavailableError) as caught:
-        RedisLanes(connect("redis://127.0.0.1:1/0")).ping()
+        RedisQueueStore(connect("redis://127.0.0.1:1/0")).ping()
     assert not refuses_one_command(caught.value)

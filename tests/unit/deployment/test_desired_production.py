@@ -42,7 +42,7 @@ def restore(world: World, record: EnvironmentRecord) -> None:
 
 
 def redeploy(world: World, ref: str, commit: str = "") -> None:
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=ref, sha=commit)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=ref, sha=commit)
 
 
 # --- a person ---

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Kind
 from deployer.model.errors import LaneLostError, PermanentError, QuotaError, TransientError
 from deployer.model.records import Cause
@@ -17,8 +17,8 @@ X, Y, MAIN = "refs/heads/x", "refs/heads/y", "refs/heads/main"
 HOME, AWAY = "us-east-1", "eu-west-1"
 
 
-def room(region: str, pipelines: int, limit: int = 1000) -> Room:
-    return Room(region, pipelines, 2000, pipelines, limit, counted_at=1)
+def room(region: str, pipelines: int, limit: int = 1000) -> RegionCapacity:
+    return RegionCapacity(region, pipelines, 2000, pipelines, limit, counted_at=1)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_it_is_found_again_where_it_is_after_redis_was_lost(world: World, away: 
     settle(world)
     away.room_left = room(AWAY, 999)
     world.forget()
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     settle(world)
     world.push(X, sha(2), sha(1))
     settle(world)
@@ -80,7 +80,7 @@ def test_it_is_found_again_where_it_is_after_redis_was_lost(world: World, away: 
     assert away.pipelines[environment(X).stack_name][-1].sha == sha(2)
     world.forget()
     world.host.remove(HELLO, X)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     settle(world)
     assert away.stack(environment(X).stack_name) is None
 
@@ -140,7 +140,7 @@ def test_what_stands_in_a_region_that_the_settings_name_no_longer_is_left_and_st
     world.resync(HELLO)
     assert world.told[-1] == "resynced: nothing to do"
     world.host.push(HELLO, X, sha(4), files={"pipeline.yml": TEMPLATE})  # no webhook told of it
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     settle(world)
     assert away.pipelines[environment(X).stack_name][-1].sha == sha(4)
     world.resync(HELLO)
@@ -222,7 +222,7 @@ def test_what_its_pipeline_deployed_is_found_in_whichever_region(world: World, a
     world.push(Y, sha(1))
     settle(world)
     away.add_stack("app", environment(X).tags)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     settle(world)
     assert away.stack("app") is None
     assert away.stack(environment(Y).stack_name) is not None
@@ -305,11 +305,11 @@ def test_an_old_ledger_moves_no_production_backwards_in_another_region(
     move(world, away)
     world.push("refs/tags/v2", sha(2), at=2000)
     settle(world)
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v2")
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v2")
     settle(world)
     key = f"deployer:{{{HELLO.key}}}:environments"
     world.redis.hset(key, PRODUCTION.key, backup.to_json())
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     settle(world)
     assert away.pipelines[PRODUCTION.stack_name][-1].sha == sha(2)
 
@@ -324,13 +324,13 @@ def test_after_a_loss_production_is_found_though_a_foreign_stack_has_its_name_el
     settle(world)
     assert world.record(PRODUCTION).region == AWAY
     world.host.push(HELLO, "refs/tags/v2", sha(2), files={"pipeline.yml": TEMPLATE}, at=2000)
-    world.deployer.intake.request_environment(
+    world.deployer.submitter.request_environment(
         PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v1", sha=sha(2)
     )
     settle(world)
     world.cloud.add_stack(PRODUCTION.stack_name, {})
     world.forget()
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     settle(world)
     assert away.pipelines[PRODUCTION.stack_name][-1].sha == sha(2)
     assert world.record(PRODUCTION).region == AWAY

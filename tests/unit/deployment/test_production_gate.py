@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.deployment.production.gate import MOST_COMPARED, Admitted, Gate, Need, Refused, Situation, judge
+from deployer.deployment.production.gate import (
+    MOST_COMPARED,
+    Admitted,
+    Need,
+    ProductionGate,
+    Refused,
+    Situation,
+    judge,
+)
 from deployer.environment.code_host import Relation
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, TransientError
@@ -272,7 +280,7 @@ class Read:
         self.host.calls.clear()
 
     def judge(self, commit: str = COMMIT) -> Admitted | Refused:
-        return Gate(self.host, self.clouds, read_repository_config).judge(HELLO, V1, commit)
+        return ProductionGate(self.host, self.clouds, read_repository_config).judge(HELLO, V1, commit)
 
     def asked(self) -> list[str]:
         return [each[0] for each in self.host.calls]

@@ -209,12 +209,12 @@ def _fall_back(world: World) -> None:
 
 def _redeploy(world: World) -> None:
     world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9))
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2)
 
 
 def _redeploy_sha(world: World) -> None:
     world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9))
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1, sha=STRAY)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1, sha=STRAY)
 
 
 def _moved(world: World) -> None:
@@ -235,7 +235,7 @@ def _replay(world: World) -> None:
     stray(world)
     world.run()
     (letter,) = world.lanes.dead_letters()
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
 
 
 def _replay_of_before(world: World) -> None:
@@ -246,7 +246,7 @@ def _replay_of_before(world: World) -> None:
         "acme~hello-1", "acme/hello", Task.TRIGGER, "AWS is away", "", 1.0, work, "TransientError"
     )
     world.redis.hset("deployer:{acme/hello}:dead", letter.id, letter.to_json())
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
 
 
 def _stepping(task: Task, **more: Any) -> Work:
@@ -270,7 +270,7 @@ def _queued_before(task: Task, **more: Any) -> Callable[[World], None]:
 def _event(world: World) -> None:
     world.lanes_note(PRODUCTION, ref=V2, commit=STRAY, outcome="", state="running")
     world.host.push(HELLO, V2, STRAY, files=FILES, parent=sha(9), at=2000)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
 
 
 WAYS: dict[str, Callable[[World], None]] = {
@@ -385,7 +385,7 @@ def push_at(world: World, ref: str, commit: str, pushed_at: float) -> str:
     world._deliveries += 1
     name = f"p{world._deliveries}"
     push = Push(name, HELLO, Ref.parse(ref), ZERO_SHA, commit, "main", pushed_at=pushed_at)
-    world.deployer.intake.github(push)
+    world.deployer.submitter.github(push)
     return name
 
 
@@ -438,7 +438,7 @@ def main_moves(world: World, number: int, *merged: int, message: str = "") -> No
     for each in merged:
         world.host.merge(HELLO, sha(each))
     push = Push(f"m{number}", HELLO, Ref.parse(MAIN), sha(9), sha(number), "main", message)
-    world.deployer.intake.github(push)
+    world.deployer.submitter.github(push)
     world.run()
 
 
@@ -506,7 +506,7 @@ def test_a_refused_redeployment_is_not_judged_again(world: World) -> None:
     push_at(world, V2, world.push(V2, sha(2), at=2000) and sha(2), 2000)
     world.run()
     world.host.push(HELLO, "refs/tags/v0", sha(3), files=FILES, parent=sha(9), at=500)
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v0")
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v0")
     world.run()
     assert world.record(PRODUCTION).refused_tags[-1].ref == "refs/tags/v0"
     main_moves(world, 10, 3)
@@ -534,7 +534,7 @@ def test_a_tag_that_no_webhook_told_of_takes_no_newer_ones_place_when_it_may_be_
 def test_a_mended_file_and_a_new_tag_that_are_pushed_together_deploy_the_new_tag(world: World) -> None:
     world.rules("tags: [")
     world.host.push(HELLO, "refs/tags/v0", sha(3), files=FILES, at=500)
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v0")
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v0")
     world.run()
     world.host.push(HELLO, MAIN, sha(10), files={**FILES, "deployer.yml": "tags: v*"})
     world.deliver(MAIN, sha(10), sha(9))
@@ -616,7 +616,7 @@ def _let_stray(world: World, kind: str) -> None:
 def test_an_approval_survives_a_stray_tag(world: World, kind: str, begun: bool) -> None:
     stray(world)
     world.run()
-    world.deployer.intake.approve(HELLO, Ref.parse(V2), STRAY, "ada@desk")
+    world.deployer.submitter.approve(HELLO, Ref.parse(V2), STRAY, "ada@desk")
     if begun:
         world.tasks()
     _let_stray(world, kind)
@@ -632,7 +632,7 @@ def test_an_approval_survives_a_stray_tag(world: World, kind: str, begun: bool) 
 def test_a_rollback_survives_a_stray_tag(world: World, kind: str, begun: bool) -> None:
     world.push(V2, sha(2), at=2000)
     world.run()
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
     if begun:
         world.tasks()
     _let_stray(world, kind)
@@ -644,7 +644,7 @@ def test_a_rollback_survives_a_stray_tag(world: World, kind: str, begun: bool) -
 @pytest.mark.parametrize("kind", STRAYS)
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_teardown_survives_a_stray_tag(world: World, kind: str, begun: bool) -> None:
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
     if begun:
         world.tasks()
     _let_stray(world, kind)
@@ -658,7 +658,7 @@ def test_of_several_tags_the_good_one_that_came_last_is_deployed_and_not_what_a_
 ) -> None:
     world.push(V2, sha(2), at=2000)
     world.run()
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
     later(world, 10)
     push_now(world, "refs/tags/v3", sha(3))
     stray_after(world)
@@ -672,7 +672,7 @@ def test_what_a_person_wants_comes_before_the_tags_before_it(world: World) -> No
     world.run()
     world.host.push(HELLO, "refs/tags/v3", sha(3), files=FILES, at=2500)
     push_at(world, "refs/tags/v3", sha(3), 2500)
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
     for number in range(3):
         stray_after(world, f"refs/tags/v9.{number}")
     world.run()
@@ -684,7 +684,7 @@ def test_what_a_person_wants_comes_before_the_tags_before_it(world: World) -> No
 def test_a_good_tag_that_comes_while_a_stray_one_is_judged_is_not_lost_to_what_goes_on(world: World) -> None:
     world.push(V2, sha(2), at=2000)
     world.run()
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
     stray_after(world, "refs/tags/v9")
     real, good = world.host.ancestry, list[str]()
 
@@ -706,7 +706,7 @@ def test_a_redeployment_in_vain_ends_nothing_that_is_under_way(
     world: World, ways: str, under_way: str
 ) -> None:
     if under_way == "a teardown":
-        world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+        world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
     else:
         push_now(world, V2, sha(2))
     world.tasks()
@@ -715,7 +715,7 @@ def test_a_redeployment_in_vain_ends_nothing_that_is_under_way(
     ref = "refs/tags/v6" if ways == "a tag that is gone" else "refs/tags/v5"
     commit = sha(99) if ways == "a commit that is not there" else ""
     before = world.record(PRODUCTION)
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=ref, sha=commit)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=ref, sha=commit)
     world.tasks()
     unheard = {"refused_tags": (), "updated_at": 0}
     assert world.record(PRODUCTION).but(**unheard) == before.but(**unheard)
@@ -749,7 +749,7 @@ def test_a_tag_of_which_nobody_can_tell_whether_it_is_newer_is_reported(world: W
     assert reason.endswith("is not known to be newer than refs/tags/v1; to deploy it: deployer redeploy acme/hello "
                            "refs/tags/v2")  # fmt: skip
     assert unchanged(world)
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2)
     world.run()
     assert world.record(PRODUCTION).ref == V2
 
@@ -763,7 +763,7 @@ def test_two_tags_of_one_push_deploy_the_one_that_was_made_later(world: World) -
 
 
 def test_a_tag_that_was_pushed_before_a_teardown_does_not_bring_production_back(world: World) -> None:
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
     world.run()
     world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
     late = push_at(world, V2, sha(2), 2000)
@@ -805,10 +805,12 @@ def test_whatever_comes_in_which_order_the_newest_that_is_allowed_wins(steps: li
                 push_now(world, f"refs/tags/v{number}", sha(number), parent=sha(9))
             case "rollback":
                 wishes.append((world.lanes.now(), sha(1)))
-                world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
+                world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V1)
             case "teardown":
                 wishes.append((world.lanes.now(), ""))
-                world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+                world.deployer.submitter.request_environment(
+                    PRODUCTION, cause=Cause.TEARDOWN, yes_really=True
+                )
             case "tasks":
                 world.tasks()
             case "time":
@@ -930,7 +932,7 @@ def test_what_production_runs_since_when_is_learnt_from_aws(world: World) -> Non
 
 
 def approve(world: World, ref: str, commit: str, by: str = "ada@desk") -> None:
-    world.deployer.intake.approve(HELLO, Ref.parse(ref), commit, by)
+    world.deployer.submitter.approve(HELLO, Ref.parse(ref), commit, by)
     world.run()
 
 
@@ -978,7 +980,7 @@ def test_a_redeployment_of_something_else_does_not_inherit_an_approval(world: Wo
     world.run()
     approve(world, V2, STRAY)
     world.host.push(HELLO, "refs/heads/x", sha(68), files=FILES, parent=STRAY)
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2, sha=sha(68))
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2, sha=sha(68))
     world.run()
     assert world.record(PRODUCTION).commit == STRAY
     assert (sha(68), "succeeded") not in world.built(PRODUCTION)
@@ -986,9 +988,9 @@ def test_a_redeployment_of_something_else_does_not_inherit_an_approval(world: Wo
 
 def test_only_a_tag_can_be_approved(world: World) -> None:
     with pytest.raises(PermanentError):
-        world.deployer.intake.approve(HELLO, Ref.parse(MAIN), sha(9), "ada")
+        world.deployer.submitter.approve(HELLO, Ref.parse(MAIN), sha(9), "ada")
     with pytest.raises(PermanentError):
-        world.deployer.intake.approve(HELLO, Ref.parse(V2), STRAY, " ")
+        world.deployer.submitter.approve(HELLO, Ref.parse(V2), STRAY, " ")
 
 
 def test_the_log_tells_who_let_what_in(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -211,7 +211,7 @@ def test_what_died_is_under_way_again_as_soon_as_that_is_decided(world: World) -
     world.run()
     assert world.record(environment(X)).state == "failed"
     (letter,) = world.lanes.dead_letters()
-    accepted = world.deployer.intake.replay(letter.id)
+    accepted = world.deployer.submitter.replay(letter.id)
     assert accepted.outcome == "queued"
     seen = []
     files = world.host.files
@@ -409,7 +409,7 @@ def test_passing_faults_are_retried_and_others_become_dead_letters(world: World)
     (letter,) = world.lanes.dead_letters()
     assert letter.reason == "RuntimeError: a bug"
     assert "Traceback" in letter.traceback
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.built(environment(X))[-1] == (sha(2), "succeeded")
@@ -496,7 +496,7 @@ def test_a_resync_of_a_settled_repository_does_nothing(world: World) -> None:
     world.push(V1, sha(1))
     world.run()
     calls = len(world.cloud.calls)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.told[-1] == "resynced: nothing to do"
     assert {name for name, _ in world.cloud.calls[calls:]} <= {"stacks", "room"}
@@ -510,7 +510,7 @@ def test_a_resync_finds_what_was_missed(world: World) -> None:
     world.host.push(HELLO, "refs/heads/new", sha(3), files={"pipeline.yml": TEMPLATE})
     world.host.remove(HELLO, "refs/heads/gone")
     world.lanes.clock_offset_ms += 60_000
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.built(environment(X))[-1] == (sha(2), "succeeded")
     assert world.built(environment("refs/heads/new")) == [(sha(3), "succeeded")]
@@ -524,11 +524,11 @@ def test_a_resync_after_a_wipe_learns_everything_and_changes_nothing(world: Worl
     world.run()
     built = [world.built(each) for each in (environment(X), STAGING, PRODUCTION)]
     world.redis.flushall()
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert [world.built(each) for each in (environment(X), STAGING, PRODUCTION)] == built
     assert {record.outcome for record in world.lanes.environments()} == {"deployed"}
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.told[-1] == "resynced: nothing to do"
 
@@ -537,10 +537,10 @@ def test_people_redeploy_and_tear_down(world: World) -> None:
     world.push(X, sha(1))
     world.push(MAIN, sha(1))
     world.run()
-    world.deployer.intake.request_environment(environment(X), cause=Cause.REDEPLOY)
+    world.deployer.submitter.request_environment(environment(X), cause=Cause.REDEPLOY)
     world.run()
     assert world.built(environment(X)) == [(sha(1), "succeeded")] * 2
-    world.deployer.intake.request_environment(environment(X), cause=Cause.TEARDOWN)
+    world.deployer.submitter.request_environment(environment(X), cause=Cause.TEARDOWN)
     world.run()
     assert [stack.name for stack in world.cloud.stacks()] == [STAGING.stack_name]
 

@@ -51,7 +51,7 @@ def test_a_deleted_tag_takes_no_other_tags_place(live: World) -> None:
 def test_a_skipped_push_takes_no_others_place(live: World) -> None:
     wanted = live.push(V2, sha(2))
     nightly = Push("nightly", HELLO, Ref.parse("refs/tags/nightly-NOBUILD"), ZERO_SHA, sha(3), "main")
-    live.deployer.intake.github(nightly)
+    live.deployer.submitter.github(nightly)
     live.run()
     assert built(live, PRODUCTION) == [sha(1), sha(2)]
     assert live.outcome(wanted)[0] == "deployed"
@@ -66,7 +66,7 @@ def test_a_commit_that_asks_to_be_skipped_leaves_the_one_before_it_alone(world: 
     world.tasks()  # the update is under way
     message = "Typo [skip ci]"
     world.host.push(HELLO, X, sha(3), files={"pipeline.yml": changed}, message=message)
-    world.deployer.intake.github(Push("skipped", HELLO, Ref.parse(X), sha(2), sha(3), "main", message))
+    world.deployer.submitter.github(Push("skipped", HELLO, Ref.parse(X), sha(2), sha(3), "main", message))
     world.run()
     assert world.outcome(wanted)[0] == "deployed"
     assert world.outcome("skipped")[0] == "skipped"
@@ -88,7 +88,7 @@ def test_tags_delivered_out_of_order_end_at_the_one_pushed_last(live: World) -> 
 
     def deliver(delivery: str, ref: str, commit: str, pushed_at: float) -> None:
         push = Push(delivery, HELLO, Ref.parse(ref), ZERO_SHA, commit, "main", pushed_at=pushed_at)
-        live.deployer.intake.github(push)
+        live.deployer.submitter.github(push)
 
     deliver("v2", V2, sha(3), 2000)
     live.run()
@@ -106,7 +106,7 @@ def test_tags_delivered_out_of_order_end_at_the_one_pushed_last(live: World) -> 
 
 @pytest.mark.parametrize("order", ["in order", "waiting", "late"])
 def test_a_tag_that_another_overtook_was_not_missed(live: World, order: str) -> None:
-    live.deployer.intake.resync(HELLO)
+    live.deployer.submitter.resync(HELLO)
     live.run()
     pushes = {}
     for number, (ref, at) in enumerate(
@@ -117,12 +117,12 @@ def test_a_tag_that_another_overtook_was_not_missed(live: World, order: str) -> 
             ref[10:], HELLO, Ref.parse(ref), ZERO_SHA, sha(number), "main", pushed_at=5000 + number
         )
     for push in pushes.values() if order == "in order" else reversed(pushes.values()):
-        live.deployer.intake.github(push)
+        live.deployer.submitter.github(push)
         if order == "late":
             live.run()
     live.run()
     assert live.outcome("v2")[0] == "superseded"
-    live.deployer.intake.resync(HELLO)
+    live.deployer.submitter.resync(HELLO)
     live.run()
     assert built(live, PRODUCTION) == [sha(1), sha(3)]
 
@@ -137,7 +137,9 @@ def push_tags(world: World, *names: str) -> None:
         world.host.push(HELLO, f"refs/tags/{name}", sha(number), files=FILES)
     for name in names:
         ref, number = Ref.parse(f"refs/tags/{name}"), int(name[-1])
-        world.deployer.intake.github(Push(name, HELLO, ref, ZERO_SHA, sha(number), "main", pushed_at=number))
+        world.deployer.submitter.github(
+            Push(name, HELLO, ref, ZERO_SHA, sha(number), "main", pushed_at=number)
+        )
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -178,7 +180,7 @@ def test_a_deletion_that_comes_after_the_branch_is_back_deletes_nothing(world: W
     world.host.remove(HELLO, X)
     for delivery, before, after, at in (("back", ZERO_SHA, sha(1), 2000), ("gone", sha(1), ZERO_SHA, 1000)):
         push = Push(delivery, HELLO, Ref.parse(X), before, after, "main", pushed_at=at)
-        world.deployer.intake.github(push)
+        world.deployer.submitter.github(push)
     world.tasks()
     world.host.push(HELLO, X, sha(1))  # until then GitHub's API lags behind
     world.run()
@@ -200,7 +202,7 @@ def test_a_replay_decides_anew(world: World) -> None:
     world.push(X, sha(3), sha(2))
     world.run()
     (letter,) = world.lanes.dead_letters()
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert built(world, environment(X)) == [sha(1), sha(3)]
 
@@ -214,7 +216,7 @@ def test_a_replayed_event_watches_only(world: World) -> None:
     assert world.outcome(died)[0] == "dead-lettered"
     world.host.push(HELLO, X, sha(2), files={"pipeline.yml": TEMPLATE})  # of which no webhook tells yet
     (letter,) = world.lanes.dead_letters()
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert built(world, environment(X)) == [sha(1)]
     assert world.outcome(died)[0] == "skipped"
@@ -230,7 +232,7 @@ def test_a_replayed_deletion_spares_a_branch_that_came_back(world: World) -> Non
     world.push(X, sha(2))
     world.run()
     (letter,) = world.lanes.dead_letters()
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert world.cloud.stack(environment(X).stack_name) is not None
 
@@ -255,7 +257,7 @@ def test_a_death_is_told_and_the_next_resync_mends_it(world: World) -> None:
     record = world.record(environment(X))
     assert (record.state, record.outcome, record.reason) == ("failed", "dead-lettered", "AWS is away")
     assert world.statuses(sha(2))["deployer/prepare"] == "error"
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert built(world, environment(X)) == [sha(1), sha(2)]
 
@@ -306,17 +308,17 @@ def test_what_a_resync_asks_for_leaves_one_letter(world: World) -> None:
     world.lanes.clock_offset_ms += 60_000
     for _ in range(3):
         world.cloud.fail_next(RuntimeError("a bug"), method="start")
-        world.deployer.intake.resync(HELLO)
+        world.deployer.submitter.resync(HELLO)
         world.run()
     world.host.fail_next(RuntimeError("a bug"), times=2, method="facts")
     for _ in range(2):
-        world.deployer.intake.resync(HELLO)
+        world.deployer.submitter.resync(HELLO)
         world.run()
     letters = {letter.task: letter.id for letter in world.lanes.dead_letters()}
     assert len(world.lanes.dead_letters()) == 2
     assert letters.keys() == {"deployer.trigger", "deployer.resync"}
     for letter in letters.values():
-        world.deployer.intake.replay(letter)
+        world.deployer.submitter.replay(letter)
     world.run()
     assert built(world, environment(X)) == [sha(1), sha(2)]
 
@@ -381,15 +383,15 @@ def test_a_redeploy_that_is_decided_anew_keeps_the_commit_only_if_a_person_chose
     world.run()
     times = 1 if ended == "tried again" else world.deployer.config.max_attempts
     world.cloud.fail_next(TransientError("AWS is away"), method="start", times=times)
-    world.deployer.intake.request_environment(environment(X), cause=Cause.REDEPLOY, sha=chosen)
+    world.deployer.submitter.request_environment(environment(X), cause=Cause.REDEPLOY, sha=chosen)
     world.tasks()
     world.host.push(HELLO, X, sha(2), files={"pipeline.yml": TEMPLATE})  # nobody tells of it
     world.run()
     if ended == "replayed":
         (letter,) = world.lanes.dead_letters()
-        world.deployer.intake.replay(letter.id)
+        world.deployer.submitter.replay(letter.id)
         world.run()
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert built(world, environment(X))[-1] == (chosen or sha(2))
     assert bool(world.record(environment(X)).held_at) == bool(chosen)
@@ -420,7 +422,7 @@ def test_a_tag_that_is_not_deployed_ends_nothing_of_what_was_on_its_way_to_produ
         push = Push(
             name, HELLO, Ref.parse(f"refs/tags/{name}"), ZERO_SHA, sha(number), "main", pushed_at=pushed_at
         )
-        world.deployer.intake.github(push)
+        world.deployer.submitter.github(push)
 
     world.push(MAIN, sha(9))
     world.rules("tags: v*")
@@ -432,10 +434,10 @@ def test_a_tag_that_is_not_deployed_ends_nothing_of_what_was_on_its_way_to_produ
     wanted = {"a rollback": 1, "a redeploy": 2, "a missed tag": 3}[what]
     if what == "a missed tag":
         world.host.push(HELLO, "refs/tags/v3", sha(3), files=files(3), at=3)
-        world.deployer.intake.resync(HELLO)
+        world.deployer.submitter.resync(HELLO)
     else:
         ref = f"refs/tags/v{wanted}"
-        world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=ref)
+        world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=ref)
     world.tasks()
     for _ in range(steps):
         world.step()
@@ -486,7 +488,7 @@ def test_a_wipe_does_not_move_production(live: World, annotated: str) -> None:
     before = live.built(PRODUCTION)
     assert before[-1] == (sha(2), "succeeded")
     live.redis.flushall()
-    live.deployer.intake.resync(HELLO)
+    live.deployer.submitter.resync(HELLO)
     live.run()
     assert live.built(PRODUCTION) == before
     record = live.record(PRODUCTION)
@@ -508,7 +510,7 @@ def test_a_tag_that_is_delivered_late_moves_production_forwards_only(world: Worl
         ref, at = Ref.parse(f"refs/tags/v{number}"), world._now() - ago
         delivery = f"v{number} {ago}"
         push = Push(delivery, HELLO, ref, ZERO_SHA, sha(number), "main", pushed_at=at)
-        world.deployer.intake.github(push)
+        world.deployer.submitter.github(push)
         return delivery
 
     world.push(MAIN, sha(9))
@@ -598,7 +600,7 @@ def test_a_wipe_starts_nothing_that_a_person_stopped(live: World) -> None:
     live.cloud.pipelines[PRODUCTION.stack_name][-1].status = "stopped"
     live.cloud.pipelines[STAGING.stack_name][-1].status = "stopped"
     live.redis.flushall()
-    live.deployer.intake.resync(HELLO)
+    live.deployer.submitter.resync(HELLO)
     live.run()
     assert built(live, PRODUCTION) == [sha(1)]
     assert built(live, STAGING) == [sha(1)]
@@ -611,7 +613,7 @@ def test_another_spelling_after_a_wipe_changes_nothing(world: World) -> None:
     world.push(MAIN, sha(1), template=spelled)
     world.run()
     world.redis.flushall()
-    world.deployer.intake.resync(Repository.parse("Acme/Hello"))
+    world.deployer.submitter.resync(Repository.parse("Acme/Hello"))
     world.run()
     assert built(world, STAGING) == [sha(1)]
     assert not world.cloud.called("update_stack")
@@ -689,9 +691,9 @@ def test_a_rollback_by_a_person_stays_until_the_next_push(world: World) -> None:
     world.run()
     world.push(MAIN, sha(2), sha(1))
     world.run()
-    world.deployer.intake.request_environment(STAGING, cause=Cause.REDEPLOY, sha=sha(1))
+    world.deployer.submitter.request_environment(STAGING, cause=Cause.REDEPLOY, sha=sha(1))
     world.run()
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert built(world, STAGING) == [sha(1), sha(2), sha(1)]
     world.push(MAIN, sha(3), sha(2))
@@ -732,7 +734,7 @@ def test_what_changed_nothing_leaves_the_record_alone(live: World) -> None:
     live.cloud.protect(PRODUCTION.stack_name, on=False)
     live.cloud.delete_stack(PRODUCTION.stack_name, "lost")
     live.cloud.settle()
-    live.deployer.intake.resync(HELLO)
+    live.deployer.submitter.resync(HELLO)
     live.run()
     assert live.cloud.stack(PRODUCTION.stack_name) is not None
 
@@ -744,7 +746,7 @@ def test_a_skipped_head_is_no_commit_of_the_environment(world: World) -> None:
     world.run()
     record = world.record(environment(X))
     assert (record.commit, record.outcome, record.state) == (sha(1), "deployed", "deployed")
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.told[-1] == "resynced: nothing to do"
 
@@ -767,7 +769,7 @@ def test_a_commit_is_never_shown_with_anothers_stages(world: World) -> None:
 
 def test_a_redeploy_of_a_commit_that_is_not_there_changes_nothing(live: World) -> None:
     live.host.fail_next(PermanentError("there is no commit 999"), method="files")
-    live.deployer.intake.request_environment(STAGING, cause=Cause.REDEPLOY, sha=sha(999))
+    live.deployer.submitter.request_environment(STAGING, cause=Cause.REDEPLOY, sha=sha(999))
     live.run()
     record = live.record(STAGING)
     assert (record.commit, record.outcome) == (sha(1), "deployed")
@@ -787,11 +789,11 @@ def test_a_repository_that_cannot_be_read_is_forgotten(world: World) -> None:
     world.push(X, sha(1))
     world.run()
     world.host.fail_next(PermanentError("acme/typo was not found"), method="default_branch")
-    world.deployer.intake.resync(Repository.parse("acme/typo"))
+    world.deployer.submitter.resync(Repository.parse("acme/typo"))
     world.run()
     assert world.lanes.repositories() == [HELLO]
     world.host.fail_next(PermanentError("acme/hello was not found"), method="default_branch")
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.lanes.repositories() == [HELLO], "there is something of it"
 

@@ -65,7 +65,7 @@ def test_a_resync_after_redis_was_lost_ends_well_too(world: World, status: str, 
     world.forget()
     if gone:
         world.host.remove(HELLO, X)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     stack = world.cloud.stack(ENV.stack_name)
     if gone:
@@ -84,7 +84,7 @@ def test_a_creation_that_failed_is_kept_until_people_ask_again(world: World) -> 
     world.cloud.fail_next_create("the role is not allowed")
     world.push(X, sha(1))
     world.run()
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.event(ENV)
     world.run()
     stack = world.cloud.stack(ENV.stack_name)

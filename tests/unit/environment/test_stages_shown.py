@@ -142,7 +142,7 @@ def test_a_stage_that_a_person_tries_again_is_shown(world: World) -> None:
 def test_a_repeat_of_the_same_commit_begins_with_pending_stages(world: World) -> None:
     world.push(X, sha(1))
     world.run()
-    world.deployer.intake.request_environment(environment(X), cause=Cause.REDEPLOY)
+    world.deployer.submitter.request_environment(environment(X), cause=Cause.REDEPLOY)
     seen = history(world)
     assert ("running", ("running", "pending", "pending")) in seen
     assert seen[-1] == ("deployed", ("succeeded",) * 3)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from world import HELLO, World, environment, sha
 
-from deployer.environment.capacity import Room
+from deployer.environment.capacity import RegionCapacity
 
 MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
 DEV = environment(BRANCH)
@@ -65,7 +65,7 @@ def test_a_commit_whose_environment_is_deleted_at_any_moment_waits_no_longer(
 
 
 def test_a_commit_that_waits_for_room_and_whose_branch_goes_waits_no_longer(world: World) -> None:
-    room = Room("us-east-1", 2000, 2000, 10, 1000, 0)
+    room = RegionCapacity("us-east-1", 2000, 2000, 10, 1000, 0)
     world.cloud.room_left = replace(room)
     begin(world, 0)
     assert said(world, sha(1), "prepare")[0] == "pending"

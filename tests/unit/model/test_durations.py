@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.model.durations import NEVER, Hours, backoff, duration, duration_text, merged_period
+from deployer.model.durations import NEVER, Hours, backoff, duration_text, merged_period, parse_duration
 from deployer.views.sentences import ahead
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -33,7 +33,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
     ],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 )
 def test_a_text_that_is_no_duration_is_reported(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration, such as 90m, 12h, 3d, 2w or never"):
-        duration(text)
+        parse_duration(text)
 
 
 @given(st.integers(1, 3650 * 24 * 60))
 def test_a_written_duration_is_read_back(minutes: int) -> None:
-    assert duration(duration_text(minutes * 60)) == minutes * 60
+    assert parse_duration(duration_text(minutes * 60)) == minutes * 60
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.9, "59s"), (61, "1m"), (3700, "1h 1m")])
@@ -72,7 +72,7 @@ def test_a_duration_below_a_minute_is_written_in_seconds(seconds: float, text: s
 @given(st.text())
 def test_any_text_is_a_duration_or_an_error(text: str) -> None:
     with suppress(ValueError):
-        assert duration(text) > 0
+        assert parse_duration(text) > 0
 
 
 def at(zone: str, *when: int) -> float:

@@ -68,7 +68,7 @@ def test_the_shown_name_can_be_typed(branch: str, name: str) -> None:
     environment = Environment(Repository("acme", "api"), Kind.DEVELOPMENT, ref)
     assert environment.name == name
     assert str(environment) == f"acme/api {name}"
-    assert Ref.from_people(name) == ref
+    assert Ref.from_user_input(name) == ref
 
 
 def test_a_branch_named_staging_is_not_staging() -> None:

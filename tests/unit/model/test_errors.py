@@ -11,8 +11,8 @@ from deployer.model.errors import (
     QuotaError,
     ThrottledError,
     TransientError,
+    machine_shortage,
     one_line,
-    shortage,
 )
 
 
@@ -135,7 +135,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/t/x")
     ids=str,
 )
 def test_the_remedy_names_missing_descriptors(error: Exception, text: str) -> None:
-    assert shortage(error).startswith(f"the worker's machine: {text}")
+    assert machine_shortage(error).startswith(f"the worker's machine: {text}")
 
 
 @pytest.mark.parametrize(
@@ -148,4 +148,4 @@ def test_the_remedy_names_missing_descriptors(error: Exception, text: str) -> No
     ids=repr,
 )
 def test_other_errors_have_no_descriptor_remedy(error: Exception) -> None:
-    assert shortage(error) == shortage(wrapped(error)) == ""
+    assert machine_shortage(error) == machine_shortage(wrapped(error)) == ""

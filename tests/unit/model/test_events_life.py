@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployer.github.webhook import parse_github
+from deployer.github.webhook import parse_delivery
 from deployer.model.environments import Repository
 from deployer.model.errors import PayloadError
 from deployer.model.events import Ignored, RepositoryChange
@@ -19,7 +19,7 @@ BOTH = (Repository("octocat", "a"), Repository("octocat", "b"))
 
 def _read(kind: str, **payload: Any) -> Any:
     headers = {"X-GitHub-Event": kind, "X-GitHub-Delivery": "d-1", "Content-Type": "application/json"}
-    return parse_github(headers, json.dumps(payload).encode())
+    return parse_delivery(headers, json.dumps(payload).encode())
 
 
 def _changed(kind: str, action: str, changes: dict[str, Any] | None = None) -> Any:

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.deployment.reconcile import Options, Reconciler
+from deployer.deployment.reconcile import Reconciler, ReconcilerOptions
 from deployer.model.durations import date
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, TransientError
-from deployer.model.expiry import FOREVER, Act, asleep_until, due, expires_at
+from deployer.model.expiry import FOREVER, AgeAction, asleep_until, due, expires_at
 from deployer.model.records import Cause, EnvironmentRecord, Work
 from deployer.model.refs import Ref
 from workers.scheduler import Scheduler
@@ -32,54 +32,54 @@ def record(**fields: object) -> EnvironmentRecord:
 @pytest.mark.parametrize(
     ("fields", "later", "act"),
     [
-        ({}, 2.9 * DAY, Act.WARN),
+        ({}, 2.9 * DAY, AgeAction.WARN),
         ({}, 2.2 * DAY, None),  # a quarter of three days, at most a day: it is warned of after two and a quarter
-        ({}, 30 * DAY, Act.WARN),  # never without a warning
+        ({}, 30 * DAY, AgeAction.WARN),  # never without a warning
         ({"ttl": "never"}, 30 * DAY, None),
         ({"ttl": "4h"}, 2.9 * HOUR, None),
-        ({"ttl": "4h"}, 3 * HOUR, Act.WARN),
+        ({"ttl": "4h"}, 3 * HOUR, AgeAction.WARN),
         ({"warn": "2d"}, 0.9 * DAY, None),  # at most half of its time
-        ({"warn": "2d"}, 1.5 * DAY, Act.WARN),
+        ({"warn": "2d"}, 1.5 * DAY, AgeAction.WARN),
         ({"warn": "1h"}, 3 * DAY - 2 * HOUR, None),
-        ({"warn": "1h"}, 3 * DAY - HOUR, Act.WARN),
+        ({"warn": "1h"}, 3 * DAY - HOUR, AgeAction.WARN),
         ({"warn": "1h", "warned_at": NOW + 3 * DAY}, 3 * DAY + 0.9 * HOUR, None),
-        ({"warn": "1h", "warned_at": NOW + 3 * DAY}, 3 * DAY + HOUR, Act.EXPIRE),
+        ({"warn": "1h", "warned_at": NOW + 3 * DAY}, 3 * DAY + HOUR, AgeAction.EXPIRE),
         ({"warned_at": NOW + 2.5 * DAY}, 3.1 * DAY, None),  # the warning came late, and has its time
-        ({"warned_at": NOW + 2.5 * DAY}, 3.3 * DAY, Act.EXPIRE),
+        ({"warned_at": NOW + 2.5 * DAY}, 3.3 * DAY, AgeAction.EXPIRE),
         ({"warned_at": NOW + 2.5 * DAY, "told_end": NOW + 4 * DAY}, 3.9 * DAY, None),
-        ({"warned_at": NOW - DAY, "told_end": NOW + 4 * DAY}, 0, Act.CALM),
-        ({"warned_at": NOW - DAY}, DAY, Act.CALM),  # it was used after the warning
+        ({"warned_at": NOW - DAY, "told_end": NOW + 4 * DAY}, 0, AgeAction.CALM),
+        ({"warned_at": NOW - DAY}, DAY, AgeAction.CALM),  # it was used after the warning
         ({"kept_at": NOW + 2 * DAY}, 2.9 * DAY, None),
         ({"kept_at": NOW, "kept_until": NOW + 9 * DAY}, 8 * DAY, None),
-        ({"kept_at": NOW, "kept_until": NOW + 9 * DAY}, 8.3 * DAY, Act.WARN),
+        ({"kept_at": NOW, "kept_until": NOW + 9 * DAY}, 8.3 * DAY, AgeAction.WARN),
         ({"kept_at": NOW, "kept_until": FOREVER}, 3000 * DAY, None),
-        ({"used_at": 0.0, "updated_at": NOW}, 2.9 * DAY, Act.WARN),  # known from before ages were
+        ({"used_at": 0.0, "updated_at": NOW}, 2.9 * DAY, AgeAction.WARN),  # known from before ages were
         ({"state": "running"}, 9 * DAY, None),
         ({"state": "deleted"}, 9 * DAY, None),
         ({"state": "skipped"}, 9 * DAY, None),
-        ({"state": "skipped", "stack_arn": "arn:x"}, 9 * DAY, Act.WARN),
+        ({"state": "skipped", "stack_arn": "arn:x"}, 9 * DAY, AgeAction.WARN),
         ({"state": "skipped", "stack_arn": "arn:x", "sleep": "20:00-07:00"}, 12 * HOUR, None),
-        ({"state": "failed"}, 9 * DAY, Act.WARN),
+        ({"state": "failed"}, 9 * DAY, AgeAction.WARN),
         ({"state": "failed", "aged_at": NOW + 9 * DAY}, 9 * DAY + 60, None),  # tried a minute ago
         ({"environment": "staging"}, 99 * DAY, None),
         ({"environment": "production"}, 99 * DAY, None),
         ({"sleep": "20:00-07:00"}, 11 * HOUR, None),
-        ({"sleep": "20:00-07:00"}, 12 * HOUR, Act.SLEEP),
+        ({"sleep": "20:00-07:00"}, 12 * HOUR, AgeAction.SLEEP),
         ({"sleep": "20:00-07:00", "used_at": NOW + 13 * HOUR}, 14 * HOUR, None),  # somebody works late
         ({"sleep": "20:00-07:00", "kept_until": NOW + DAY}, 14 * HOUR, None),
         ({"sleep": "20:00-07:00", "state": "asleep", "aged": "night"}, 22 * HOUR, None),
-        ({"sleep": "20:00-07:00", "state": "asleep", "aged": "night"}, 23 * HOUR, Act.WAKE),
-        ({"sleep": "20:00-07:00", "state": "failed", "aged": "night"}, 23 * HOUR, Act.WAKE),
+        ({"sleep": "20:00-07:00", "state": "asleep", "aged": "night"}, 23 * HOUR, AgeAction.WAKE),
+        ({"sleep": "20:00-07:00", "state": "failed", "aged": "night"}, 23 * HOUR, AgeAction.WAKE),
         ({"sleep": "20:00-07:00 Nowhere/At_All"}, 12 * HOUR, None),
         # it is a Friday; 36 hours later Saturday evening
         ({"sleep": "Mon-Thu 20:00-07:00"}, 12 * HOUR, None),
-        ({"sleep": "Mon-Thu 20:00-07:00; Fri 20:00-Mon 07:00"}, 36 * HOUR, Act.SLEEP),
+        ({"sleep": "Mon-Thu 20:00-07:00; Fri 20:00-Mon 07:00"}, 36 * HOUR, AgeAction.SLEEP),
         ({"sleep": "Fri 20:00-Mon 07:00", "used_at": NOW + 30 * HOUR}, 36 * HOUR, None),  # on the weekend
         ({"sleep": "Fri 20:00-Mon 07:00", "state": "asleep", "aged": "night"}, 48 * HOUR, None),
-        ({"sleep": "Fri 20:00-Mon 07:00", "state": "asleep", "aged": "night"}, 71 * HOUR, Act.WAKE),
+        ({"sleep": "Fri 20:00-Mon 07:00", "state": "asleep", "aged": "night"}, 71 * HOUR, AgeAction.WAKE),
     ],
 )  # fmt: skip
-def test_what_an_age_asks_for(fields: dict[str, object], later: float, act: Act | None) -> None:
+def test_what_an_age_asks_for(fields: dict[str, object], later: float, act: AgeAction | None) -> None:
     assert due(record(**fields), "3d", NOW + later) is act
 
 
@@ -101,19 +101,19 @@ class Life(World):
         """The installation's time to live is another, and all is started anew."""
         made = self.deployer
         made.config = replace(made.config, ttl=ttl)
-        made.__dict__.pop("intake", None)
+        made.__dict__.pop("submitter", None)
         made.__dict__["reconciler"] = Reconciler(
-            self.host, self.clouds, made.inventory, self.lanes, made.repositories, Options(ttl=ttl),
+            self.host, self.clouds, made.inventory, self.lanes, made.repositories, ReconcilerOptions(ttl=ttl),
             self.evaluator, clock=self._now,
         )  # fmt: skip
 
     def look(self) -> None:
         """What the scheduler does each minute."""
-        self.deployer.intake.age(self._now())
+        self.deployer.submitter.age(self._now())
         self.run()
 
     def resync(self) -> None:
-        self.deployer.intake.resync(HELLO)
+        self.deployer.submitter.resync(HELLO)
         self.run()
 
     def said(self) -> dict[str, str]:
@@ -203,7 +203,7 @@ def test_what_is_kept_stays_and_the_warning_is_taken_back(
     now = life._now()
     monkeypatch.setattr(time, "time", lambda: now)
     life.lanes.clock_offset_ms = 0
-    kept = life.deployer.intake.keep(DEV, 20 * DAY)
+    kept = life.deployer.submitter.keep(DEV, 20 * DAY)
     assert kept.kept_until == pytest.approx(life._now() + 20 * DAY)
     life.redeploy(DEV)  # a record that is written meanwhile loses nothing
     life.pass_time(60)  # what the scheduler asks for joins the redeploy
@@ -219,10 +219,10 @@ def test_what_is_kept_stays_and_the_warning_is_taken_back(
 
 def test_only_a_development_environment_that_stands_is_kept(life: Life) -> None:
     with pytest.raises(PermanentError, match="only development environments age"):
-        life.deployer.intake.keep(Environment(HELLO, Kind.STAGING))
+        life.deployer.submitter.keep(Environment(HELLO, Kind.STAGING))
     expire(life)
     with pytest.raises(PermanentError, match="deployer redeploy acme/hello x"):
-        life.deployer.intake.keep(DEV)
+        life.deployer.submitter.keep(DEV)
 
 
 def sleeper(ref: str = BRANCH) -> tuple[Life, str]:
@@ -363,7 +363,7 @@ def test_it_wakes_at_the_commit_that_a_person_chose() -> None:
     life, hours = sleeper()
     life.push(BRANCH, sha(2), sha(1), files={"deployer.yml": f"sleep: {{hours: '{hours}'}}"})
     life.run()
-    life.deployer.intake.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
+    life.deployer.submitter.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
     life.run()
     life.pass_time(3 * HOUR)
     assert life.record(DEV).state == "asleep"
@@ -419,7 +419,7 @@ def test_fifty_that_cannot_be_looked_at_do_not_keep_others_asleep() -> None:
     life.lanes.clock_offset_ms += 8 * HOUR * 1000
     for _ in range(2):
         life.lanes.clock_offset_ms += 60_000
-        life.deployer.intake.age(life._now())
+        life.deployer.submitter.age(life._now())
         life.run(most=200)
     assert life.record(DEV).state == "deployed"
 
@@ -456,7 +456,7 @@ def test_who_keeps_it_at_the_last_moment_keeps_it(life: Life) -> None:
     def slow(repository: Repository, ref: Ref) -> Any:
         found = head(repository, ref)
         if not kept:  # a person is quicker than GitHub's answer
-            kept.append(life.deployer.intake.keep(DEV, 30 * DAY))
+            kept.append(life.deployer.submitter.keep(DEV, 30 * DAY))
         return found
 
     life.host.head = slow
@@ -517,7 +517,7 @@ def test_a_command_to_paste_runs_nothing_of_the_branch_s_name() -> None:
 def test_a_wish_that_cannot_be_read_is_none() -> None:
     newer = record(ttl="a fortnight", warn="tomorrow")
     assert due(newer, "3d", NOW + 99 * DAY) is None
-    assert due(record(warn="tomorrow"), "3d", NOW + 2.5 * DAY) is Act.WARN
+    assert due(record(warn="tomorrow"), "3d", NOW + 2.5 * DAY) is AgeAction.WARN
 
 
 @pytest.mark.parametrize("kind", [Kind.STAGING, Kind.PRODUCTION])
@@ -577,7 +577,7 @@ def test_a_comment_on_a_pull_request_is_corrected_whatever_comes(
         now = life._now()
         monkeypatch.setattr(time, "time", lambda: now)
         life.lanes.clock_offset_ms = 1000
-        life.deployer.intake.keep(DEV)
+        life.deployer.submitter.keep(DEV)
     life.run()
     life.pass_time(60)
     assert words in life.said()["issues/2"]
@@ -630,7 +630,7 @@ def test_a_push_that_changes_no_path_is_skipped_and_a_later_one_is_not() -> None
         f"nothing among the paths of deploy/deployer.yml has changed since {sha(1)[:12]}",
     )
     assert (world.record(DEV).state, world.record(DEV).commit) == ("deployed", sha(1))
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.built(DEV) == [(sha(1), "succeeded")]
     world.push(BRANCH, sha(3), before=sha(2), files={**wishes, "docs/a": "1", "src/b": "1"})
@@ -643,7 +643,7 @@ def test_a_branch_that_is_not_chosen_has_no_environment_unless_a_person_asks() -
     delivery = world.push(BRANCH, sha(1), files={"deployer.yml": "branches: {exclude: x}"})
     world.run()
     assert world.outcome(delivery) == ("skipped", "x is not among the branches of deploy/deployer.yml")
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.cloud.stack(DEV.stack_name) is None
     world.redeploy(DEV)
@@ -669,18 +669,18 @@ def test_a_record_that_cannot_be_read_keeps_no_other_from_its_age(
     life: Life, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = Repository("acme", "first")  # comes before the other one
-    life.deployer.intake.resync(first)
+    life.deployer.submitter.resync(first)
     record = EnvironmentRecord("acme/first", "development:", "", state="deployed", used_at=1, ttl="1d")
     life.redis.hset("deployer:{acme/first}:environments", record.environment, record.to_json())
     life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
-    life.deployer.intake.age(life._now())
+    life.deployer.submitter.age(life._now())
     assert "of deployer:{acme/first}:environments in Redis is left out" in caplog.text
     assert [each.environment for each in life.sent if each.repository == HELLO.full_name] == [DEV.key]
 
 
 def test_the_scheduler_sees_to_ages(life: Life) -> None:
     life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
-    Scheduler(life.deployer).tend()
+    Scheduler(life.deployer).run_due_jobs()
     life.run()
     assert "will be taken down" in life.age(sha(1))
 
@@ -695,9 +695,9 @@ def test_where_a_look_at_all_ages_takes_long_there_are_few(
         now[0] += 10
 
     monkeypatch.setattr("workers.scheduler.time.monotonic", lambda: now[0])
-    monkeypatch.setattr(life.deployer.intake, "age", slowly)
+    monkeypatch.setattr(life.deployer.submitter, "age", slowly)
     scheduler = Scheduler(life.deployer)
     for _ in range(100):
-        scheduler.tend()
+        scheduler.run_due_jobs()
         now[0] += 10
     assert len(looks) == 3

@@ -170,8 +170,8 @@ def test_a_task_that_died_while_aws_was_away_leaves_no_name_on_record(world: Wor
     world.cloud.fail_next(TransientError("AWS is away"), times=30)
     deploy(world, X, 2)
     (letter,) = world.lanes.dead_letters()
-    world.cloud.recover()
-    world.deployer.intake.replay(letter.id)
+    world.cloud.clear_failures()
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert names(world) == {name}
     assert world.record(ENV).outcome == "deployed"
@@ -215,7 +215,7 @@ def test_a_former_name_is_found_in_whatever_region_it_is(world: World, *, known:
 
 
 def tell(world: World, name: str, **where: str) -> tuple[str, str]:
-    answer = world.deployer.intake.aws(
+    answer = world.deployer.submitter.aws(
         CloudEvent(f"e-{name}-{where}", name, "stage Build: FAILED", "e", **where)
     )
     return answer.outcome, answer.reason
@@ -306,7 +306,7 @@ def test_what_runs_in_a_pipeline_of_somebody_else_with_our_name_is_not_believed(
 def test_links_lead_to_environments_of_an_earlier_release(world: World, ref: str) -> None:
     name, of = deploy_by_former_release(world, ref), environment(ref)
     assert world.lanes.find(of.stack_name) is None
-    Scheduler(world.deployer).tend()
+    Scheduler(world.deployer).run_due_jobs()
     record = world.record(of)
     assert world.lanes.find(environment_id(record.repository, record.environment)) == of
     assert world.lanes.find(name) == of
@@ -316,7 +316,7 @@ def test_an_upgrade_leaves_a_shared_former_name_to_whoever_has_it(world: World) 
     one, other = (environment(f"refs/heads/{each}") for each in TWINS)
     name = deploy_by_former_release(world, one.branch.name)  # type: ignore[union-attr]
     deploy(world, other.branch.name, 2)  # type: ignore[union-attr]
-    Scheduler(world.deployer).tend()
+    Scheduler(world.deployer).run_due_jobs()
     assert [world.lanes.find(each) for each in (name, one.stack_name, other.stack_name)] == [one, one, other]
 
 

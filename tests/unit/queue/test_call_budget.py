@@ -9,8 +9,8 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.events import Push
 from deployer.model.records import Cause
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.queue.call_counter import note, note_quota
-from deployer.views.sentences import snoozed_words
+from deployer.queue.call_counter import note, save_quota
+from deployer.views.sentences import waiting_words
 
 BRANCH = "refs/heads/x"
 OTHER = Repository.parse("acme/other")
@@ -32,7 +32,7 @@ class Costly(World):
             for _ in range(self.cost):
                 note("github")
                 self.calls += 1
-                note_quota(self.quota)
+                save_quota(self.quota)
             return files(*arguments)
 
         self.host.files = counted  # type: ignore[method-assign]
@@ -49,7 +49,7 @@ class Costly(World):
     def push_other(self) -> None:
         self.host.create(OTHER)
         self.host.push(OTHER, BRANCH, sha(500), files={"pipeline.yml": TEMPLATE})
-        self.deployer.intake.github(Push("other-1", OTHER, Ref.parse(BRANCH), ZERO_SHA, sha(500), "main"))
+        self.deployer.submitter.github(Push("other-1", OTHER, Ref.parse(BRANCH), ZERO_SHA, sha(500), "main"))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_repository_that_has_used_its_share_waits_and_others_run(world: Costly
     (lane,) = world.lanes.lanes(HELLO)
     key = environment(BRANCH).key
     assert lane.snoozed[key] >= 60
-    assert "acme/hello has used its share of the calls to GitHub" in snoozed_words(lane, key)
+    assert "acme/hello has used its share of the calls to GitHub" in waiting_words(lane, key)
     assert world.outcome(delivery)[0] == "queued"
     assert world.calls == before + COST, "only the other repository's"
 
@@ -124,7 +124,7 @@ def test_production_may_use_the_reserve(world: Costly) -> None:
 def test_a_large_resync_continues_in_parts(world: Costly) -> None:
     for number in range(1, 11):
         world.host.push(HELLO, f"refs/heads/b{number}", sha(number), files={"pipeline.yml": TEMPLATE})
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run(3000)
     built = [world.built(environment(f"refs/heads/b{number}")) for number in range(1, 11)]
     assert built == [[(sha(number), "succeeded")] for number in range(1, 11)]

@@ -5,11 +5,18 @@ import time
 import pytest
 
 from deployer.model.errors import CallLimitError, TransientError
-from deployer.queue.call_counter import Tally, allow_more, counting, is_limit_reached, note, purpose
+from deployer.queue.call_counter import (
+    CallCount,
+    count_calls,
+    is_limit_reached,
+    note,
+    purpose,
+    raise_call_limit,
+)
 
 
 def test_calls_are_counted_by_service_and_purpose() -> None:
-    with counting() as tally:
+    with count_calls() as tally:
         note("aws")
         with purpose("stages"):
             note("aws")
@@ -17,29 +24,29 @@ def test_calls_are_counted_by_service_and_purpose() -> None:
             note("github")
         note("github")
     note("aws")
-    assert tally == Tally(aws=1, github=1, aws_stages=1, github_stages=2)
+    assert tally == CallCount(aws=1, github=1, aws_stages=1, github_stages=2)
 
 
 def test_an_inner_count_is_its_own_and_ends_with_an_error() -> None:
-    with counting() as outer:
+    with count_calls() as outer:
         try:
-            with counting() as inner, purpose("stages"):
+            with count_calls() as inner, purpose("stages"):
                 note("aws")
                 raise ValueError
         except ValueError:
             note("aws")
-    assert (outer, inner) == (Tally(aws=1), Tally(aws_stages=1))
+    assert (outer, inner) == (CallCount(aws=1), CallCount(aws_stages=1))
 
 
 def test_the_call_after_the_limit_is_not_made_until_more_are_allowed() -> None:
-    with counting(github_most=2) as tally:
+    with count_calls(github_limit=2) as tally:
         note("github")
         assert not is_limit_reached()
         note("github")
         assert is_limit_reached()
         with pytest.raises(CallLimitError):
             note("github")
-        allow_more(1)
+        raise_call_limit(1)
         note("github")
         with pytest.raises(CallLimitError):
             note("github")
@@ -47,11 +54,11 @@ def test_the_call_after_the_limit_is_not_made_until_more_are_allowed() -> None:
 
 
 def test_no_call_to_github_begins_after_the_time_limit() -> None:
-    with counting(github_until=time.monotonic() - 1) as tally:
+    with count_calls(github_deadline=time.monotonic() - 1) as tally:
         with pytest.raises(TransientError, match="GitHub is slow"):
             note("github")
         note("aws")
-    assert tally == Tally(aws=1)
-    with counting(github_until=time.monotonic() + 60) as tally:
+    assert tally == CallCount(aws=1)
+    with count_calls(github_deadline=time.monotonic() + 60) as tally:
         note("github")
     assert tally.github == 1

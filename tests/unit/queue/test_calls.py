@@ -57,7 +57,7 @@ def test_the_calls_of_a_dead_letter_and_of_its_replay_are_counted(world: World) 
     (letter,) = world.lanes.dead_letters()
     before = counted(world)
     assert 0 < before["github"] == made(world)["github"]
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert counted(world) == made(world)
 

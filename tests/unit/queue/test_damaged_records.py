@@ -34,7 +34,7 @@ def world() -> World:
 def pass_days(world: World, days: float) -> None:
     """Let time pass, and the scheduler ask for what is due then."""
     world.lanes.clock_offset_ms += int(days * DAY * 1000)
-    Scheduler(world.deployer).tend()
+    Scheduler(world.deployer).run_due_jobs()
     world.run()
 
 
@@ -51,7 +51,7 @@ def remove_from_app(world: World) -> Callable[[], None]:
     def change(word: str, *, hidden: bool) -> None:
         world.host.change(HELLO, hidden=hidden)
         about = f"installation_repositories {word}"
-        world.deployer.intake.github(RepositoryChange(word, about, (HELLO,), word=word if hidden else ""))
+        world.deployer.submitter.github(RepositoryChange(word, about, (HELLO,), word=word if hidden else ""))
         world.run()
 
     change("removed", hidden=True)
@@ -118,7 +118,7 @@ def test_a_dead_letter_names_the_record_of_the_repository_that_cannot_be_read(wo
     )
     assert f"delete the key {PREFIX}:repository" in letter.reason
     world.redis.delete(f"{PREFIX}:repository")
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert world.known(HELLO).id
 
@@ -156,7 +156,7 @@ def test_names_are_indexed_although_a_key_of_one_repository_has_another_type(wor
     world.redis.hset("deployer:names", "unsure", f"{HELLO}\ndevelopment:refs/heads/unsure")
     world.redis.delete(f"{PREFIX}:items")
     world.redis.set(f"{PREFIX}:items", "no hash")
-    world.lanes.index_names()
+    world.lanes.index_stack_names()
     assert world.lanes.find(place.stack_name) == place
     assert world.lanes.find("unsure"), "nobody knows whether work of it waits"
     assert world.lanes.find("gone") is None, other
@@ -172,10 +172,10 @@ def test_failed_indexing_is_repeated_within_minutes(
         raise KeyError("a record")
 
     monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(world.lanes, "index_names", fail)
+    monkeypatch.setattr(world.lanes, "index_stack_names", fail)
     made = Scheduler(world.deployer)
     for _ in range(100):
-        made.tend()
+        made.run_due_jobs()
         now[0] += 6
     assert len(tried) == 2
     assert "tried again every 300 s" in caplog.text
@@ -188,7 +188,7 @@ def test_a_repository_with_an_invalid_counter_is_deleted(world: World) -> None:
     counted = world.lanes.counters()
     world.redis.hset(f"{PREFIX}:counters", mapping={"goal:odd": "x", "goal:huge": "9" * 30})
     world.redis.delete(f"{PREFIX}:environments")
-    world.lanes.forget_if_empty(HELLO)
+    world.lanes.delete_repository_if_empty(HELLO)
     assert world.lanes.repositories() == []
     totals = world.redis.hgetall("deployer:{-/-}:counters")
     assert {name: int(number) for name, number in totals.items()} == counted, json.dumps(totals)

@@ -101,7 +101,7 @@ def test_the_process_ends_within_the_last_requested_lease(
     monkeypatch.setattr(lease, "LONGEST_TASK", longest)
     asked, timer, enough = [time.monotonic()], Recorded(), threading.Event()
 
-    class Lanes:
+    class QueueStore:
         def extend(self, *_: Any) -> bool:
             asked.append(time.monotonic())
             enough.set() if len(asked) > 4 else None
@@ -111,7 +111,7 @@ def test_the_process_ends_within_the_last_requested_lease(
             return True
 
     repository = Repository.parse("acme/hello")
-    with TaskLease(Lanes(), repository, 7, 0.3, asked[0], timer):  # type: ignore[arg-type]
+    with TaskLease(QueueStore(), repository, 7, 0.3, asked[0], timer):  # type: ignore[arg-type]
         enough.wait(5 if longest == 60 else 0.4)
     *ends, last = timer.ends
     assert last == float("inf")

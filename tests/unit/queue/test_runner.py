@@ -139,7 +139,7 @@ def test_an_unreadable_record_makes_a_dead_letter_that_says_what_to_do(world: Wo
     assert letter.kind == "StoredValueError"
     assert "delete the field development:refs/heads/x of deployer:{acme/hello}:environments" in letter.reason
     world.redis.hdel("deployer:{acme/hello}:environments", environment(BRANCH).key)
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
 
@@ -179,7 +179,7 @@ def test_an_item_that_loses_every_worker_is_reported_on_its_commit(world: World,
     assert (told.state, letter.id in told.description) == ("error", True)
     assert "its worker was lost 3 times" in told.description
     assert world.record(environment(BRANCH)).outcome == "dead-lettered"
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.statuses(sha(1))["deployer/prepare"] == "success"
@@ -193,7 +193,9 @@ def test_a_repository_with_many_pushes_delays_another_by_one_task(world: World) 
             ref = Ref.parse(f"refs/heads/b{branch}")
             world.host.push(repository, ref.name, sha(branch + 1), files={"pipeline.yml": TEMPLATE})
             delivery = f"{repository}-{branch}"
-            world.deployer.intake.github(Push(delivery, repository, ref, ZERO_SHA, sha(branch + 1), "main"))
+            world.deployer.submitter.github(
+                Push(delivery, repository, ref, ZERO_SHA, sha(branch + 1), "main")
+            )
     world.push(BRANCH, sha(1))
     order = []
     for _ in range(12):
@@ -227,7 +229,7 @@ def test_a_task_that_runs_out_of_time_twice_is_a_dead_letter(world: World) -> No
     told = world.host.statuses[HELLO, sha(1)]["deployer/prepare"]
     assert (told.state, letter.id in told.description) == ("error", True)
     assert "deployer.sync ran out of time and was killed, 2 times in a row" in told.description
-    world.deployer.intake.replay(letter.id)
+    world.deployer.submitter.replay(letter.id)
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
 
@@ -438,7 +440,7 @@ def test_requests_of_people_wait_for_no_turn(world: World) -> None:
     for line in ("resyncs", "wishes"):
         for _ in range(100):
             world.lanes.turn(line, 60, 1)
-    world.deployer.intake.resync(HELLO, in_turn=True)  # a scheduled resync, which no worker has begun
+    world.deployer.submitter.resync(HELLO, in_turn=True)  # a scheduled resync, which no worker has begun
     for task, environment_ in ((Task.RESYNC, ""), (Task.SYNC, "x")):
         world.runner.carry_out(task, "acme/hello", environment_, 0)
     world.tasks()
@@ -557,10 +559,10 @@ def test_known_repositories_are_resynced_at_start_and_then_in_turn(
 
     def looked() -> list[str]:
         now[0] += 10
-        made.tend()
+        made.run_due_jobs()
         found = [each.repository for each in world.sent if each.task == Task.RESYNC]
         world.run()
-        world.lanes.beat("scheduler", 90)
+        world.lanes.send_heartbeat("scheduler", 90)
         return found
 
     world.push(BRANCH, sha(1))
@@ -573,7 +575,7 @@ def test_known_repositories_are_resynced_at_start_and_then_in_turn(
 
     other = Repository.parse("acme/other")
     world.host.create(other)
-    world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    world.deployer.submitter.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
     world.run()
     assert looked() == [], "a webhook has just told of it"
 
@@ -582,7 +584,7 @@ def test_known_repositories_are_resynced_at_start_and_then_in_turn(
     world.redis.delete("deployer:beat:scheduler")
     made = Scheduler(world.deployer)
     assert sorted(looked()) == ["acme/hello", "acme/other"], "unless none ran for a while"
-    world.lanes.forget_resync_turns()
+    world.lanes.delete_resync_periods()
     made = Scheduler(world.deployer)
     assert sorted(looked()) == ["acme/hello", "acme/other"], "unless AWS's own was lost"
     now[0] += 2 * world.deployer.config.resync_seconds
@@ -601,7 +603,7 @@ def test_several_schedulers_request_one_resync_though_their_clocks_differ(
     monkeypatch.setattr(world.lanes, "now", lambda: now[0])  # Redis's clock
     world.push(BRANCH, sha(1))
     world.run()
-    world.lanes.beat("scheduler", 90)  # a scheduler ran when the repositories appeared
+    world.lanes.send_heartbeat("scheduler", 90)  # a scheduler ran when the repositories appeared
     made, count = [Scheduler(world.deployer), Scheduler(world.deployer)], 0
     next_turn = period - (now[0] + scheduler._offset_in_period(HELLO, period)) % period
     for seconds in (0, next_turn - 35, *[10] * 7, period - 40, *[10] * 7):
@@ -609,7 +611,7 @@ def test_several_schedulers_request_one_resync_though_their_clocks_differ(
         for each, ahead in zip(made, (-86_400.0, 86_400.0), strict=True):
             monkeypatch.setattr("workers.scheduler.time.time", lambda ahead=ahead: now[0] + ahead)
             monkeypatch.setattr("workers.scheduler.time.monotonic", lambda: now[0])
-            each.tend()
+            each.run_due_jobs()
             count += sum(message.task == Task.RESYNC for message in world.sent)
             world.run()
     assert count == 3, "at first, and once in each period"
@@ -622,15 +624,15 @@ def test_a_step_of_a_schedulers_clock_stops_no_job(
     real, passed = (time.time, time.monotonic), [0.0]
     monkeypatch.setattr(scheduler.time, "monotonic", lambda: real[1]() + passed[0])
     looks: list[float] = []
-    monkeypatch.setattr(world.deployer.intake, "age", looks.append)
+    monkeypatch.setattr(world.deployer.submitter, "age", looks.append)
     made = Scheduler(world.deployer)
     made.sweep()
-    made.tend()
+    made.run_due_jobs()
     monkeypatch.setattr(scheduler.time, "time", lambda: real[0]() - back)
     passed[0] += 120
     world.redis.delete("deployer:beat:scheduler")
     made.sweep()
-    made.tend()
+    made.run_due_jobs()
     assert "scheduler" in world.lanes.beats()
     assert len(looks) == 2
 
@@ -640,10 +642,10 @@ def test_one_scheduler_at_a_time_requests_resyncs(world: World) -> None:
     world.run()
     made = Scheduler(world.deployer)
     with world.lanes.claimed("resyncs", 30):
-        made.tend()
+        made.run_due_jobs()
         assert not world.sent
     made = Scheduler(world.deployer)
-    made.tend()
+    made.run_due_jobs()
     assert [each.task for each in world.sent] == [Task.RESYNC]
 
 
@@ -655,17 +657,17 @@ def test_everything_is_resynced_at_once_after_redis_lost_its_data(
     monkeypatch.setattr("workers.scheduler._AWS_RETRY_SECONDS", 0)
     world.deployer.config = replace(world.deployer.config, resync_seconds=period)
     made = Scheduler(world.deployer)
-    made.tend()
+    made.run_due_jobs()
     delivery = world.push(BRANCH, sha(1))
     world.tasks()  # its stack is being created
     world.redis.flushall()
     other = Repository.parse("acme/other")
     world.host.create(other)  # with no stack in AWS
-    world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    world.deployer.submitter.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
     world.sent.clear()
 
     stacks, away = world.cloud.stacks, [TransientError("AWS is away")] * 2
-    resync, hiccups = world.deployer.intake.resync, [UnavailableError("Redis is away")]
+    resync, hiccups = world.deployer.submitter.resync, [UnavailableError("Redis is away")]
 
     def unsure(act: Any, errors: list[Any]) -> Any:
         def called(*arguments: Any, **options: Any) -> Any:
@@ -676,13 +678,13 @@ def test_everything_is_resynced_at_once_after_redis_lost_its_data(
         return called
 
     monkeypatch.setattr(world.cloud, "stacks", unsure(stacks, away))
-    made.tend()
-    monkeypatch.setattr(world.deployer.intake, "resync", unsure(resync, hiccups))
+    made.run_due_jobs()
+    monkeypatch.setattr(world.deployer.submitter, "resync", unsure(resync, hiccups))
     made = Scheduler(world.deployer)  # the first one was killed
     with pytest.raises(UnavailableError):
-        made.tend()  # AWS is still unavailable, and then Redis is too
+        made.run_due_jobs()  # AWS is still unavailable, and then Redis is too
     for _ in range(2):
-        made.tend()
+        made.run_due_jobs()
         world.run()
     assert world.lanes.delivery(delivery) is None
     assert world.record(environment(BRANCH)).state == "deployed"
@@ -690,7 +692,7 @@ def test_everything_is_resynced_at_once_after_redis_lost_its_data(
     resynced = [line.repository for line in world.lanes.activity() if line.environment == "*"]
     assert sorted(set(resynced)) == ["acme/hello", "acme/other"]
     count = len(resynced)
-    made.tend()
+    made.run_due_jobs()
     assert not world.sent
     world.run()
     assert len([line for line in world.lanes.activity() if line.environment == "*"]) == count, (
@@ -728,9 +730,9 @@ def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
 ) -> None:
     jobs = {
         "sweeping the queues": (world.lanes, "sweep"),
-        "indexing the names": (world.lanes, "index_names"),
+        "indexing the names": (world.lanes, "index_stack_names"),
         "requesting resyncs": (world.deployer.resyncer, "repositories"),
-        "checking the expiries": (world.deployer.intake, "age"),
+        "checking the expiries": (world.deployer.submitter, "age"),
     }
     ran = {name: threading.Event() for name in jobs}
 
@@ -765,7 +767,7 @@ def test_a_key_of_another_type_stops_no_job_but_its_own(
     world.run()
     world.redis.delete("deployer:names")
     world.redis.set("deployer:names", "no hash")
-    Scheduler(world.deployer).tend()
+    Scheduler(world.deployer).run_due_jobs()
     assert [each.task for each in world.sent] == [Task.RESYNC]
     (told,) = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert told.getMessage().startswith(
@@ -780,17 +782,17 @@ def test_unreadable_values_end_no_scheduler(
     other = Repository.parse("acme/other")
     world.push(BRANCH, sha(1))
     world.host.create(other)
-    world.deployer.intake.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    world.deployer.submitter.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
     world.run()
-    resync = world.deployer.intake.resync
+    resync = world.deployer.submitter.resync
 
     def broken(subject: Any, *arguments: Any, **options: Any) -> Any:
         if subject != other:
             raise ValueError("a newer version wrote it")
         return resync(subject, *arguments, **options)
 
-    monkeypatch.setattr(world.deployer.intake, "resync", broken)
-    Scheduler(world.deployer).tend()
+    monkeypatch.setattr(world.deployer.submitter, "resync", broken)
+    Scheduler(world.deployer).run_due_jobs()
     assert [each.repository for each in world.sent if each.repository == "acme/other"]
     assert "a newer version wrote it" in caplog.text
 
@@ -804,7 +806,7 @@ def test_a_scheduler_whose_resyncs_hang_sends_no_heartbeat(
     for seconds in (10, 595, 10, 10, 0):
         now[0] += seconds
         if not seconds:
-            made.tend()
+            made.run_due_jobs()
             now[0] += 10
         world.redis.delete("deployer:beat:scheduler")
         made.sweep()

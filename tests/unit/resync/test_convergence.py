@@ -9,7 +9,7 @@ from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.events import Push
-from deployer.model.expiry import Act, due
+from deployer.model.expiry import AgeAction, due
 from deployer.model.records import Cause
 from deployer.model.refs import ZERO_SHA, Ref
 
@@ -17,7 +17,7 @@ PRODUCTION = Environment(HELLO, Kind.PRODUCTION)
 
 
 def resync(world: World) -> None:
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run(most=400)
 
 
@@ -107,7 +107,7 @@ def test_a_tag_that_no_webhook_told_of_is_deployed_if_it_is_newer() -> None:
     resync(world)
     record = world.record(PRODUCTION)
     assert (record.ref, record.commit, record.outcome) == ("refs/tags/v5", sha(5), "deployed")
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v3")
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v3")
     world.run()
     world.host.push(HELLO, "refs/tags/v6", sha(6), files={"pipeline.yml": TEMPLATE}, at=1400)
     resync(world)
@@ -121,7 +121,7 @@ def test_a_tag_that_was_moved_and_no_webhook_told_of_is_deployed_if_it_is_newer(
     files = {"pipeline.yml": TEMPLATE}
     world.host.push(HELLO, "refs/tags/v1", sha(1), files=files, at=1000)
     push = Push("v1", HELLO, Ref.parse("refs/tags/v1"), ZERO_SHA, sha(1), "main", pushed_at=2000)
-    world.deployer.intake.github(push)
+    world.deployer.submitter.github(push)
     world.run()
     resync(world)
     world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=1900)
@@ -140,7 +140,7 @@ def test_a_tag_that_was_moved_to_what_asks_to_be_skipped_is_looked_at_once() -> 
     files = {"pipeline.yml": TEMPLATE}
     world.host.push(HELLO, "refs/tags/v1", sha(1), files=files, at=1000)
     push = Push("v1", HELLO, Ref.parse("refs/tags/v1"), ZERO_SHA, sha(1), "main", pushed_at=2000)
-    world.deployer.intake.github(push)
+    world.deployer.submitter.github(push)
     world.run()
     resync(world)
     world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=2100, message="x [skip deploy]")
@@ -187,7 +187,7 @@ def test_a_missed_tag_takes_the_place_of_an_older_one_that_is_on_its_way(tagged:
     tagged.tasks()
     assert tagged.record(PRODUCTION).outcome == ""
     make_tags(tagged, "v3", "v4", "v5", "v6")
-    tagged.deployer.intake.resync(HELLO)
+    tagged.deployer.submitter.resync(HELLO)
     tagged.run()
     assert tagged.record(PRODUCTION).ref == "refs/tags/v6"
     assert tagged.built(PRODUCTION)[-1] == (sha(6), "succeeded")
@@ -195,7 +195,7 @@ def test_a_missed_tag_takes_the_place_of_an_older_one_that_is_on_its_way(tagged:
 
 def test_a_missed_tag_is_not_forgotten_where_its_wish_joins_a_push(tagged: World) -> None:
     make_tags(tagged, "v3", "v4", "v5", "v6")
-    tagged.deployer.intake.resync(HELLO)
+    tagged.deployer.submitter.resync(HELLO)
     tagged.push("refs/tags/v2", sha(2), files=FILES, at=1002)  # before the resync begins
     tagged.run()
     resync(tagged)
@@ -216,7 +216,7 @@ def test_a_wish_of_a_resync_takes_its_turn() -> None:
     for number in range(70):
         world.host.push(HELLO, f"refs/heads/b{number}", sha(1), files={"pipeline.yml": TEMPLATE})
     world.host.push(HELLO, "refs/heads/main", sha(1), files={"pipeline.yml": TEMPLATE})
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.tasks()
     assert 60 <= len(list(world.cloud.stacks())) < 71
     world.run(most=400)
@@ -228,14 +228,14 @@ def test_one_listing_serves_all_who_ask_within_its_age() -> None:
     other = Ref.of_branch("x")
     world.push(other.name, sha(1))
     world.run()
-    world.deployer.intake.resync(HELLO, 900)
+    world.deployer.submitter.resync(HELLO, 900)
     world.run()
     count = len(world.cloud.called("stacks"))
     for _ in range(3):
-        world.deployer.intake.resync(HELLO, 900)
+        world.deployer.submitter.resync(HELLO, 900)
         world.run()
     assert len(world.cloud.called("stacks")) == count
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert len(world.cloud.called("stacks")) == count + 1
 
@@ -250,7 +250,7 @@ def test_what_is_held_at_its_commit_comes_back_there_and_tells_of_its_drift(why:
     world.push("refs/heads/x", sha(2), sha(1), message=f"A word{skips}")
     world.run()
     if not skips:
-        world.deployer.intake.request_environment(x, cause=Cause.REDEPLOY, sha=sha(1))
+        world.deployer.submitter.request_environment(x, cause=Cause.REDEPLOY, sha=sha(1))
         world.run()
     world.cloud.tamper(x.stack_name, Greeting="by hand")
     resync(world)
@@ -277,7 +277,7 @@ def test_what_a_person_deletes_is_held_no_more_and_made_anew() -> None:
     for number in (1, 2):
         world.push(ref, sha(number), before=sha(number - 1) if number > 1 else ZERO_SHA)
         world.run()
-    world.deployer.intake.request_environment(place, cause=Cause.REDEPLOY, sha=sha(1))
+    world.deployer.submitter.request_environment(place, cause=Cause.REDEPLOY, sha=sha(1))
     world.run()
     assert world.record(place).held_at == sha(2)
     world.teardown(place)
@@ -306,7 +306,7 @@ def test_what_is_held_is_learnt_anew_after_redis_was_lost(ref: str, first: str) 
     record = world.record(place)
     for name in ("state", "outcome", "commit", "ref", "held_at", "stack_arn", "region", "applied", "ttl"):
         assert getattr(record, name) == getattr(before, name), name
-    assert due(record, "never", record.used_at + 4 * 86400) is (Act.WARN if place.branch else None)
+    assert due(record, "never", record.used_at + 4 * 86400) is (AgeAction.WARN if place.branch else None)
     assert world.built(place) == [(sha(1), "succeeded")]
     assert world.deployer.resyncer.plan(HELLO) == []
     world.cloud.tamper(place.stack_name, Greeting="by hand")
@@ -321,7 +321,7 @@ def test_what_stands_and_never_ran_is_learnt_too() -> None:
     resync(world)
     record = world.record(x)
     assert (record.state, record.stack_arn) == ("skipped", arn)
-    assert due(record, "3d", record.updated_at + 4 * 86400) is Act.WARN
+    assert due(record, "3d", record.updated_at + 4 * 86400) is AgeAction.WARN
     assert world.deployer.resyncer.plan(HELLO) == []
 
 

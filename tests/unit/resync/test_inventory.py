@@ -10,7 +10,7 @@ from dataclasses import asdict
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environment.cloud_region import Room
+from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Kind
 from deployer.model.errors import TransientError
 from deployer.model.stacks import Stack
@@ -56,7 +56,7 @@ def test_who_lists_holds_it_to_the_end(world: World, monkeypatch: pytest.MonkeyP
         yield from stacks()
         world.redis.pexpire(LISTING, 1000)  # much time has passed
 
-    def counted() -> Room:
+    def counted() -> RegionCapacity:
         left.append(world.redis.pttl(LISTING))
         return room()
 
@@ -83,7 +83,7 @@ def test_a_listing_that_another_began_meanwhile_is_left_to_it(
 
 def test_a_resync_that_a_clock_ahead_asked_for_lists_once(world: World) -> None:
     before = len(world.cloud.called("stacks"))
-    world.deployer.intake.resync(HELLO, age=-120)
+    world.deployer.submitter.resync(HELLO, age=-120)
     world.run()
     assert len(world.cloud.called("stacks")) - before == 1
 

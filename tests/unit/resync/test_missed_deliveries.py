@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from world import HELLO, World, environment, sha
 
-from deployer.github.webhook import parse_github
+from deployer.github.webhook import parse_delivery
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.model.events import Push
 from deployer.model.records import RepositoryRecord
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.resync.missed_deliveries import APP, Deliveries, Missed
+from deployer.resync.missed_deliveries import APP, CheckResult, MissedDeliveries
 from deployer.views import sentences
 from tests.records import know_repository
 
@@ -60,9 +60,9 @@ def test_a_missed_delivery_is_redelivered_once(world: World) -> None:
     miss(world, "lost", HOUR)
     miss(world, "renamed", HOUR, event="repository")
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=2)
     assert sorted(redelivered_guids(world)) == ["lost", "renamed"]
-    assert world.deployer.deliveries.check(HELLO) == Missed(recent=2)  # on their way
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(recent=2)  # on their way
     assert world.lanes.counters()["missed:redelivered"] == 2
     assert world.known(HELLO).missed["redelivered"] == 2
 
@@ -76,18 +76,18 @@ def test_a_delivery_that_arrived_or_is_of_no_use_is_not_redelivered(world: World
     miss(world, "branch made", HOUR, event="create")
     miss(world, "old", 4 * DAY)
 
-    assert world.deployer.deliveries.check(HELLO) == Missed()
+    assert world.deployer.deliveries.check(HELLO) == CheckResult()
 
 
 def test_a_delivery_that_failed_just_now_is_counted_and_left_to_the_next_check(world: World) -> None:
     miss(world, "just-now", 10)
-    assert world.deployer.deliveries.check(HELLO) == Missed(recent=1)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(recent=1)
     assert (world.known(HELLO).recent, world.known(HELLO).missed) == (1, {})
     assert sentences.deliveries_words(world.known(HELLO)).startswith("1 failed just before the last check, ")
     assert redelivered_guids(world) == ["just-now"]  # the first attempt, and no other
 
     hours_pass(world, 0.1)
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=1)
     assert world.known(HELLO).recent == 0
 
 
@@ -95,7 +95,7 @@ def test_a_wrong_secret_is_reported_until_deliveries_are_accepted_again(world: W
     miss(world, "one", HOUR, refused=True)
     miss(world, "two", HOUR)
     miss(world, "just-now", 10, refused=True)
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2, recent=1, refused=2)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=2, recent=1, refused=2)
     words = "2 had a wrong signature: the webhook's secret is not that of DEPLOYER_GITHUB_WEBHOOK_SECRET"
     assert words in sentences.deliveries_words(world.known(HELLO))
     (warning,) = sentences.repository_warnings([world.known(HELLO)])
@@ -114,7 +114,7 @@ def test_only_the_newest_push_of_a_ref_is_redelivered(world: World) -> None:
     miss(world, "second", 2 * HOUR)
     miss(world, "other", 4 * HOUR, ref="refs/heads/y")
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2, superseded=1)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=2, superseded=1)
     assert sorted(redelivered_guids(world)) == ["other", "second"]
     assert world.outcome("first")[0] == "superseded"
 
@@ -125,7 +125,7 @@ def test_a_push_superseded_by_a_later_push_is_not_redelivered(world: World) -> N
     world.run()
     world.lanes_note(environment(BRANCH), pushed_at=time.time())
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(superseded=1)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(superseded=1)
     assert world.outcome("lost")[0] == "superseded"
     (line,) = [line for line in world.lanes.activity(HELLO) if line.goal == "lost"]
     assert (line.outcome, line.environment, line.ref) == ("superseded", environment(BRANCH).key, BRANCH)
@@ -135,21 +135,21 @@ def test_a_skipped_push_supersedes_no_other(world: World) -> None:
     miss(world, "wanted", 3 * HOUR)
     miss(world, "skipped", 2 * HOUR, head_commit={"message": "notes [skip ci]"})
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=2)
 
 
 def test_a_deleted_tag_supersedes_no_other(world: World) -> None:
     miss(world, "v1", 3 * HOUR, ref="refs/tags/v1")
     miss(world, "v0-deleted", 2 * HOUR, ref="refs/tags/v0", after=ZERO_SHA)
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=2)
 
 
 def test_a_delivery_with_many_failed_attempts_is_left_to_the_resync(world: World) -> None:
     for ago in range(6, 0, -1):
         miss(world, "hopeless", ago * HOUR)
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(left=1)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(left=1)
     assert redelivered_guids(world) == []
 
 
@@ -160,7 +160,7 @@ def test_a_delivery_that_always_fails_is_redelivered_five_times_then_reported_on
         looks.append(world.deployer.deliveries.check(HELLO))
         hours_pass(world, 6)
 
-    assert looks == [Missed(redelivered=1)] * 5 + [Missed(left=1)] + [Missed()] * 14
+    assert looks == [CheckResult(redelivered=1)] * 5 + [CheckResult(left=1)] + [CheckResult()] * 14
 
 
 def hours_pass(world: World, hours: float) -> None:
@@ -177,7 +177,7 @@ def test_deliveries_beyond_the_limit_are_left_to_the_resync(world: World) -> Non
     for number in range(105):
         miss(world, f"d-{number}", HOUR + number, event="public")
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=100, left=5)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=100, left=5)
 
 
 def test_a_missing_right_is_recorded_and_the_resync_continues(world: World) -> None:
@@ -214,7 +214,7 @@ def test_a_webhook_at_another_address_is_not_read(world: World, url: str) -> Non
 def test_the_organizations_webhook_is_checked_if_the_repository_has_none(world: World) -> None:
     world.host.organization_hooks[HELLO.owner] = world.host.hooks.pop(HELLO.key)
     miss(world, "lost", HOUR)
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=1)
     assert redelivered_guids(world) == ["lost"]
 
 
@@ -223,7 +223,7 @@ def organization_webhook(world: World) -> tuple[Repository, dict[str, Any]]:
     world.host.organization_hooks[HELLO.owner] = world.host.hooks.pop(HELLO.key)
     other = Repository(HELLO.owner, "other")
     identity = world.host.create(other).id
-    world.deployer.intake.github(Push("earlier", other, Ref("refs/heads/main"), ZERO_SHA, sha(1), "main"))
+    world.deployer.submitter.github(Push("earlier", other, Ref("refs/heads/main"), ZERO_SHA, sha(1), "main"))
     know_repository(world.lanes, RepositoryRecord(other.full_name, id=identity))
     pushed = payload(3, round(time.time() - HOUR))
     pushed["repository"] |= {"full_name": other.full_name}
@@ -271,7 +271,9 @@ def test_without_a_public_url_deployer_reads_no_log(world: World) -> None:
     allows = world.deployer.config.allows
     miss(world, "lost", HOUR)
     with pytest.raises(NotFoundError):
-        Deliveries(world.host, world.lanes, parse=parse_github, allows=allows, webhook_url="").check(HELLO)
+        MissedDeliveries(world.host, world.lanes, parse=parse_delivery, allows=allows, webhook_url="").check(
+            HELLO
+        )
     assert redelivered_guids(world) == []
 
 
@@ -290,7 +292,7 @@ def test_an_unreadable_delivery_does_not_stop_the_others(world: World) -> None:
     miss(world, "bad", HOUR, ref="refs/heads/y")  # the newest goes first
     world.host.fail_next(TransientError("GitHub's answer makes no sense"), method="payload")
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1, left=1)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=1, left=1)
     assert redelivered_guids(world) == ["good"]
     assert world.known(HELLO).missed["left"] == 1
 
@@ -307,7 +309,7 @@ def test_a_failure_that_affects_all_deliveries_leaves_them_to_the_next_check(
 
     with pytest.raises(type(error)):
         world.deployer.deliveries.check(HELLO)
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=2)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=2)
 
 
 def test_a_log_that_cannot_be_read_is_not_read_at_each_resync(world: World) -> None:
@@ -326,7 +328,7 @@ def test_an_app_has_one_webhook_for_all(world: World) -> None:
     world.host.is_app = True
     miss(world, "lost", HOUR)
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=1)
     known = world.lanes.repository(APP)
     assert known is not None
     assert known.missed["redelivered"] == 1
@@ -339,7 +341,7 @@ def test_a_push_of_a_repository_that_is_not_served_is_not_redelivered(world: Wor
         miss(world, guid, ago, repository=foreign | {"pushed_at": round(time.time() - ago)})
     miss(world, "ours", HOUR)
 
-    assert world.deployer.deliveries.check(HELLO) == Missed(redelivered=1)
+    assert world.deployer.deliveries.check(HELLO) == CheckResult(redelivered=1)
     assert redelivered_guids(world) == ["ours"]
     assert world.lanes.repositories() == [HELLO]
     assert world.lanes.delivery("first") is None

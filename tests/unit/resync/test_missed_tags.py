@@ -55,7 +55,7 @@ def test_a_tag_is_named_until_it_is_deployed(world: World) -> None:
     for _ in range(2):
         world.resync(HELLO)
         assert listed(world) == "v1"
-    world.deployer.intake.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v1")
+    world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v1")
     world.run()
     assert world.record(PRODUCTION).commit == sha(1)
     assert listed(world) == "", "before the next resync, too"

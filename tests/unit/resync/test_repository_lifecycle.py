@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
-from deployer.environment.code_host import Facts
+from deployer.environment.code_host import RepositoryFacts
 from deployer.environment.repository_state import judge
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import TransientError
@@ -91,7 +91,7 @@ def test_after_a_rename_back_a_pinned_environment_is_created_again_at_its_commit
     world.push(BRANCH, sha(5), sha(1), message=f"A word{skips}")
     world.run()
     if not skips:
-        world.deployer.intake.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
+        world.deployer.submitter.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
         world.run()
     world.host.rename(HELLO, SHOP)
     world.tell("repository renamed", SHOP, HELLO)
@@ -111,7 +111,7 @@ def test_after_a_rename_back_an_environment_whose_teardown_began_is_created_agai
     world: World, steps: int
 ) -> None:
     world.host.rename(HELLO, SHOP)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.tasks()
     for _ in range(steps):
         world.step()
@@ -180,7 +180,7 @@ def test_a_push_of_another_repository_is_recognized_by_its_id(world: World) -> N
     assert other is not None
     world.host.push(HELLO, BRANCH, sha(7), files={"pipeline.yml": TEMPLATE})
     event = Push("p1", HELLO, Ref.parse(BRANCH), sha(1), sha(7), "main", repository_id=other.id)
-    world.deployer.intake.github(event)
+    world.deployer.submitter.github(event)
     world.run()
 
     assert world.outcome("p1")[0] == "skipped"
@@ -217,7 +217,7 @@ def test_a_waking_environment_deploys_nothing_of_another_repository(world: World
     world.host.delete(HELLO)
     for number, ref in enumerate((MAIN, BRANCH), start=7):
         world.host.push(HELLO, ref, sha(number), files={"pipeline.yml": TEMPLATE})
-    world.deployer.intake.age(world._now() + 3600)
+    world.deployer.submitter.age(world._now() + 3600)
     assert world.sent
     world.run()
 
@@ -243,7 +243,7 @@ def test_repositories_that_were_renamed_share_a_listing(world: World) -> None:
     world.resync(HELLO)
     count = len(world.cloud.called("stacks"))
     for _ in range(5):
-        world.deployer.intake.resync(HELLO, 900, in_turn=True)
+        world.deployer.submitter.resync(HELLO, 900, in_turn=True)
         world.run()
     assert len(world.cloud.called("stacks")) == count
 
@@ -270,7 +270,7 @@ def test_the_existing_tags_of_an_accepted_repository_do_not_count_as_missed() ->
     world.rules()
     world.host.push(HELLO, TAG, sha(1), files={"pipeline.yml": TEMPLATE}, at=1000)
     push = Push("v1", HELLO, Ref.parse(TAG), ZERO_SHA, sha(1), "main", pushed_at=1000)
-    world.deployer.intake.github(push)
+    world.deployer.submitter.github(push)
     world.run()
     world.resync(HELLO)
     world.host.delete(HELLO)
@@ -332,7 +332,7 @@ def test_a_first_tag_that_is_refused_is_deployed_once_it_is_allowed(before: str,
     if before == "deleted":
         world.push(TAG, sha(2))
         world.run()
-        world.deployer.intake.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
+        world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.TEARDOWN, yes_really=True)
         world.run()
     elif before == "skipped":
         world.push(TAG, sha(2))
@@ -449,7 +449,7 @@ def test_deleted_has_priority_over_removed_which_github_reports_too(
 ) -> None:
     world.host.delete(HELLO)
     for word in words:
-        world.deployer.intake.github(RepositoryChange(word, f"repository {word}", (HELLO,), word=word))
+        world.deployer.submitter.github(RepositoryChange(word, f"repository {word}", (HELLO,), word=word))
         if not together:
             world.run()
     world.run()
@@ -479,7 +479,7 @@ def test_environments_left_to_people_are_reported_until_deleted(world: World, st
     for environment_ in (STAGING, PRODUCTION):
         assert "deployer delete --environment" in world.known(HELLO).reason
         assert f"acme/hello {state}" in repository_warnings(world.lanes.repository_records())[0]
-        world.deployer.intake.request_environment(environment_, cause=Cause.TEARDOWN, yes_really=True)
+        world.deployer.submitter.request_environment(environment_, cause=Cause.TEARDOWN, yes_really=True)
         world.run()
     assert (world.standing(HELLO), world.known(HELLO).state) == (set(), state)
     assert "nothing of" in world.known(HELLO).reason
@@ -550,7 +550,7 @@ def test_a_repository_removed_from_the_app_is_left_alone_until_it_is_added_again
     assert world.known(HELLO).state == "removed"
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
 
-    Scheduler(world.deployer).tend()
+    Scheduler(world.deployer).run_due_jobs()
     assert world.sent == []
     assert world.lanes.lanes() == []
 
@@ -562,7 +562,7 @@ def test_a_repository_removed_from_the_app_is_left_alone_until_it_is_added_again
 
 def test_the_state_in_an_event_is_kept_when_a_resync_already_waits(world: World) -> None:
     world.host.delete(HELLO)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.tell("repository deleted", HELLO, word="deleted")
 
     assert world.standing(HELLO) == {STAGING, PRODUCTION}
@@ -658,7 +658,7 @@ def test_former_development_is_deleted_even_after_redis_was_lost(world: World) -
 def test_development_is_pinned_again_once_its_branch_is_no_longer_the_default(world: World) -> None:
     world.push(BRANCH, sha(5), sha(1))
     world.run()
-    world.deployer.intake.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
+    world.deployer.submitter.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
     world.run()
     world.host.create(HELLO, default_branch="x")
     world.tell("repository edited", HELLO)
@@ -676,7 +676,7 @@ def test_a_late_event_of_a_deleted_repository_cancels_no_teardown(
     world: World, late: str, steps: int
 ) -> None:
     world.host.delete(HELLO)
-    world.deployer.intake.github(RepositoryChange("r0", "repository deleted", (HELLO,), word="deleted"))
+    world.deployer.submitter.github(RepositoryChange("r0", "repository deleted", (HELLO,), word="deleted"))
     world.tasks()
     for _ in range(steps):
         world.step()
@@ -705,7 +705,7 @@ def test_former_development_is_deleted_although_the_first_check_failed(world: Wo
             world.deployer.repositories.look(HELLO)
         case _:
             push = Push("p1", HELLO, Ref.parse(BRANCH), ZERO_SHA, sha(1), "x")
-            world.deployer.intake.github(push)
+            world.deployer.submitter.github(push)
             world.run()
     world.resync(HELLO)
 
@@ -727,7 +727,9 @@ def test_former_development_is_deleted_although_its_record_says_deleted(world: W
 
 def test_an_event_of_an_owner_resyncs_all_known_repositories_of_that_owner(world: World) -> None:
     world.host.change(HELLO, hidden=True)
-    world.deployer.intake.github(RepositoryChange("i1", "installation suspend", owner="ACME", word="removed"))
+    world.deployer.submitter.github(
+        RepositoryChange("i1", "installation suspend", owner="ACME", word="removed")
+    )
     world.run()
 
     assert world.known(HELLO).state == "removed"
@@ -735,20 +737,20 @@ def test_an_event_of_an_owner_resyncs_all_known_repositories_of_that_owner(world
 
 
 def test_an_event_of_an_unknown_owner_is_ignored(world: World) -> None:
-    world.deployer.intake.github(
+    world.deployer.submitter.github(
         RepositoryChange("i1", "installation suspend", owner="other", word="removed")
     )
-    world.deployer.intake.github(RepositoryChange("i2", "public", (Repository("other", "x"),)))
+    world.deployer.submitter.github(RepositoryChange("i2", "public", (Repository("other", "x"),)))
 
     assert {world.outcome(each)[0] for each in ("i1", "i2")} == {"ignored"}
 
 
 def test_the_same_delivery_twice_is_a_duplicate(world: World) -> None:
     event = RepositoryChange("r1", "repository archived", (HELLO,))
-    assert world.deployer.intake.github(event).outcome == "queued"
-    assert world.deployer.intake.github(event).outcome == "duplicate"
+    assert world.deployer.submitter.github(event).outcome == "queued"
+    assert world.deployer.submitter.github(event).outcome == "duplicate"
     world.run()
-    assert world.deployer.intake.github(event).outcome == "duplicate"
+    assert world.deployer.submitter.github(event).outcome == "duplicate"
 
 
 # --- its name's capitals ---
@@ -779,7 +781,7 @@ def test_after_redis_was_lost_new_pipelines_get_the_name_in_githubs_case() -> No
 # --- the judgement alone ---
 
 KNOWN = RepositoryRecord("acme/hello", id=1)
-USUAL = Facts(1, "Acme/Hello", "main")
+USUAL = RepositoryFacts(1, "Acme/Hello", "main")
 
 
 @pytest.mark.parametrize(
@@ -796,13 +798,15 @@ USUAL = Facts(1, "Acme/Hello", "main")
         ("renamed", None, "", "renamed"),
         ("renamed", None, "deleted", "deleted"),
         ("replaced", None, "", None),
-        ("", Facts(1, "acme/shop", "main", archived=True), "", "renamed"),
-        ("renamed", Facts(2, "acme/hello", "main"), "", "replaced"),
-        ("", Facts(2, "acme/shop", "main"), "", "replaced"),
-        ("", Facts(1, "acme/hello", "main", archived=True), "deleted", "archived"),
+        ("", RepositoryFacts(1, "acme/shop", "main", archived=True), "", "renamed"),
+        ("renamed", RepositoryFacts(2, "acme/hello", "main"), "", "replaced"),
+        ("", RepositoryFacts(2, "acme/shop", "main"), "", "replaced"),
+        ("", RepositoryFacts(1, "acme/hello", "main", archived=True), "deleted", "archived"),
     ],
 )
-def test_which_state_a_check_stores(before: str, facts: Facts | None, word: str, state: str | None) -> None:
+def test_which_state_a_check_stores(
+    before: str, facts: RepositoryFacts | None, word: str, state: str | None
+) -> None:
     found = judge(KNOWN.but(state=before, since=5), facts, word, 7)
 
     assert (found and found.state) == state

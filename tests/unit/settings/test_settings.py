@@ -7,7 +7,7 @@ import pytest
 
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError
-from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load, require
+from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load, require_settings
 from deployer.settings.startup import check_secrets
 from deployer.settings.values import Config
 
@@ -148,14 +148,14 @@ def test_which_repositories_are_served(patterns: str, name: str, *, allowed: boo
 )
 def test_what_is_missing_is_named(names: tuple[str, ...], first: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{first} is not set; it is the "):
-        require(load({}), *names)
+        require_settings(load({}), *names)
 
 
 def test_a_github_app_serves_as_well_as_a_token() -> None:
     app = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "k"}
-    require(load({"DEPLOYER_ARTIFACT_BUCKET": "b", **app}), *REQUIRED_FOR_WORKER)
+    require_settings(load({"DEPLOYER_ARTIFACT_BUCKET": "b", **app}), *REQUIRED_FOR_WORKER)
     with pytest.raises(ConfigError, match=r"^DEPLOYER_GITHUB_TOKEN is not set"):
-        require(load({"DEPLOYER_ARTIFACT_BUCKET": "b"}), *REQUIRED_FOR_WORKER)
+        require_settings(load({"DEPLOYER_ARTIFACT_BUCKET": "b"}), *REQUIRED_FOR_WORKER)
 
 
 def test_secrets_are_masked_where_people_look() -> None:

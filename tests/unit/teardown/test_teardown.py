@@ -10,7 +10,7 @@ from deployer.model.errors import LaneLostError, PermanentError, TransientError
 from deployer.model.records import Cause, Work
 from deployer.model.stacks import Resource
 from deployer.model.targets import Target
-from deployer.views.sentences import receipt_words, unlisted_words
+from deployer.views.sentences import teardown_report_words, unlisted_words
 from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
@@ -339,7 +339,7 @@ def test_buckets_are_kept_where_the_repository_says_so(world: World) -> None:
 def test_without_the_ledger_what_was_deployed_is_found_by_its_tags(world: World) -> None:
     world.forget()
     world.host.remove(HELLO, X)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert names(world) == set()
 
@@ -350,7 +350,7 @@ def test_without_ledger_and_pipeline_what_was_deployed_is_found_too(world: World
     world.cloud.settle()
     world.forget()
     world.host.remove(HELLO, X)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert names(world) == set()
 
@@ -390,7 +390,7 @@ def test_a_branch_that_is_back_at_its_commit_gets_what_was_deleted_already(world
             world.step()
             world.tasks()
         assert world.outcome(deletion)[0] == "dead-lettered"
-        world.deployer.intake.resync(HELLO)
+        world.deployer.submitter.resync(HELLO)
     world.run()
     assert {APP, OTHER, ENV.stack_name} <= names(world)
     assert world.built(ENV) == [(sha(1), "succeeded"), (sha(1), "succeeded")]
@@ -509,7 +509,7 @@ def test_a_resync_after_a_teardown_that_died_starts_a_new_execution_for_the_one_
     while world.outcome(deletion)[0] == "queued":
         world.step()
         world.tasks()
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert [end for _, end in world.built(ENV)] == ["succeeded", "stopped", "succeeded"]
     assert {APP, OTHER, ENV.stack_name} == names(world)
@@ -615,7 +615,7 @@ def test_production_is_deleted_by_a_person_only_and_was_protected(world: World) 
     assert stack is not None
     assert stack.protected
     world.remove(V1, sha(3))
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.cloud.stack(PRODUCTION.stack_name) is not None
     world.teardown(PRODUCTION)
@@ -654,7 +654,7 @@ def test_production_s_buckets_are_never_emptied(world: World) -> None:
 
 def test_a_teardown_asked_for_twice_is_one(world: World) -> None:
     for _ in range(2):
-        world.deployer.intake.request_environment(ENV, cause=Cause.TEARDOWN)
+        world.deployer.submitter.request_environment(ENV, cause=Cause.TEARDOWN)
     world.run()
     assert names(world) == set()
     assert removed(world)[-1] == f"stack {ENV.stack_name}"
@@ -708,7 +708,7 @@ def test_a_receipt_keeps_every_stack_however_many_resources_there_are(
     assert receipt["unlisted"] == {many_of: 50}
     counts = {"removed": 2, "retained": 1}
     counts[many_of] += 150
-    assert receipt_words(receipt) == f"{counts['removed']} removed, {counts['retained']} retained"
+    assert teardown_report_words(receipt) == f"{counts['removed']} removed, {counts['retained']} retained"
     assert unlisted_words(receipt, many_of) == "50 more are not listed"
 
     generation = world.record(ENV).generation
@@ -807,11 +807,11 @@ def test_what_was_left_is_left_by_a_resync(world: World) -> None:
     world.remove(X, sha(1))
     world.run()
     told = len(world.lanes.activity(HELLO))
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.told[-1] == "resynced: nothing to do"
     assert len(world.lanes.activity(HELLO)) == told + 1
-    world.deployer.intake.request_environment(ENV, cause=Cause.TEARDOWN)
+    world.deployer.submitter.request_environment(ENV, cause=Cause.TEARDOWN)
     stack = world.cloud.stack(APP)
     assert stack is not None
     world.cloud.protect(stack.arn, on=False)
@@ -841,7 +841,7 @@ def test_how_to_take_it_down_is_handed_on_to_what_is_deployed(world: World) -> N
     world.cloud.settle()
     world.forget()
     world.host.remove(HELLO, X)
-    world.deployer.intake.resync(HELLO)
+    world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.cloud.buckets[f"{ENV.stack_name}-more"] == 5
     assert names(world) == set()
