@@ -152,7 +152,7 @@ class HttpServer:
         self._connections.add(connection)
         return connection
 
-    # --- called by connections (`connection.ConnectionOwner`)
+    # --- called by connections (`ConnectionOwner`)
 
     def environ(self, transport: asyncio.Transport) -> dict[str, Any]:
         """The WSGI variables that all requests of a connection share."""
