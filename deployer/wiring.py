@@ -243,7 +243,9 @@ class Deployer:
         if work.environment == RESYNC_KEY:
             return self.lifecycle.run(repository, work)
         if why := self.lifecycle.refusal(repository, work):
-            return Finished(str(Outcome.SKIPPED), why, self.lifecycle.put_off(repository, work, why))
+            return Finished(
+                str(Outcome.SKIPPED), why, self.lifecycle.record_refused_push(repository, work, why)
+            )
         return self.reconciler.run(repository, work, guard)
 
     def report_death(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:

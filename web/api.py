@@ -115,7 +115,7 @@ def dead_letters() -> Response:
 @blueprint.get("/dead-letters/<identity>")
 def dead_letter(identity: str) -> Response:
     """Return one dead letter with its traceback."""
-    letter = deployer().lanes.dead_letter(identity)
+    letter = deployer().lanes.find_dead_letter(identity)
     if letter is None:
         raise NotFoundError(f"there is no dead letter {identity[:100]}; see /api/v1/dead-letters")
     return _json_response(shapes.dead_letter(letter, whole=True))
@@ -135,7 +135,7 @@ def resync() -> Response:
         return _json_response({"outcome": "queued", "tasks": tasks}, 202)
     if not isinstance(fields.get("repository"), str) or fields.get("all"):
         raise PayloadError('the body must be {"repository": "owner/name"} or {"all": true}')
-    repository = submitter.known(Repository.parse(fields["repository"]))
+    repository = submitter.as_github_spells(Repository.parse(fields["repository"]))
     return _queued_response(submitter.resync(repository), repository)
 
 
@@ -253,7 +253,7 @@ def discard_all() -> Response:
 @blueprint.post("/dead-letters/<identity>/replay")
 def replay(identity: str) -> Response:
     """Queue the work of a dead letter again."""
-    letter = deployer().lanes.dead_letter(identity)
+    letter = deployer().lanes.find_dead_letter(identity)
     accepted = deployer().submitter.replay(identity)  # raises an error if the dead letter does not exist
     return _queued_response(accepted, letter.repository if letter else None)
 

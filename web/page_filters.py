@@ -124,7 +124,7 @@ def safe_url(url: str) -> str:
 
 
 @blueprint.app_template_filter()
-def page_id(line: Activity) -> str:
+def environment_id_of_line(line: Activity) -> str:
     """Return the id of the environment of a line of history, or an empty text."""
     return environment_id(line.repository, line.environment) or ""
 

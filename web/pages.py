@@ -205,7 +205,7 @@ def environment(identity: str) -> str:
 @blueprint.get("/dead-letters/<identity>")
 def dead_letter(identity: str) -> str:
     """Show one dead letter with its reason, its attempts and the commands to replay or discard it."""
-    letter = deployer().lanes.dead_letter(identity)
+    letter = deployer().lanes.find_dead_letter(identity)
     if letter is None:
         raise NotFoundError(
             f"there is no dead letter {identity[:100]}; it may have been replayed, delivered again or discarded"

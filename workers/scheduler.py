@@ -72,7 +72,7 @@ class Scheduler:
     def run(self) -> None:
         """Sweep until `stop`. While Redis is unavailable the pauses are longer. A job that fails stops no other job."""
         with suppress(UnavailableError):
-            self._is_first()  # before this scheduler's own heartbeat
+            self._no_scheduler_ran_before()  # before this scheduler's own heartbeat
         # the main thread logs that Redis is unavailable
         jobs = threading.Thread(
             target=self._repeat_until_stop, args=(self.run_due_jobs, _log.debug), name="resyncs", daemon=True
@@ -136,7 +136,7 @@ class Scheduler:
             if self._errors:
                 self._deployer.lanes.send_heartbeat(FAILING_JOB, _ALIVE_SECONDS)
 
-    def _is_first(self) -> bool:
+    def _no_scheduler_ran_before(self) -> bool:
         if self._is_first_run is None:
             self._is_first_run = "scheduler" not in self._deployer.lanes.beats()
         return self._is_first_run
@@ -185,7 +185,7 @@ class Scheduler:
         self._find_repositories(_period_number(now, period))
         known = {each.key: each for each in lanes.repositories()}
         # the first scheduler resyncs all, because webhooks of pushes were lost while no process ran
-        last_periods = {} if lost or self._is_first() else lanes.resync_periods()
+        last_periods = {} if lost or self._no_scheduler_ran_before() else lanes.resync_periods()
         requested: dict[str, int] = {}
         repositories = {**self._found, **known}
         try:

@@ -38,7 +38,7 @@ def register(app: Celery, deployer: Deployer, timer: Timer | None = None) -> dic
 def _define_task(app: Celery, tasks: "Tasks", task: Task) -> Any:
     def run(*arguments: object, **named: object) -> str:
         try:
-            message = _Message.of(task, arguments, named)
+            message = _Message.from_arguments(task, arguments, named)
             return tasks.carry_out(task, message.repository, message.environment, message.token)
         except DeployerError as error:  # only calls of people raise; an item of a queue ends in a step result
             _log.warning("%s is refused: %s", task, error)
@@ -58,7 +58,9 @@ class _Message:
     token: int = 0
 
     @classmethod
-    def of(cls, task: Task, arguments: Sequence[object], named: Mapping[str, object]) -> "_Message":
+    def from_arguments(
+        cls, task: Task, arguments: Sequence[object], named: Mapping[str, object]
+    ) -> "_Message":
         """Read the arguments of a call.
 
         Raises:
@@ -70,10 +72,10 @@ class _Message:
                 return found
         given = ", ".join([*map(repr, arguments), *(f"{key}={value!r}" for key, value in named.items())])
         shown = given if len(given) <= _LONGEST_ARGUMENTS else f"{given[:_LONGEST_ARGUMENTS]}..."
-        raise PayloadError(f"it was called with ({shown}); {_describe_usage(task)}")
+        raise PayloadError(f"it was called with ({shown}); {_arguments_hint(task)}")
 
 
-def _describe_usage(task: Task) -> str:
+def _arguments_hint(task: Task) -> str:
     form = '["owner/repo"]' if task is Task.RESYNC else '["owner/repo", "branch"]'
     return f"give --args='{form}'"
 
@@ -109,13 +111,13 @@ class Tasks:
 
     def _enqueue(self, task: Task, repository: Repository, environment: str) -> str:
         submitter = self._deployer.submitter
-        repository = submitter.known(repository)
+        repository = submitter.as_github_spells(repository)
         if task is Task.RESYNC and environment:
             raise PayloadError(
-                f"it is of the whole repository, not of {environment[:_LONGEST_ARGUMENTS]!r}; {_describe_usage(task)}"
+                f"it is of the whole repository, not of {environment[:_LONGEST_ARGUMENTS]!r}; {_arguments_hint(task)}"
             )
         if task is not Task.RESYNC and not environment:
-            raise PayloadError(f"it is of one environment; {_describe_usage(task)}")
+            raise PayloadError(f"it is of one environment; {_arguments_hint(task)}")
         submitter.require_served(repository)
         self._check_repository_exists(repository)
         if task is Task.RESYNC:

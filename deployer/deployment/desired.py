@@ -92,12 +92,12 @@ class DesiredResolver:
     def _staging_branch(self, context: ReconcileContext) -> str:
         """The branch of staging. A push that arrives late may name a former default branch."""
         named = context.work.default_branch
-        if named and self._repositories.known(context.repository).default_branch == named:
+        if named and self._repositories.stored_record(context.repository).default_branch == named:
             return named
         return self._host.default_branch(context.repository)
 
     def _is_default(self, context: ReconcileContext, ref: Ref) -> bool:
-        known = self._repositories.known(context.repository).default_branch
+        known = self._repositories.stored_record(context.repository).default_branch
         return ref.branch == known == self._host.default_branch(context.repository)
 
     # --- a branch that GitHub does not have ---

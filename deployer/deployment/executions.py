@@ -172,7 +172,7 @@ class Executions:
         }
         match execution.status:
             case "succeeded":
-                reason = f"{context.work.sha[:12]} went through every stage{_approval_text(context)}"
+                reason = f"{context.work.sha[:12]} went through every stage{_approver_text(context)}"
                 return context.done(Outcome.DEPLOYED, reason, **ended)
             case "superseded":
                 return context.done(
@@ -203,7 +203,7 @@ class Executions:
         return self.follow(context.with_work(sha=newest.sha or context.record.commit, execution=newest.id))
 
 
-def _approval_text(context: ReconcileContext) -> str:
+def _approver_text(context: ReconcileContext) -> str:
     """Who approved a commit that production's rules refuse; empty if no person had to."""
     admitted = context.record.admitted
     return f"; {admitted.by}" if admitted.person and admitted.commit == context.work.sha else ""

@@ -79,7 +79,7 @@ class Observer:
             read: the stack, if this task has read it already.
 
         Returns:
-            A stop if the goal ends here, or has to wait: see `Teardown.interrupt` and `record_drift`.
+            A stop if the goal ends here, or has to wait: see `Teardown.cancel_teardown` and `record_drift`.
 
         Raises:
             StepFailedError: something is wrong in the repository's files, or AWS refuses an answer.
@@ -96,7 +96,7 @@ class Observer:
         stack, exists = read.stack, isinstance(desired, Deploy)
         deleting = stack is not None and stack.phase is Phase.DELETING  # the decision waits for its end
         if exists and under_way(context.record.receipt) and not deleting:
-            interrupted = self._teardown.interrupt(context)
+            interrupted = self._teardown.cancel_teardown(context)
             if isinstance(interrupted, Stop):
                 return interrupted
             context = interrupted

@@ -67,7 +67,7 @@ class Provisioning:
         context = self._reporter.post_progress(context, "pending", "updating the pipeline")
         return context.again(Task.UPDATE, updated=True)
 
-    def store_rollback(self, observation: Observation, decision: Decision) -> StepResult:
+    def prepare_rollback(self, observation: Observation, decision: Decision) -> StepResult:
         """Store that a rollback will be ordered, and why the update failed: AWS shows only the rollback afterwards."""
         context, stack = observation.context, observation.stack
         if stack and context.work.updated and (failure := context.cloud.failure(stack.arn)):
@@ -126,7 +126,7 @@ class Provisioning:
 
     def update_stack(self, context: ReconcileContext) -> StepResult:
         """Order an update of the stack, or the rollback of one that stopped half-way."""
-        if context.work.recovered and (not context.work.updated or _is_stuck(context)):
+        if context.work.recovered and (not context.work.updated or _stopped_half_way(context)):
             context.assert_lease()
             context.cloud.continue_rollback(context.name, context.idempotency_token("recover"))
             return _forget_applied(context).snooze(Task.SYNC)
@@ -180,7 +180,7 @@ class Provisioning:
         return self._reporter.fail_goal(context, reason, url, short)
 
 
-def _is_stuck(context: ReconcileContext) -> bool:
+def _stopped_half_way(context: ReconcileContext) -> bool:
     """Whether this goal's own update stopped half-way."""
     stack = context.cloud.stack(context.name)
     return stack is not None and stack.phase is Phase.STUCK

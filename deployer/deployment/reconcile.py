@@ -124,7 +124,7 @@ class Reconciler:
         self._steps: dict[Step, Callable[[Observation, Decision], StepResult]] = {
             Step.PROVISION: self._provisioning.store_creation,
             Step.UPDATE: self._provisioning.store_update,
-            Step.RECOVER: self._provisioning.store_rollback,
+            Step.RECOVER: self._provisioning.prepare_rollback,
             Step.REPLACE: self._provisioning.store_replacement,
             Step.DELETE: self._store_deletion,
             Step.TRIGGER: self._find_execution,
@@ -214,7 +214,7 @@ class Reconciler:
 
     def _is_called_off(self, environment: Environment, word: str) -> bool:
         """Whether the reason of a teardown is over: the repository's state, or that the branch is the default one."""
-        known, branch = self._repositories.known(environment.repository), environment.branch
+        known, branch = self._repositories.stored_record(environment.repository), environment.branch
         if word == DEFAULT:
             return not branch or branch.branch != known.default_branch
         return not known.state
@@ -225,7 +225,7 @@ class Reconciler:
         Such a repository may have no scheduled resync.
         """
         repository = environment.repository
-        if self._repositories.known(repository).state not in {RENAMED, DELETED}:
+        if self._repositories.stored_record(repository).state not in {RENAMED, DELETED}:
             return
         branches = [
             each

@@ -30,7 +30,7 @@ class Repositories:
         self._lanes = lanes
         self._clock = clock or lanes.now
 
-    def known(self, repository: Repository) -> RepositoryRecord:
+    def stored_record(self, repository: Repository) -> RepositoryRecord:
         """The record as the last read left it."""
         return self._lanes.repository(repository) or RepositoryRecord(repository.full_name)
 
@@ -65,7 +65,11 @@ class Repositories:
             return known
 
         # the stored record is read after GitHub has answered, because another task may have changed it meanwhile
-        known = self._lanes.change_repository(repository, judged) if keep else judged(self.known(repository))
+        known = (
+            self._lanes.change_repository(repository, judged)
+            if keep
+            else judged(self.stored_record(repository))
+        )
         if keep and known.reason and known.reason != before.reason:
             _log.warning("%s", known.reason)
         return known, facts

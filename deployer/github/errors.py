@@ -60,7 +60,7 @@ class UnexpectedAnswerError(Exception):
 
 @contextmanager
 def translate_errors(doing: str, repository: Repository) -> Iterator[None]:
-    """Translate the errors of `github_client` and of requests into the core's; any other error is a bug and passes.
+    """Translate the errors of `github.client` and of requests into the core's; any other error is a bug and passes.
 
     Args:
         doing: the action with its object, such as `reading refs/heads/x of acme/shop`; the error's text begins with it.

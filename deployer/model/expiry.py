@@ -44,7 +44,7 @@ def due(record: EnvironmentRecord, default: str, now: float) -> AgeAction | None
         return None
     if now < record.age_looked_at + _CHECK_SECONDS:
         return None
-    hours = _sleeping_hours(record, now)
+    hours = _current_sleep(record, now)
     if record.aged == NIGHT and record.state in {ASLEEP, "failed"} and not hours:
         return AgeAction.WAKE
     if not _can_expire(record) or now < record.aged_at + _RETRY_SECONDS:
@@ -114,7 +114,7 @@ def warning_lead_seconds(record: EnvironmentRecord, default: str) -> float:
 
 def asleep_until(record: EnvironmentRecord, now: float) -> float | None:
     """When a sleeping environment is created again (epoch seconds); None if it does not sleep."""
-    hours = _sleeping_hours(record, now)
+    hours = _current_sleep(record, now)
     return (hours[1] if hours else now) if record.state == ASLEEP else None
 
 
@@ -152,7 +152,7 @@ def _was_warned(record: EnvironmentRecord) -> bool:
     return record.warned_at > used_at(record)
 
 
-def _sleeping_hours(record: EnvironmentRecord, now: float) -> tuple[float, float] | None:
+def _current_sleep(record: EnvironmentRecord, now: float) -> tuple[float, float] | None:
     """Begin and end of the sleeping hours that contain `now` (epoch seconds); None outside of them."""
     if not record.sleep:
         return None

@@ -62,7 +62,7 @@ FAILING_JOB = "failing-job"  # the beat of a scheduler one of whose jobs failed 
 RESYNC_KEY = "*"  # stands for an environment's key where the work is about the whole repository
 
 
-def whole(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Text without the half characters (lone surrogates) that JSON of other people may hold and UTF-8 may not."""
     return text.encode("utf-8", "replace").decode()
 
@@ -71,7 +71,9 @@ def whole(text: str) -> str:
 class _Value:
     def to_json(self) -> str:
         """The value as one JSON object."""
-        return whole(json.dumps(asdict(self), separators=(",", ":"), sort_keys=True, ensure_ascii=False))
+        return replace_surrogates(
+            json.dumps(asdict(self), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+        )
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -134,18 +136,18 @@ class Work(_Value):
         replaced_after, replaced_at: where a push that this work replaced had moved the ref to, and when it came.
         candidate: whether `ref` is a tag for production that is not judged yet: it waits under a key of its own, so no
             other tag replaces it in the queue.
-        decided_at: of an admitted tag, when it was pushed or made (epoch seconds); see `deployment.newest_tag`.
+        decided_at: of an admitted tag, when it was pushed or made (epoch seconds): see `production.tag_order`.
         passed, wish: of production, only in items that version 0.1.0 stored: the pushes of other tags that this work
             replaced, one a line: when GitHub took it, a space and its ref; and the redeployment or teardown that it
             replaced, as JSON. `deployer.deployment.production.desired` gives each an item of its own.
         sha: the commit that this goal deploys, once known.
-        chosen: whether a person chose `sha`; what was found is found anew when it is decided anew.
+        chosen: whether a person chose `sha`. Otherwise `sha` is looked up again each time the step is decided.
         attempts: how often it was handed out and not snoozed.
         rests_for: why it was not begun and is snoozed, for people; empty where it waits for AWS.
         approved_by: of a redeployment of production, who approved `sha` although the rules refuse it.
         began_at: when the last attempt began (epoch seconds).
-        tries: the attempts that ended badly since there is something to count, one JSON object a line (Lua has no
-            empty list); `failed_attempts` reads them.
+        tries: the failed attempts since the last attempt that succeeded, one JSON object a line (Lua has no empty
+            list); `failed_attempts` reads them.
         polls: how often it was snoozed since something changed; the next snooze is longer.
         created, updated, recovered, replacing: the operations that this goal has ordered, marked before the order
             so that a repeat after a lost worker knows the stack's state for its own doing.
@@ -242,7 +244,7 @@ class Work(_Value):
 
     @property
     def key(self) -> str:
-        """Under which key it waits in the queue: `item_key` in `lane_items.lua`."""
+        """Under which key it waits in the queue: `item_key` in `queue_items.lua`."""
         return f"{self.environment} {self.ref}" if self.candidate else self.environment
 
 
@@ -299,7 +301,7 @@ class EnvironmentRecord(_Value):
             production also where a person chose the tag.
         changed_at: since when its state, outcome, commit and execution are what they are (epoch seconds).
         decided_at: of production, when it was decided what it should run (epoch seconds): the time of its tag (see
-            `deployment.newest_tag`) or of a person's request; 0 where that is not known. Only a later tag changes that.
+            `production.tag_order`) or of a person's request; 0 where that is not known. Only a later tag changes that.
         admitted: of production, the commit that may be deployed, and what admitted it; nothing else is ordered.
         approvals: the commits that people approved although the rules refuse them, the latest twenty.
         refused_tags: the tags that were judged and not deployed, by their time, the latest ten.
@@ -309,7 +311,7 @@ class EnvironmentRecord(_Value):
         ttl, warn, sleep: the repository's wishes for its age, as last applied: `templates.repository_config`.
         age_looked_at: when its age was looked at and nothing could be done (epoch seconds).
         warned_at: when people were warned of its end (epoch seconds), 0 if they were not.
-        told_end: the end that they were told of then (epoch seconds): it never ends sooner.
+        told_end: the end that this warning named (epoch seconds). The environment never ends sooner.
         notice: the comments that warn of its end, until they say something that stays true: their ids as `comments`,
             when they were written as `at`, and whether they say that it was taken down as `down`.
         aged, aged_at: why its age took it down, `idle` or `night`, and when that began (epoch seconds).

@@ -227,7 +227,7 @@ class Runner:
         except ThrottledError as error:
             # AWS was not called, so this is not an attempt. It is no success either, so earlier attempts still count.
             seconds = max(error.retry_after or 0, self._options.poll_seconds)
-            return WaitUntil(back_to_sync(work), seconds, keeps_attempts=True)
+            return WaitUntil(restart_at_sync(work), seconds, keeps_attempts=True)
         except TransientError as error:
             return self._retry_or_dead_letter(repository, work, token, error)
         except (StoredValueError, UnknownStatusError) as error:
@@ -245,7 +245,7 @@ class Runner:
         """Retry the item later; after its last attempt make a dead letter of it."""
         if work.attempts < self._options.max_attempts:
             seconds = self._retry_delay(work.attempts, error.retry_after)
-            return RetryLater(back_to_sync(work), seconds, str(error))
+            return RetryLater(restart_at_sync(work), seconds, str(error))
         return self._dead_letter_for_error(repository, work, token, error)
 
     def _result_of_unexpected_error(
@@ -375,7 +375,7 @@ def refuse_item(lanes: QueueStore, queue: Dispatcher, repository: Repository, to
     return f"refused: {why}"
 
 
-def back_to_sync(work: Work) -> Work:
+def restart_at_sync(work: Work) -> Work:
     """Return an item that failed in a step to the task `sync`, which decides again, because AWS may have changed.
 
     An update or rollback that AWS refused counts as not ordered; if AWS carried it out, the stack shows it.

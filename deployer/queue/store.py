@@ -179,7 +179,7 @@ class QueueStore(RecordStore, Protocol):
     def dead_letters(self, repository: Repository | None = None) -> list[DeadLetter]:
         """All dead letters, oldest first."""
 
-    def dead_letter(self, letter: str) -> DeadLetter | None:
+    def find_dead_letter(self, letter: str) -> DeadLetter | None:
         """One dead letter by its id."""
 
     def replay(self, letter: str) -> Accepted:

@@ -333,7 +333,7 @@ class WorkSubmitter:
         found = self._lanes.unserved()
         return {name: at for name, at in found.items() if not self._allows(Repository.parse(name))}
 
-    def known(self, repository: Repository) -> Repository:
+    def as_github_spells(self, repository: Repository) -> Repository:
         """The repository as GitHub spells it, if it is known, because people type names in any case."""
         return next((each for each in self._lanes.repositories() if each.key == repository.key), repository)
 

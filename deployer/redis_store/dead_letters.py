@@ -31,8 +31,8 @@ class DeadLetters(QueueScript):
         ]
         return sorted(found, key=lambda letter: letter.at)
 
-    def dead_letter(self, letter: str) -> DeadLetter | None:
-        """See `QueueStore.dead_letter`."""
+    def find_dead_letter(self, letter: str) -> DeadLetter | None:
+        """See `QueueStore.find_dead_letter`."""
         try:
             repository = repository_of_letter(letter)
         except NotFoundError:

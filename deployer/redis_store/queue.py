@@ -9,7 +9,7 @@ import redis
 
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import LaneLostError
-from deployer.model.records import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Work, whole
+from deployer.model.records import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Work, replace_surrogates
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
 from deployer.queue.store import Accepted, Dispatch, Refused
 from deployer.redis_store.coordination import HEARTBEAT_PREFIX, Coordination
@@ -76,7 +76,7 @@ class RedisQueueStore(
         """See `QueueStore.refuse`."""
         with unavailable():
             outcome, *rest = self._run_operation(
-                repository, "refuse", token, whole(why), DELIVERY_TTL, self._grace_ms
+                repository, "refuse", token, replace_surrogates(why), DELIVERY_TTL, self._grace_ms
             )
         if outcome == "lost":
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
@@ -125,7 +125,7 @@ class RedisQueueStore(
         with unavailable():
             status, *rest = self._run_operation(
                 repository, "finish", token, kind, work, record, seconds, outcome,
-                whole(reason)[:_LONGEST_REASON], commit, letter,
+                replace_surrogates(reason)[:_LONGEST_REASON], commit, letter,
                 json.dumps(dict(counts)), DELIVERY_TTL, self._grace_ms, request=request or None,
             )  # fmt: skip
             if rest:  # its name may have been spelled differently meanwhile

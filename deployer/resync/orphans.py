@@ -68,7 +68,7 @@ def orphans_to_delete(snapshot: RepositorySnapshot) -> list[Orphan]:
     return [
         each
         for each in find_orphans(snapshot)
-        if each.mine and not _was_retained(each, records.get(each.environment.key))
+        if each.mine and not _left_by_teardown(each, records.get(each.environment.key))
     ]
 
 
@@ -98,7 +98,7 @@ def is_ended(record: EnvironmentRecord, latest: float) -> bool:
     return is_over(record) and record.updated_at <= latest and not record.receipt.get("retained")
 
 
-def _was_retained(orphan: Orphan, record: EnvironmentRecord | None) -> bool:
+def _left_by_teardown(orphan: Orphan, record: EnvironmentRecord | None) -> bool:
     """Whether a teardown retained every stack of an orphan. The teardown reported why, so people decide about them."""
     retained = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
     return bool(orphan.stacks) and all(stack.arn in retained for stack in orphan.stacks)

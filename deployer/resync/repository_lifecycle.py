@@ -7,7 +7,7 @@ change that no event reported is found too. None of these changes affects stagin
 
 from collections.abc import Callable
 
-from deployer.deployment.production.candidates import put_off
+from deployer.deployment.production.candidates import record_refused_push
 from deployer.environment.cloud_region import LISTING_PATIENCE, Inventory
 from deployer.environment.code_host import RepositoryFacts
 from deployer.environment.repository_state import (
@@ -127,7 +127,7 @@ class RepositoryLifecycle:
             TransientError: GitHub or Redis is away.
         """
         ordered = work.created or work.updated or work.recovered or work.replacing or bool(work.execution)
-        before = self._repositories.known(repository)
+        before = self._repositories.stored_record(repository)
         other = _belongs_to_other_repository(work, before)
         refused = (
             _CAUSES_OF_CHANGE | _CAUSES_OF_REFS if other or before.state == DELETED else _CAUSES_OF_CHANGE
@@ -146,25 +146,25 @@ class RepositoryLifecycle:
             self._requeue_teardown(repository, work)
         return known.reason
 
-    def put_off(self, repository: Repository, work: Work, why: str) -> EnvironmentRecord | None:
-        """The record of a refused push, by `desired_production.put_off`; None if it came from another repository.
+    def record_refused_push(self, repository: Repository, work: Work, why: str) -> EnvironmentRecord | None:
+        """The record of a refused push; None if it came from another repository.
 
         Args:
             repository: whose push it was.
             work: the push.
             why: the refusal.
         """
-        if _belongs_to_other_repository(work, self._repositories.known(repository)):
+        if _belongs_to_other_repository(work, self._repositories.stored_record(repository)):
             return None
         environment = Environment.from_key(repository, work.environment)
         record = self._lanes.environment(environment) or EnvironmentRecord(
             repository.full_name, environment.key, ""
         )
-        return put_off(record, work, why, self._clock())
+        return record_refused_push(record, work, why, self._clock())
 
     def is_dormant(self, repository: Repository) -> bool:
         """Whether no resync is scheduled: GitHub said that the repository is gone or no longer accessible."""
-        return self._repositories.known(repository).state in OUT_OF_REACH
+        return self._repositories.stored_record(repository).state in OUT_OF_REACH
 
     def forget_ended(self, repository: Repository) -> bool:
         """Delete the records of a repository that ended 30 days ago and that has had no environment for as long.
@@ -196,7 +196,7 @@ class RepositoryLifecycle:
 
     def _record_left_out(self, repository: Repository) -> RepositoryRecord:
         """Record since when the settings leave a repository out, or that they do not; returns the new record."""
-        known, allowed = self._repositories.known(repository), self._allows(repository)
+        known, allowed = self._repositories.stored_record(repository), self._allows(repository)
         if allowed != bool(known.left_out_at):
             return known
         left_out_at = 0 if allowed else self._clock()
@@ -217,7 +217,7 @@ class RepositoryLifecycle:
                 )
             return known.but(id=0, state="", reason="", since=now)
 
-        without_replacement(self._repositories.known(repository))
+        without_replacement(self._repositories.stored_record(repository))
         # reset what the last resync noted about the former repository; first, because the next resync may begin at once
         self._lanes.see(repository, Seen(accepted_at=now))
         self._lanes.change_repository(repository, without_replacement)

@@ -100,7 +100,7 @@ class StackDeletion:
             own = same_repository and other.environment == context.environment.key
             if not own and other.state != "deleted" and stack.name in other.applications:
                 return f"the pipeline of {other.repository} {other.environment} deploys it as well"
-            if same_repository and other.environment == unrecorded and has_known_stacks(other):
+            if same_repository and other.environment == unrecorded and names_deployed_stacks(other):
                 unrecorded = ""
         return f"the pipeline of {context.repository} {unrecorded} deploys it as well" if unrecorded else ""
 
@@ -144,7 +144,7 @@ class StackDeletion:
         policy = TeardownPolicy.parse(context.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
         if context.work.deletions > 1 and policy.on_failure != "stop":
             # resources are left only after their deletion has failed twice
-            return _delete_rest(context, stack, force=policy.on_failure == "force"), ""
+            return _delete_without_failed_resources(context, stack, force=policy.on_failure == "force"), ""
         empties = policy.empty_buckets and context.environment.kind is Kind.DEVELOPMENT
         if empties and not _empty_buckets(context, stack):
             return context, ""  # the buckets hold much, or something keeps writing to them
@@ -160,7 +160,9 @@ def _order_stack_deletion(
     context.cloud.delete_stack(stack.arn, token, retain=retain, force=force)
 
 
-def _delete_rest(context: ReconcileContext, stack: Stack, *, force: bool) -> ReconcileContext:
+def _delete_without_failed_resources(
+    context: ReconcileContext, stack: Stack, *, force: bool
+) -> ReconcileContext:
     """Order the deletion of a stack without the resources that could not be deleted, and record why they are left."""
     resources = context.cloud.resources(stack.arn)
     undeleted = [each for each in resources if each.status == "DELETE_FAILED"]
@@ -178,7 +180,7 @@ def _empty_buckets(context: ReconcileContext, stack: Stack) -> bool:
     return True
 
 
-def has_known_stacks(record: EnvironmentRecord | None) -> bool:
+def names_deployed_stacks(record: EnvironmentRecord | None) -> bool:
     """Whether a record says what the environment's pipeline deploys."""
     if record is None:
         return False

@@ -24,7 +24,7 @@ from deployer.teardown.report import (
     plan_deletions,
     under_way,
 )
-from deployer.teardown.stack_deletion import FOREIGN, StackDeletion, has_known_stacks
+from deployer.teardown.stack_deletion import FOREIGN, StackDeletion, names_deployed_stacks
 from deployer.templates.repository_config import TEARDOWN_TAG
 
 GONE = "its pipeline and all that it deployed are gone"
@@ -81,7 +81,7 @@ class Teardown:
         verified = self._delete_late_stacks(context)
         return verified.result if isinstance(verified, Stop) else self._end_teardown(verified)
 
-    def interrupt(self, context: ReconcileContext) -> ReconcileContext | Stop:
+    def cancel_teardown(self, context: ReconcileContext) -> ReconcileContext | Stop:
         """End a teardown because the environment is wanted again.
 
         Returns:
@@ -174,7 +174,7 @@ class Teardown:
                 continue
             # a stack whose status this version does not know counts as one whose pipeline runs
             never_created = stack.is_gone or (stack.is_known and stack.phase is Phase.WEDGED)
-            if never_created or has_known_stacks(records.get(other.key)):
+            if never_created or names_deployed_stacks(records.get(other.key)):
                 continue
             cloud = self._clouds.at(other.kind, stack.region)
             found |= {name: other.key for name in cloud.deployed_stacks(stack.name) if name in names}

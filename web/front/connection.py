@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
             request.body.clear()
             self._writing = len(data)
             self._pause()
-            self._owner.write(request, data, lambda error: self._file_written(request, error))
+            self._owner.write_body_part(request, data, lambda error: self._file_written(request, error))
 
     def _file_written(self, request: Request, error: OSError | None) -> None:
         self._writing = 0
@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
             if self._owner.submit_request(self, request, self._environ):
                 self._busy = True
             else:
-                self._owner.refused(503)
+                self._owner.count_refusal(503)
                 self._owner.limiter.release(request)
                 self._send_last_response(
                     error_response(503, "too many requests are waiting; try again later")
@@ -299,7 +299,7 @@ class Connection(asyncio.Protocol):
         if self._discards_input:
             return
         self._discards_input = True
-        self._owner.refused(code)
+        self._owner.count_refusal(code)
         self._refusal = error_response(code, reason)
         self._start_next_request()
 

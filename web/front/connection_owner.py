@@ -28,11 +28,13 @@ class ConnectionOwner(Protocol):
     def submit_request(self, connection: "Connection", request: Request, environ: dict[str, Any]) -> bool:
         """Give a request to the application; False if too many requests wait."""
 
-    def write(self, request: Request, data: bytes, when_written: Callable[[OSError | None], None]) -> None:
+    def write_body_part(
+        self, request: Request, data: bytes, when_written: Callable[[OSError | None], None]
+    ) -> None:
         """Write a part of a body to its file without blocking the event loop."""
 
     def connection_ended(self, connection: "Connection") -> None:
         """Note that the connection has ended."""
 
-    def refused(self, code: int) -> None:
+    def count_refusal(self, code: int) -> None:
         """Count a request that never reached the application."""

@@ -100,9 +100,11 @@ class HttpServer:
         while alive():
             self._expire_connections()
             await asyncio.sleep(_CHECK_SECONDS)
-        await self._end(drain_seconds, _IDLE_SECONDS_OF_REPLACED if is_replaced() else _IDLE_SECONDS)
+        await self._drain_connections(
+            drain_seconds, _IDLE_SECONDS_OF_REPLACED if is_replaced() else _IDLE_SECONDS
+        )
 
-    async def _end(self, seconds: float, idle_seconds: float) -> None:
+    async def _drain_connections(self, seconds: float, idle_seconds: float) -> None:
         self._ending = True
         over = self.now() + seconds
         await self._stop_accepting(over)
@@ -192,7 +194,9 @@ class HttpServer:
         threads.submit(lambda: self._answer(connection, request, environ))
         return True
 
-    def write(self, request: Request, data: bytes, when_written: Callable[[OSError | None], None]) -> None:
+    def write_body_part(
+        self, request: Request, data: bytes, when_written: Callable[[OSError | None], None]
+    ) -> None:
         """Write a part of a body in the disk thread, so that a slow disk delays only this sender."""
 
         def job() -> None:
@@ -210,7 +214,7 @@ class HttpServer:
         self._waiting.pop(connection, None)
         self._connections.discard(connection)
 
-    def refused(self, code: int) -> None:
+    def count_refusal(self, code: int) -> None:
         """Count a request that never reached the application."""
         self._refusals[code] += 1
         self._on_refusal(code)

@@ -102,14 +102,14 @@ def check_events(deployer: "Deployer") -> Iterator[Check]:
         yield Check("events", OK, f"last event from AWS {span(age(last_event))} ago")
 
 
-def _check_unserved(deployer: "Deployer") -> Iterator[Check]:
+def _check_excluded_repositories(deployer: "Deployer") -> Iterator[Check]:
     found = deployer.submitter.unserved()
     if words := unserved_words(found, deployer.lanes.now()):
         yield Check("repositories", OK, words)
 
 
 def check_repositories(deployer: "Deployer") -> Iterator[Check]:
-    yield from _check_unserved(deployer)
+    yield from _check_excluded_repositories(deployer)
     listed = [*deployer.lanes.repositories(), APP]
     records = deployer.lanes.repository_records(listed)
     readable = {each.repository.lower() for each in records}

@@ -24,7 +24,7 @@ def approve(repository: Repository, tag: Ref, sha: str | None, *, json_: bool) -
     The approval is for the tag at its current commit. Your user name and host name are recorded.
     """
     deployer = load_deployer()
-    repository = deployer.submitter.known(repository)
+    repository = deployer.submitter.as_github_spells(repository)
     deployer.submitter.require_served(repository)
     head = deployer.host.head(repository, tag)
     if head is None:

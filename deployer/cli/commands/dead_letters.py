@@ -54,7 +54,7 @@ def list_(*, kind: str, repository: Repository | None, task: str, json_: bool) -
 @json_option
 def show(letter: str, *, json_: bool) -> None:
     """Show one dead letter with its attempts, arguments and traceback."""
-    found = load_deployer().lanes.dead_letter(letter)
+    found = load_deployer().lanes.find_dead_letter(letter)
     if found is None:
         raise NotFoundError(f"there is no dead letter {letter[:100]}; see: deployer dead-letters list")
     if json_:
@@ -172,7 +172,7 @@ def _select_letters(
 ) -> list[DeadLetter]:
     """Return the dead letters with these ids that exist, or else those that match the filters."""
     if ids:
-        return [letter for each in ids if (letter := lanes.dead_letter(each))]
+        return [letter for each in ids if (letter := lanes.find_dead_letter(each))]
     return chosen(lanes, repository, kind, task)
 
 

@@ -56,7 +56,7 @@ def delete(
             "--yes-really belongs to --environment; a branch's environment is deleted without it"
         )
     deployer = load_deployer()
-    repository = deployer.submitter.known(repository)
+    repository = deployer.submitter.as_github_spells(repository)
     deployer.submitter.require_served(repository)
     if kind:
         environment = Environment(repository, Kind(kind))

@@ -26,7 +26,7 @@ def keep(repository: Repository, branch: str, *, seconds: float | None, forever:
     if seconds and forever:
         raise click.UsageError("give either --for or --forever")
     deployer = load_deployer()
-    repository = deployer.submitter.known(repository)
+    repository = deployer.submitter.as_github_spells(repository)
     deployer.submitter.require_served(repository)
     environment = find_recorded(deployer, repository, branch)
     record = deployer.submitter.keep(environment, NEVER if forever else seconds or 0)

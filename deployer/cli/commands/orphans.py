@@ -31,7 +31,7 @@ def orphans(repository: Repository | None, *, json_: bool) -> None:
     behind. With REPO, only roles whose tags name it are listed.
     """
     deployer = load_deployer()
-    repository = deployer.submitter.known(repository) if repository else None
+    repository = deployer.submitter.as_github_spells(repository) if repository else None
     stacks, failed = _orphaned_stacks(deployer, repository)
     roles, unread = _orphaned_roles(deployer, repository)
     if json_:

@@ -35,7 +35,7 @@ def redeploy(
     deployed, and 1 if that failed.
     """
     deployer = load_deployer()
-    repository = deployer.submitter.known(repository)
+    repository = deployer.submitter.as_github_spells(repository)
     deployer.submitter.require_served(repository)
     named = Ref.from_user_input(ref)
     try:

@@ -83,7 +83,7 @@ def accept(repository: Repository) -> None:
     This is needed if a repository was created under the name of another that was renamed or deleted.
     """
     deployer = load_deployer()
-    repository = deployer.submitter.known(repository)
+    repository = deployer.submitter.as_github_spells(repository)
     deployer.submitter.require_served(repository)
     deployer.lifecycle.accept(repository)
     output.print_line(

@@ -49,7 +49,7 @@ def resync(
     deployer = load_deployer()
     asked_at = deployer.lanes.now()
     chosen = (
-        [deployer.submitter.known(repository)]
+        [deployer.submitter.as_github_spells(repository)]
         if repository
         else deployer.resyncer.repositories(output.print_note)
     )

@@ -109,7 +109,7 @@ class _Snapshot:
         """
         lanes = deployer.lanes
         if repository:
-            repository = deployer.submitter.known(repository)
+            repository = deployer.submitter.as_github_spells(repository)
         records = lanes.environments(repository)
         records += find_queued_only(lanes.lanes(repository), records)
         shown = [

@@ -75,7 +75,7 @@ def check(repository: Repository, *, json_: bool) -> None:
     webhook of a GitHub App or of an organization is checked for all its repositories.
     """
     deployer = load_deployer()
-    repository = deployer.submitter.known(repository)
+    repository = deployer.submitter.as_github_spells(repository)
     deployer.submitter.require_served(repository)
     with _name_repository_in_errors(deployer, repository):
         found = deployer.deliveries.check(repository)

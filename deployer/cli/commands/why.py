@@ -41,7 +41,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     REF is a branch, a full ref (refs/tags/v1), staging or production. If it was never deployed, the reason is shown.
     """
     deployer = load_deployer()
-    repository = deployer.submitter.known(repository)
+    repository = deployer.submitter.as_github_spells(repository)
     lane = next(iter(deployer.lanes.lanes(repository)), None)
     letters = deployer.lanes.dead_letters(repository)
     history = deployer.lanes.activity(repository, _HISTORY_LENGTH)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from deployer.deployment.production.gate import Admitted, ProductionGate, Refused
-from deployer.deployment.production.newest_tag import Order, order
+from deployer.deployment.production.tag_order import Order, order
 from deployer.deployment.ref_tracking import RefTracker
 from deployer.environment.code_host import CodeHost, Head
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
@@ -74,7 +74,7 @@ class CandidateJudge:
         try:
             result = self._judge_tag(context)
         except (PermanentError, CallLimitError, StepFailedError) as error:
-            kept = put_off(before, context.work, str(error), context.now)
+            kept = record_refused_push(before, context.work, str(error), context.now)
             return Finished(str(Outcome.FAILED), str(error), kept, context.work.sha)
         if isinstance(result, WaitUntil):  # the tag waits for its commit, or for a fresh answer of GitHub
             return replace(result, record=None)
@@ -212,7 +212,9 @@ class CandidateJudge:
         return context.work.began_at or self._clock()
 
 
-def put_off(record: EnvironmentRecord, work: Work, why: str, now: float) -> EnvironmentRecord | None:
+def record_refused_push(
+    record: EnvironmentRecord, work: Work, why: str, now: float
+) -> EnvironmentRecord | None:
     """Record a tag that cannot be deployed now if production does not exist, so that a later resync deploys it.
 
     A resync compares branches with their stacks, and tags with production's tag. It does not create a production of

@@ -63,7 +63,7 @@ class DesiredProduction:
         if work.cause != Cause.RESYNC:
             if admitted.covers(work.ref, work.sha) and admitted.goal == work.goal:
                 return Deploy(context)
-            return Stop(self._judge_first(context))
+            return Stop(self._requeue_for_judgement(context))
         if context.record.commit:
             return self._resolve_resync(context)
         adopted = self._adopt_production(context)
@@ -77,11 +77,13 @@ class DesiredProduction:
         if not name:
             return Stop(context.done(Outcome.SKIPPED, _NO_TAG))
         if work.ref not in {"", name}:  # version 0.1.0 queued a tag that no webhook reported in this way
-            return Stop(self._judge_first(context))
+            return Stop(self._requeue_for_judgement(context))
         if record.admitted.covers(record.ref, record.commit):
             context = context.with_work(ref=record.ref, sha=record.commit)
             stop = (
-                None if work.polls else self._stop_if_outdated(context, Ref.parse(record.ref), record.commit)
+                None
+                if work.polls
+                else self._stop_if_unknown_commit_runs(context, Ref.parse(record.ref), record.commit)
             )
             return stop or Deploy(context)
         ref = Ref.parse(name)
@@ -90,7 +92,7 @@ class DesiredProduction:
             return stop
         if head is None:
             return Stop(context.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))
-        if not work.polls and (stop := self._stop_if_outdated(context, ref, head.sha)):
+        if not work.polls and (stop := self._stop_if_unknown_commit_runs(context, ref, head.sha)):
             return stop
         chosen = self._tracker.choose_commit(context, ref, head, self._judge.admit_commit)
         if isinstance(chosen, Stop):
@@ -98,7 +100,7 @@ class DesiredProduction:
         decided_at = record.decision_time or head.at
         return Deploy(chosen.context.with_record(decided_at=decided_at, moved_to=head.object), chosen.folder)
 
-    def _judge_first(self, context: ReconcileContext) -> StepResult:
+    def _requeue_for_judgement(self, context: ReconcileContext) -> StepResult:
         """Let the tag that the queue item names be judged, or else the tag that production should run already."""
         work = context.work
         self._queue_items_of_0_1_0(context)
@@ -125,7 +127,7 @@ class DesiredProduction:
             kept = wish.but(deliveries="", attempts=0, tries="", decided_at=wish.accepted_at)
             self._lanes.accept(context.repository, kept)
 
-    def _stop_if_outdated(self, context: ReconcileContext, ref: Ref, sha: str) -> Stop | None:
+    def _stop_if_unknown_commit_runs(self, context: ReconcileContext, ref: Ref, sha: str) -> Stop | None:
         """Leave production as it is if AWS runs a commit that the record does not know: then the record is outdated."""
         admitted = context.record.admitted
         stack = context.cloud.stack(context.name)
@@ -189,15 +191,15 @@ class DesiredProduction:
     def _tag_of_commit(self, context: ReconcileContext, facts: RepositoryFacts, sha: str) -> str:
         """The tag of a commit, preferably the stack's tag; empty if none is found."""
 
-        def is_at(ref: Ref) -> bool:
+        def points_to_commit(ref: Ref) -> bool:
             head = self._host.head(context.repository, ref)
             return head is not None and head.sha == sha
 
-        if context.work.ref and is_at(Ref.parse(context.work.ref)):
+        if context.work.ref and points_to_commit(Ref.parse(context.work.ref)):
             return context.work.ref
         tags = {ref: target for ref, target in facts.refs.items() if ref.is_tag}
         if direct := [ref.name for ref, target in tags.items() if target == sha]:
             return min(direct)
         # an annotated tag points to a tag object: the commits of the latest ones are read
         latest = sorted(tags, key=lambda ref: facts.made.get(ref, 0), reverse=True)[:_ANNOTATED_TAG_LIMIT]
-        return next((ref.name for ref in latest if is_at(ref)), "")
+        return next((ref.name for ref in latest if points_to_commit(ref)), "")

@@ -10,6 +10,7 @@ that both sets of rules name. Commits are compared by id, because a tag may have
 See docs/decisions/0013-production-gate.md.
 """
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -108,9 +109,9 @@ class Situation:
         return (named, *narrowed) if named else ()
 
     def candidates(self) -> list[tuple[str, str]]:
-        """Name and commit of each protected branch that the patterns allow, the last name first.
+        """Name and commit of each protected branch that the patterns allow, the latest version first.
 
-        Of branches whose names are versions, the latest version comes first.
+        Names are ordered by their numbers, so `release/1.10` comes before `release/1.9`.
         """
         patterns = self.allowed_branches
         found = [
@@ -118,7 +119,11 @@ class Situation:
             for ref, head in (self.protected or {}).items()
             if ref.short != self.default_branch and all(each.match(ref.short) for each in patterns)
         ]
-        return sorted(found, reverse=True)
+        return sorted(found, key=lambda branch: _version_order(branch[0]), reverse=True)
+
+
+def _version_order(name: str) -> list[tuple[str, int]]:
+    return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", name)]
 
 
 def judge(known: Situation) -> Admitted | Refused | Need:

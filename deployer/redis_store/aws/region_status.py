@@ -74,7 +74,7 @@ class RedisRegionStatus:
             False also if there is no listing; then the caller reads the stack itself.
         """
         since = max(since, self.now() - _FRESH_SECONDS)
-        began, pages, waiting, found = self._read_listing(name)
+        began, pages, waiting, found = self._register_and_read_listing(name)
         if began > since:
             return self._stop_waiting_unless_busy(name, found)
         if waiting <= max(pages, _MIN_WAITING):
@@ -85,7 +85,7 @@ class RedisRegionStatus:
                 list_stacks()
             else:
                 self._await_listing()
-        began, _, _, found = self._read_listing(name)
+        began, _, _, found = self._register_and_read_listing(name)
         return began > since and self._stop_waiting_unless_busy(name, found)
 
     def save_listing(self, began: float, pages: int, stacks: int, busy: Iterable[str]) -> None:
@@ -117,7 +117,7 @@ class RedisRegionStatus:
             self._redis.run_if_available(lambda r: r.zrem(self._redis_key("waiting"), name))
         return busy
 
-    def _read_listing(self, name: str) -> tuple[float, int, int, bool]:
+    def _register_and_read_listing(self, name: str) -> tuple[float, int, int, bool]:
         """Return when the last listing began, its calls, how many environments wait, and whether this stack is busy."""
 
         now = self.now()

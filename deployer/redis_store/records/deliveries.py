@@ -6,7 +6,7 @@ from typing import Any
 
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import PayloadError, StoredValueError
-from deployer.model.records import Activity, DeliveryRecord, EnvironmentRecord, Outcome, whole
+from deployer.model.records import Activity, DeliveryRecord, EnvironmentRecord, Outcome, replace_surrogates
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.records.counters import TOTALS
 from deployer.redis_store.records.repository_index import (
@@ -63,12 +63,12 @@ class DeliveryRecords(RepositoryIndex):
                     record.environment,
                     record.delivery,
                     outcome,
-                    whole(record.reason),
+                    replace_surrogates(record.reason),
                     commit,
                     ref,
                 )
                 self._add_activity(pipe, line)
-                if first and not has_item and (shown := _record_of_skipped_push(stored, first)):
+                if first and not has_item and (shown := _environment_record_after_skip(stored, first)):
                     shown = shown.but(changed_at=now, updated_at=now)
                     pipe.hset(environments, record.environment, shown.to_json())
             pipe.set(DELIVERY_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
@@ -124,7 +124,7 @@ class DeliveryRecords(RepositoryIndex):
             return dict(self._redis.zrange(UNSERVED, 0, -1, desc=True, withscores=True))
 
 
-def _record_of_skipped_push(text: str | None, first: EnvironmentRecord) -> EnvironmentRecord | None:
+def _environment_record_after_skip(text: str | None, first: EnvironmentRecord) -> EnvironmentRecord | None:
     """The record of an environment that has only had skipped pushes; None if it has another record.
 
     Args:

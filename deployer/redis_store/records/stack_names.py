@@ -112,7 +112,7 @@ def _in_use(client: Any, values: Iterable[str]) -> list[bool]:
     found = pipe.execute(raise_on_error=False)
     for each in found:
         if isinstance(each, Exception):
-            _check_refusal(each)
+            _raise_unless_wrong_type(each)
     rows = zip(pairs, found[::3], found[1::3], found[2::3], strict=True)
     known = {
         pair
@@ -139,7 +139,7 @@ def _with_dead_letters(client: Any, pairs: Collection[tuple[str, str]]) -> set[t
         try:
             texts = client.hvals(f"{prefix}:dead")
         except redis.ResponseError as error:
-            _check_refusal(error)
+            _raise_unless_wrong_type(error)
             found |= {pair for pair in pairs if pair[0] == prefix}
             continue
         for text in texts:
@@ -148,7 +148,7 @@ def _with_dead_letters(client: Any, pairs: Collection[tuple[str, str]]) -> set[t
     return found
 
 
-def _check_refusal(error: Exception) -> None:
+def _raise_unless_wrong_type(error: Exception) -> None:
     """Return if Redis has refused only one command, because its key has another type.
 
     Raises:

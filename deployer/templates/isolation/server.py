@@ -46,7 +46,7 @@ _MACHINE_ERRORS = (
     OSError,
     ValueError,
     ZoneInfoNotFoundError,
-)  # what the machine may cause in `_prepare_fork`
+)  # what the machine may cause in `_prepare_in_fork`
 _WARM_UP_TEMPLATE = b"Resources: {P: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub 'x'}}}\n"
 
 
@@ -86,7 +86,7 @@ def _evaluate_in_fork(
     if not child:
         code = NOT_CONFINED
         try:
-            zones = _prepare_fork(write_end, limits, with_zones=with_zones)
+            zones = _prepare_in_fork(write_end, limits, with_zones=with_zones)
             code = 1
             _write_answer(_evaluate_question(question))
             del zones
@@ -100,7 +100,7 @@ def _evaluate_in_fork(
     return ProcessEnd(status=status, cpu_seconds=used.ru_utime + used.ru_stime), answer
 
 
-def _prepare_fork(write_end: int, limits: tuple[int, float, int], *, with_zones: bool) -> list[ZoneInfo]:
+def _prepare_in_fork(write_end: int, limits: tuple[int, float, int], *, with_zones: bool) -> list[ZoneInfo]:
     """Load the time zones and set the limits.
 
     A failure is written into the pipe. A failure that the machine causes is then raised again. For a bug of deployer

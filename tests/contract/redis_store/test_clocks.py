@@ -197,7 +197,7 @@ class TestDecisions:
         other, looks = RedisRegionStatus(SharedRedis(client), "own", "us-east-1"), list[str]()
         assert other.is_busy("busy", since, lambda: looks.append("AWS"))
         assert other.cached_count("stacks") is not None
-        other._read_listing("another")
+        other._register_and_read_listing("another")
         assert client.zscore("deployer:aws:{own:us-east-1}:waiting", "another") == pytest.approx(
             time.time(), abs=60
         )

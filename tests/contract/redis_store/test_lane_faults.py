@@ -311,7 +311,7 @@ def test_an_item_that_no_worker_understands_becomes_a_dead_letter(
     assert "no worker understood this queue item, 8 were asked: this version knows no task" in letter.reason
     assert outcome(lanes, "d1") == "dead-lettered"
     assert [line.outcome for line in lanes.activity()] == ["dead-lettered"]
-    assert lanes.dead_letter(letter.id) == letter
+    assert lanes.find_dead_letter(letter.id) == letter
     accepted = lanes.replay(letter.id)
     assert (lanes.dead_letters(), outcome(lanes, "d1")) == ([], "queued")
     (item,) = lanes.lanes()[0].waiting
@@ -501,7 +501,7 @@ def test_dead_letters_beyond_two_hundred_have_no_traceback(lanes: RedisQueueStor
         dispatch = push(lanes, f"d{number}").dispatch
         lanes.begin(HELLO, dispatch.token)
         lanes.finish(HELLO, dispatch.token, DeadLettered(replace(letter, id=letter_id(HELLO, number))))
-    found = [lanes.dead_letter(letter_id(HELLO, number)) for number in (1, 2)]
+    found = [lanes.find_dead_letter(letter_id(HELLO, number)) for number in (1, 2)]
     assert [each.traceback for each in found if each] == [
         "trace",
         "left out, since acme/hello has 200 dead letters or more",
@@ -587,7 +587,7 @@ def test_a_dead_letter_that_cannot_be_read_is_still_listed_and_can_be_discarded(
     good = DeadLetter(letter_id(HELLO, 2), "acme/hello", "deployer.sync", "AWS", "", 1.0, Work(X).to_json())
     client.hset(f"{PREFIX}:dead", mapping={LETTER: "no JSON", good.id: good.to_json(), "x": "{}"})
     assert {each.id for each in lanes.dead_letters()} == {LETTER, good.id, "x"}
-    found = lanes.dead_letter(LETTER)
+    found = lanes.find_dead_letter(LETTER)
     assert found
     assert (found.traceback, found.arguments.environment) == ("no JSON", "")
     with pytest.raises(StoredValueError, match="deployer dead-letters discard"):

@@ -323,7 +323,7 @@ def _bury(lanes: RedisQueueStore, delivery: str = "d1", environment: str = X) ->
 def test_a_dead_letter_is_stored_shown_and_replayed(lanes: RedisQueueStore) -> None:
     letter = _bury(lanes)
     (kept,) = lanes.dead_letters()
-    assert kept == lanes.dead_letter(letter.id)
+    assert kept == lanes.find_dead_letter(letter.id)
     assert kept.arguments.but(tries="") == letter.arguments
     assert asdict(kept) | {"work": ""} == asdict(letter) | {"work": ""}
     assert outcome(lanes, "d1") == "dead-lettered"
@@ -404,14 +404,14 @@ def test_a_dead_letter_can_be_discarded(lanes: RedisQueueStore) -> None:
     for wrong in (letter.id, "nonsense", "a~b~c-1"):
         with pytest.raises(NotFoundError):
             lanes.discard(wrong)
-        assert lanes.dead_letter(wrong) is None
+        assert lanes.find_dead_letter(wrong) is None
 
 
 def test_a_delivery_is_accepted_again_after_a_dead_letter(lanes: RedisQueueStore) -> None:
     letter = _bury(lanes)
     again = push(lanes, "d1")
     assert again.outcome == "queued"
-    assert lanes.dead_letter(letter.id) is None
+    assert lanes.find_dead_letter(letter.id) is None
     work = begin(lanes, again.dispatch)
     assert (work.attempts, work.failed_attempts) == (1, [])
 

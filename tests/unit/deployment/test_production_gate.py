@@ -447,3 +447,15 @@ def test_only_the_checked_calls_deploy_anything_in_aws() -> None:
                 if owner.endswith("cloud"):
                     found.add(path.name)
     assert found == {"context.py"}
+
+
+def test_branches_are_compared_in_the_order_of_their_versions() -> None:
+    found = replace(
+        KNOWN, config=RELEASES, protected=branches("release/1.9", "release/1.10", "release/2", "release/x")
+    )
+    assert [name for name, _ in found.candidates()] == [
+        "release/x",
+        "release/2",
+        "release/1.10",
+        "release/1.9",
+    ]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.deployment.production.newest_tag import Order, order
+from deployer.deployment.production.tag_order import Order, order
 
 CASES = [
     ("pushed later", (20, 5, 10, 0), Order.NEWER),
