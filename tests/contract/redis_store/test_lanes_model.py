@@ -617,10 +617,6 @@ BREAKAGES = {
         "older.turned = older.turned or needs_no_turn(newer)",
         "",
     ),
-    "the record of an environment with an item is deleted": (
-        "with_items[environment_of_key(key)] = true",
-        "local _ = key",
-    ),
     "an attempt is not recorded": (
         "add_failed_attempt(work, work, why ~= '' and why or WORKER_LOST_ERROR)",
         "",
