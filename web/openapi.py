@@ -199,7 +199,7 @@ DESCRIPTION: Json = {
                 object_of(
                     repositories=list_of(reference_to("Repository")),
                     app=described(
-                        {"oneOf": [reference_to("MissedDeliveries"), {"type": "null"}]},
+                        {"oneOf": [reference_to("Deliveries"), {"type": "null"}]},
                         "The deliveries to the GitHub App's webhook, which all repositories share.",
                     ),
                 ),
@@ -232,7 +232,7 @@ DESCRIPTION: Json = {
                 "lanes",
                 "The queues (lanes) that have work.",
                 "200",
-                object_of(lanes=list_of(reference_to("QueueState"))),
+                object_of(lanes=list_of(reference_to("Lane"))),
             )
         },
         "/api/v1/dead-letters": {

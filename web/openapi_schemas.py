@@ -144,7 +144,7 @@ SCHEMAS: Json = {
             TEXT_OR_NULL,
             "The newest tag from before the first resync, if it was never deployed; a redeploy deploys it.",
         ),
-        deliveries=reference_to("MissedDeliveries"),
+        deliveries=reference_to("Deliveries"),
         orphans=described(
             list_of(
                 object_of(
@@ -157,7 +157,7 @@ SCHEMAS: Json = {
             "Development environments whose branch did not exist at the last resync.",
         ),
     ),
-    "MissedDeliveries": object_of(
+    "Deliveries": object_of(
         checked_at=described(TIME, "When failed deliveries were last read from GitHub."),
         unchecked=described(TEXT_OR_NULL, "Why failed deliveries cannot be read."),
         missed=described(
@@ -223,7 +223,7 @@ SCHEMAS: Json = {
         last_error=described(TEXT, "The error of the previous attempt, if there was one."),
         accepted_at=TIME,
     ),
-    "QueueState": object_of(
+    "Lane": object_of(
         repository=TEXT,
         status=described(
             one_of("idle", "sent", "running", "broken"),

@@ -27,7 +27,7 @@ _MOTO_TYPES: dict[str, tuple[str, str, str | None]] = {
     "AWS::Lambda::Function": ("awslambda", "LambdaFunction", "FunctionName"),
     "AWS::Logs::LogGroup": ("logs", "LogGroup", "LogGroupName"),
     "AWS::SNS::Topic": ("sns", "Topic", "TopicName"),
-    "AWS::SQS::Queue": ("sqs", "Dispatcher", "QueueName"),
+    "AWS::SQS::Queue": ("sqs", "Queue", "QueueName"),
 }
 
 _INERT_TYPES = (

@@ -52,7 +52,7 @@ def test_the_worst_function_is_first() -> None:
 
 def test_raises_of_one_exception_are_counted() -> None:
     text = "raise Settled(1)\nraise run.Settled\nraise ValueError\ntry: pass\nexcept Settled:\n  raise\nSettled(2)"
-    assert code.count_raises([module(text)], "LetterResult") == 2
+    assert code.count_raises([module(text)], "Settled") == 2
 
 
 def test_writes_to_a_shared_context_are_counted() -> None:

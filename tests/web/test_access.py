@@ -285,7 +285,7 @@ def test_addresses_of_one_network_share_a_counter(one: str, other: str, same: bo
 def test_webhooks_may_have_a_port_of_their_own(path: str, method: str, web: int, hooks: int) -> None:
     site = Site({"DEPLOYER_WEBHOOK_PORT": "9000"})
     for port, code in ((8080, web), (9000, hooks)):
-        headers = {"Content-Type": "application/json", "CodeHost": "localhost:9000"}
+        headers = {"Content-Type": "application/json", "Host": "localhost:9000"}
         answer = site.client.open(
             path, method=method, headers=headers, environ_overrides={"SERVER_PORT": str(port)}, buffered=True
         )

@@ -80,7 +80,7 @@ def _path_of_a_push(root: Path) -> list[Number]:
 
 def _control_flow(product: list[code.Module]) -> list[Number]:
     return [
-        Number("raise Settled", code.count_raises(product, "LetterResult"), 0),
+        Number("raise Settled", code.count_raises(product, "Settled"), 0),
         Number("writes to run.record and run.work", code.count_writes(product, _CONTEXTS, _CHANGED), 0),
     ]
 

@@ -32,7 +32,7 @@ def lanes(*, json_: bool) -> None:
         ]
         for lane in found
     ]
-    headings = ["Repository", "QueueState", "Environment", "Task", "Waiting", "Snoozed"]
+    headings = ["Repository", "Queue", "Environment", "Task", "Waiting", "Snoozed"]
     output.print_table(headings, rows, empty="every queue is empty")
     for reason in dict.fromkeys(reason for lane in found for reason in lane.resting.values()):
         output.print_note(reason)

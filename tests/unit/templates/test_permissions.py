@@ -556,7 +556,7 @@ HIDES = [
     ({"Ref": "V"}, "v"),
     # attributes and names of resources
     ({"Fn::GetAtt": ["Kept", "Value"]}, "y"),
-    ({"Ref": "Dispatcher"}, "q"),
+    ({"Ref": "Queue"}, "q"),
 ]
 
 
@@ -568,7 +568,7 @@ def test_a_condition_that_only_aws_can_judge_hides_nothing(left: Any, right: str
     key = {"Type": "AWS::IAM::AccessKey", "Condition": "Hides", "Properties": {"UserName": "admin"}}
     kept = {
         "Kept": {"Type": "AWS::SSM::Parameter", "Properties": {"Value": "y"}},
-        "Dispatcher": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "q"}},
+        "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "q"}},
     }
     said = found(
         {"Key": key, **kept},
