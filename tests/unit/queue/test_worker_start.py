@@ -26,5 +26,5 @@ def test_an_error_before_the_first_task_ends_the_worker(
         monkeypatch.setattr(celery, name, lambda *_: "")
     monkeypatch.setattr(celery, check, fail)
     with pytest.raises(SystemExit) as ending:
-        celery._check()
+        celery._check_worker()
     assert ending.value.code == status
