@@ -71,9 +71,8 @@ def replace_surrogates(text: str) -> str:
 class _Value:
     def to_json(self) -> str:
         """The value as one JSON object."""
-        return replace_surrogates(
-            json.dumps(asdict(self), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-        )
+        text = json.dumps(asdict(self), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+        return replace_surrogates(text)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
