@@ -1,0 +1,127 @@
+"""What was seen of an environment: its stack, its pipeline, and how the last task on it ended."""
+
+import msgspec
+
+from deployer.model.stored_value import Detail, FieldGroup, StoredValue
+from deployer.model.teardown_report import TeardownReport
+
+
+class StageState(StoredValue, frozen=True):
+    """One stage of an execution.
+
+    Attributes:
+        status: `pending` (not reached yet), `running`, `succeeded`, `failed`, `stopped`, or `not-reached` where the
+            execution ended before this stage.
+        reason: why it failed, in AWS's words.
+    """
+
+    name: str = ""
+    status: str = ""
+    reason: str = ""
+    url: str = ""
+
+
+class FollowedExecution(StoredValue, frozen=True):
+    """An execution whose end deployer has not seen yet.
+
+    Attributes:
+        sha: the commit that it builds; empty as long as the source stage has not told it.
+        posted: the state that was posted last as a commit status, by stage.
+    """
+
+    sha: str = ""
+    posted: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class StackFailure(Detail, frozen=True):
+    """Why a stack could not be created or updated; it is empty, and false, if nothing failed.
+
+    Attributes:
+        resource, type: the logical id of the resource that failed, and its type.
+        reason: AWS's words.
+        url: the stack's page in the console.
+        file, line: where the template defines the resource; empty and 0 where that is not known.
+    """
+
+    resource: str = ""
+    type: str = ""
+    reason: str = ""
+    url: str = ""
+    file: str = ""
+    line: int = 0
+
+
+class AppliedStack(Detail, frozen=True):
+    """The stack as deployer has applied it last, to compare the stack with; see `deployer.environment.drift`.
+
+    Attributes:
+        at: when the stack changed last (epoch seconds).
+        parameters: its parameters, as JSON.
+        tags: a digest of its tags.
+    """
+
+    at: float = 0
+    parameters: str = ""
+    tags: str = ""
+
+
+class StackStatus(FieldGroup, frozen=True):
+    """The pipeline's stack.
+
+    Attributes:
+        stack_arn: its ARN.
+        applications: the names of the stacks that the pipeline deploys, kept for the teardown.
+        earlier: the names of those that the pipeline no longer deploys, the latest last.
+        applied: the stack as deployer applied it last.
+        drift: how the stack differs from that, in words; empty if it does not.
+        failure: why it could not be created or updated.
+        refused, refusals: the digest of the release whose creation failed last, and how often in a row.
+    """
+
+    stack_arn: str = ""
+    applications: list[str] = msgspec.field(default_factory=list)
+    earlier: list[str] = msgspec.field(default_factory=list)
+    applied: AppliedStack = AppliedStack()
+    drift: str = ""
+    failure: StackFailure = StackFailure()
+    refused: str = ""
+    refusals: int = 0
+
+
+class PipelineStatus(FieldGroup, frozen=True):
+    """The pipeline's executions.
+
+    Attributes:
+        execution: the id of the environment's present execution; empty once a teardown has begun.
+        stages: the stages of that execution.
+        open: the executions whose end was not seen yet, by id, the newest last.
+        reported: the id of the execution whose end was reported as the outcome of some goal.
+    """
+
+    execution: str = ""
+    stages: list[StageState] = msgspec.field(default_factory=list)
+    open: dict[str, FollowedExecution] = msgspec.field(default_factory=dict)
+    reported: str = ""
+
+
+class EnvironmentStatus(FieldGroup, frozen=True):
+    """What was seen of an environment.
+
+    Attributes:
+        state: in one word for people: `pending` (a new commit is wanted), `waiting`, `provisioning`, `updating`,
+            `running`, `deployed`, `failed`, `deleting`, `deleted`, `skipped`, or `asleep` until the hours of sleep end.
+        outcome, reason: how the last goal ended, and why.
+        changed_at: since when state, outcome, commit and execution have their values (epoch seconds).
+        prepared: the last `deployer/prepare` status as `sha state text`, so that only changes are posted.
+        stack, pipeline: the pipeline's stack, and the pipeline's executions.
+        receipt: the report of the last teardown.
+    """
+
+    state: str = ""
+    outcome: str = ""
+    reason: str = ""
+    changed_at: float = 0
+    prepared: str = ""
+    stack: StackStatus = StackStatus()
+    pipeline: PipelineStatus = PipelineStatus()
+    receipt: TeardownReport = TeardownReport()
