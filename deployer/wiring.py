@@ -22,11 +22,13 @@ from deployer.environment.cloud_region import RegionCapacity
 from deployer.environment.repository_state import Repositories
 from deployer.github.host import GitHubHost
 from deployer.github.webhook import parse_delivery
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
-from deployer.model.records import RESYNC_KEY, EnvironmentRecord, Outcome, Work
+from deployer.model.outcomes import Outcome
 from deployer.model.redis_url import parse_redis_url
 from deployer.queue.call_counter import note
+from deployer.queue.items import RESYNC_KEY, Work
 from deployer.queue.lease import Timer
 from deployer.queue.progress_log import LOG_FORMAT
 from deployer.queue.runner import Runner, RunnerOptions

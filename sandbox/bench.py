@@ -22,8 +22,9 @@ from pathlib import Path
 
 from deployer.local.embedded_redis import prepare
 from deployer.model.environments import Environment, Repository
-from deployer.model.records import Outcome, Work
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
+from deployer.queue.items import Work
 from deployer.queue.step_results import Finished
 from deployer.queue.store import Accepted
 from deployer.redis_store.connection import connect
@@ -111,7 +112,7 @@ def measure_queues(url: str, times: int, waiting: int) -> Iterator[Row]:
 
 
 def _work_item(number: int) -> Work:
-    return Work(environment=f"development:refs/heads/branch-{number}", after="a" * 40)
+    return Work.of(environment=f"development:refs/heads/branch-{number}", after="a" * 40)
 
 
 def _finish_work(store: RedisQueueStore, repository: Repository, accepted: Accepted) -> None:

@@ -8,6 +8,7 @@ from werkzeug.wrappers import Response
 
 from deployer.environment.commit_ids import resolve_commit
 from deployer.model.durations import NEVER, parse_duration
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import (
     NotFoundError,
@@ -17,9 +18,10 @@ from deployer.model.errors import (
     UnavailableError,
     one_line,
 )
-from deployer.model.records import Cause, DeadLetter, EnvironmentRecord
 from deployer.model.refs import Ref, parse_sha, parse_sha_prefix
 from deployer.queue import dead_letters as letters
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import Cause
 from deployer.queue.store import Accepted
 from deployer.queue.submit import APPROVER_LENGTH, WorkSubmitter
 from deployer.resync.missed_deliveries import APP
@@ -49,7 +51,9 @@ def environments() -> Response:
     return _json_response(
         {
             "environments": [
-                _environment_as_json(record) for record in records if deleted or record.state != "deleted"
+                _environment_as_json(record)
+                for record in records
+                if deleted or record.status.state != "deleted"
             ]
         }
     )
@@ -296,7 +300,7 @@ def _queue_request(
     found: Environment, record: EnvironmentRecord | None, cause: Cause, sha: str = ""
 ) -> Response:
     submitter: WorkSubmitter = deployer().submitter
-    ref = found.branch.name if found.branch else (record.ref if record else "")
+    ref = found.branch.name if found.branch else (record.spec.ref if record else "")
     accepted = submitter.request_environment(found, cause=cause, ref=ref, sha=sha)
     return _queued_response(accepted, found.repository, found.stack_name)
 

@@ -19,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from deployer.model.errors import QueueItemError, TransientError, UnavailableError
-from deployer.model.records import TASK_TIMEOUT, WORKER_LOST
+from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
 from deployer.queue.dead_letters import oldest_seconds
 from deployer.wiring import Deployer
 
@@ -236,13 +236,15 @@ class _StoredMetrics(Collector):
         family = GaugeMetricFamily(
             "deployer_environments", "Environments by kind and state", labels=["kind", "state"]
         )
-        tally = Tally((record.environment.partition(":")[0], record.state or "unknown") for record in records)
+        tally = Tally(
+            (record.environment.partition(":")[0], record.status.state or "unknown") for record in records
+        )
         for labels, number in sorted(tally.items()):
             family.add_metric(list(labels), number)
         drifted = GaugeMetricFamily(
             "deployer_environments_drifted",
             "Environments whose stack was changed outside deployer",
-            value=sum(bool(record.drift) for record in records),
+            value=sum(bool(record.status.stack.drift) for record in records),
         )
         return [family, drifted]
 

@@ -6,17 +6,13 @@ from urllib.parse import quote, urlsplit
 from flask import Blueprint
 from markupsafe import Markup
 
+from deployer.model.activity import Activity
 from deployer.model.durations import clock, span
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Kind, branch_name
-from deployer.model.records import (
-    RESYNC_KEY,
-    Activity,
-    Attempt,
-    EnvironmentRecord,
-    split_key,
-)
 from deployer.model.refs import Ref
 from deployer.model.visible import visible
+from deployer.queue.items import RESYNC_KEY, Attempt, split_key
 from deployer.views.derived_values import age, changed_at, environment_id
 from deployer.views.record_json import iso_time
 from deployer.views.sentences import lane_problems, lifetime_words, pin_words, waiting_words
@@ -139,10 +135,10 @@ def commit_url(commit: str, repository: str) -> str:
 def source_url(record: EnvironmentRecord) -> str:
     """Return the URL of the failed line of the template on GitHub, or an empty text if it is not known."""
     base = host_url(deployer().config.github_api_url)
-    file, line = record.failure.get("file"), record.failure.get("line")
-    if not (base and file and record.commit):
+    file, line = record.status.stack.failure.file, record.status.stack.failure.line
+    if not (base and file and record.spec.commit):
         return ""
-    url = f"{base}/{quote(record.repository)}/blob/{quote(record.commit)}/{quote(str(file))}"
+    url = f"{base}/{quote(record.repository)}/blob/{quote(record.spec.commit)}/{quote(str(file))}"
     return f"{url}#L{line}" if line else url
 
 

@@ -6,17 +6,16 @@ traceback, or the text of an unexpected error, may contain a token, so only the 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
 from flask import Blueprint, render_template, request
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError
-from deployer.model.records import (
-    EnvironmentRecord,
-    RepositoryRecord,
-)
+from deployer.model.repository_record import RepositoryRecord
 from deployer.model.targets import UNFENCED
 from deployer.queue.dead_letters import dead_letter_warnings, describe_dead_letter
 from deployer.queue.store import QueueState
@@ -58,9 +57,9 @@ _REFRESH_SECONDS = 5
 _SLOW_REFRESH_SECONDS = 30  # if there are several pages
 _BUSY_STATES = {"", "pending", "waiting", "provisioning", "updating", "running", "deleting"}
 _CHOICES: dict[str, Callable[[EnvironmentRecord], bool]] = {
-    "failed": lambda row: row.state == "failed",
-    "under-way": lambda row: row.state in _BUSY_STATES,
-    "drifted": lambda row: bool(row.drift),
+    "failed": lambda row: row.status.state == "failed",
+    "under-way": lambda row: row.status.state in _BUSY_STATES,
+    "drifted": lambda row: bool(row.status.stack.drift),
 }
 _KINDS = {"staging": 0, "production": 1}
 
@@ -122,10 +121,10 @@ def overview() -> str:
 
 def _count_states(records: list[EnvironmentRecord]) -> dict[str, int]:
     return {
-        "environment_count": sum(row.state != "deleted" for row in records),
-        "failed_count": sum(row.state == "failed" for row in records),
-        "busy_count": sum(row.state in _BUSY_STATES for row in records),
-        "drifted_count": sum(bool(row.drift) for row in records),
+        "environment_count": sum(row.status.state != "deleted" for row in records),
+        "failed_count": sum(row.status.state == "failed" for row in records),
+        "busy_count": sum(row.status.state in _BUSY_STATES for row in records),
+        "drifted_count": sum(bool(row.status.stack.drift) for row in records),
     }
 
 
@@ -185,12 +184,12 @@ def environment(identity: str) -> str:
         admitted=admitted_words(record),
         age=lifetime_sentence(record, deployer().config.ttl),
         kind=found.kind,
-        teardown_report_words=teardown_report_words(record.receipt),
-        unlisted={name: unlisted_words(record.receipt, name) for name in ("removed", "retained")},
+        teardown_report_words=teardown_report_words(record.status.receipt),
+        unlisted={name: unlisted_words(record.status.receipt, name) for name in ("removed", "retained")},
         under_way=UNDER_WAY,
-        failed_at=place(record.failure),
+        failed_at=place(record.status.stack.failure),
         failed_url=source_url(record),
-        refreshing=record.state in _BUSY_STATES,
+        refreshing=record.status.state in _BUSY_STATES,
         queue_position=_queue_position(lane, found.key),
         letters=[
             letter
@@ -213,7 +212,7 @@ def dead_letter(identity: str) -> str:
     work = letter.arguments
     attempts = work.failed_attempts
     if attempts and not letter.expected:
-        attempts[-1] = replace(attempts[-1], error=letter.told)
+        attempts[-1] = msgspec.structs.replace(attempts[-1], error=letter.told)
     return render_template(
         "letter.html",
         letter=letter,
@@ -260,7 +259,7 @@ def _group_by_repository(records: list[EnvironmentRecord], *, deleted: bool) -> 
     groups: dict[str, _Group] = {}
     for record in records:
         group = groups.setdefault(record.repository.lower(), _Group(record.repository))
-        if record.state == "deleted" and not deleted:
+        if record.status.state == "deleted" and not deleted:
             group.hidden += 1
         else:
             group.rows.append(record)

@@ -14,7 +14,7 @@ from celery import signals
 from deployer.local.process_memory import hide_memory
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, DeployerError, TransientError, UnavailableError
-from deployer.model.records import OUT_OF_TIME
+from deployer.queue.items import OUT_OF_TIME
 from deployer.queue.lease import KernelTimer
 from deployer.wiring import build, check_redis, check_worker, setup_logging, warn_at_start
 from workers.tasks import register

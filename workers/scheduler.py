@@ -17,7 +17,7 @@ from contextlib import suppress
 from deployer.local.process_memory import hide_memory
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, DeployerError, UnavailableError, one_line
-from deployer.model.records import FAILING_JOB
+from deployer.queue.store import FAILING_JOB
 from deployer.redis_store.errors import refuses_one_command
 from deployer.wiring import Deployer, build, check_aws, check_redis, setup_logging, warn_at_start
 

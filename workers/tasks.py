@@ -14,7 +14,7 @@ from celery import Celery
 
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, PayloadError, TransientError
-from deployer.model.records import Cause, Task
+from deployer.queue.items import Cause, Task
 from deployer.queue.lease import Timer
 from deployer.queue.lookup import find_environment_record
 from deployer.wiring import Deployer

@@ -14,8 +14,8 @@ from botocore.exceptions import ClientError
 from deployer.aws.clients import AwsClients, call_with_retries, read_pages
 from deployer.aws.errors import is_execution_ended, is_not_found, required_member, translate_errors
 from deployer.environment.cloud_region import Execution
+from deployer.model.environment_status import StageState
 from deployer.model.errors import PermanentError, UnknownStatusError
-from deployer.model.records import StageState
 
 _log = logging.getLogger(__name__)
 

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NotFoundError, PayloadError
-from deployer.model.records import RESYNC_KEY, EnvironmentRecord, split_key
 from deployer.model.refs import Ref
+from deployer.queue.items import RESYNC_KEY, split_key
 from deployer.queue.lookup import find_environment_record
 from deployer.queue.store import QueueState
 
@@ -44,7 +45,7 @@ def find_queued_only(lanes: list[QueueState], known: list[EnvironmentRecord]) ->
         for key in queued_environments(lane):
             if (repository.key, key) not in seen:
                 name = Environment.from_key(repository, key).stack_name
-                found.append(EnvironmentRecord(lane.repository, key, name, state="queued"))
+                found.append(EnvironmentRecord.of(lane.repository, key, name, state="queued"))
     return found
 
 

@@ -11,12 +11,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
 from deployer.cli.table_width import Shrink, fit_table
 from deployer.model.durations import span
+from deployer.model.environment_status import StageState
 from deployer.model.visible import visible, visible_json
 
 _T = TypeVar("_T")
@@ -188,14 +189,14 @@ def format_age(at: float) -> str:
     return f"{span(time.time() - at)} ago"
 
 
-def summarize_stages(stages: Iterable[Mapping[str, Any]]) -> str:
+def summarize_stages(stages: Iterable[StageState]) -> str:
     """Summarize stages, such as `2 ok, Test failed, 1 not reached`: only unusual statuses are listed by name."""
     words, counts = [], dict.fromkeys(("succeeded", "pending", "not-reached"), 0)
     for stage in stages:
-        if stage["status"] in counts:
-            counts[stage["status"]] += 1
+        if stage.status in counts:
+            counts[stage.status] += 1
         else:
-            words.append(f"{stage['name']} {stage['status']}")
+            words.append(f"{stage.name} {stage.status}")
     passed = [f"{counts['succeeded']} ok"] if counts["succeeded"] else []
     left = [f"{counts[name]} {name.replace('-', ' ')}" for name in ("pending", "not-reached") if counts[name]]
     return ", ".join(passed + words + left)

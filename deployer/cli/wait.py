@@ -10,9 +10,12 @@ import click
 from deployer.cli import output
 from deployer.cli.environment_names import queued_environments
 from deployer.cli.parameters import F
+from deployer.model.activity import Activity
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, UnavailableError
-from deployer.model.records import RESYNC_KEY, Activity, EnvironmentRecord, Outcome, split_key
+from deployer.model.outcomes import Outcome
+from deployer.queue.items import RESYNC_KEY, split_key
 from deployer.queue.store import QueueState
 
 if TYPE_CHECKING:
@@ -174,7 +177,7 @@ class WorkFollower:
 
     def _print_change(self, lane: QueueState) -> None:
         record = self._lanes.environment(Environment.from_key(self._repository, self._key))
-        changed = record.changed_at if record else 0.0
+        changed = record.status.changed_at if record else 0.0
         if self._before is None:
             self._before = changed
         # until a task of this work changes the state, the record describes the previous deployment
@@ -195,10 +198,10 @@ def _has_work(lane: QueueState, key: str) -> bool:
 def _describe_progress(record: EnvironmentRecord | None, lane: QueueState, key: str, goal: str) -> str:
     """Describe the progress of the work, in a text that changes only when something happens."""
     if failing := next((work for item, work in lane.failing.items() if split_key(item)[0] == key), None):
-        return f"attempt {failing.attempts} failed: {failing.last_error}; it will be retried"
-    if record and record.state:
-        stages = output.summarize_stages(record.stages)
-        return f"{record.state}: {stages}" if stages else record.state
+        return f"attempt {failing.log.attempts} failed: {failing.last_error}; it will be retried"
+    if record and record.status.state:
+        stages = output.summarize_stages(record.status.pipeline.stages)
+        return f"{record.status.state}: {stages}" if stages else record.status.state
     for number, work in enumerate(lane.waiting):
         if work.goal == goal and not (lane.environment == key and lane.status == "running"):
             ahead = number + (lane.status == "running")

@@ -49,7 +49,7 @@ class StackAdoption:
     ) -> StepResult:
         # the stack of another phase is not reported as deployed: only a move of its ref corrects it
         newest = next(iter(context.cloud.executions(context.name)), None) if has_pipeline else None
-        if not context.record.stack_arn or newest is None or not newest.sha:
+        if not context.record.status.stack.stack_arn or newest is None or not newest.sha:
             return replace(result, record=context.record)
         context = context.with_work(sha=newest.sha)
         with suppress(PermanentError):
@@ -57,6 +57,6 @@ class StackAdoption:
             context = context if isinstance(adopted, Stop) else adopted[0]
         record = context.record
         context = context.with_record(
-            ref=record.ref or context.work.ref, used_at=record.used_at or context.now
+            ref=record.spec.ref or context.work.spec.ref, used_at=record.history.used_at or context.now
         )
         return self._executions.follow_new(context, newest.id)

@@ -10,9 +10,10 @@ from deployer.environment.cloud_region import Clouds
 from deployer.environment.code_host import CodeHost
 from deployer.environment.context import ReconcileContext, Stop
 from deployer.model.errors import DeployerError, PermanentError
-from deployer.model.records import Cause, Outcome
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
 from deployer.model.stacks import Failure
+from deployer.queue.items import Cause
 from deployer.templates.findings import Linter, refusal_text
 from deployer.templates.folder_check import EvaluationFaultError, FolderEvaluator, FolderQuestion
 from deployer.templates.folder_files import FOLDER, UnreadableError, file_with_stem, has_pipeline
@@ -118,9 +119,9 @@ class DeployFolderReader:
         Raises:
             UnreadableError: `deploy/deployer.yml` is malformed or too complex.
         """
-        folder = self.read_folder(context, context.work.sha, known)
+        folder = self.read_folder(context, context.work.spec.sha, known)
         if not has_pipeline(folder.files):
-            where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {context.work.sha[:12]}"
+            where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {context.work.spec.sha[:12]}"
             return Stop(context.done(Outcome.SKIPPED, f"there is no {where}"))
         branch = context.environment.branch
         if branch is None:
@@ -140,9 +141,9 @@ class DeployFolderReader:
         Raises:
             PermanentError: a file has an error, or the template names what this environment may not use.
         """
-        ref = Ref.parse(context.work.ref)
+        ref = Ref.parse(context.work.spec.ref)
         if ref.is_tag:
-            branch = context.work.default_branch or self._host.default_branch(context.repository)
+            branch = context.work.push.default_branch or self._host.default_branch(context.repository)
         else:
             branch = ref.branch
         target, region = self._clouds.target(context.environment.kind), context.cloud.region
@@ -150,7 +151,7 @@ class DeployFolderReader:
             context.environment,
             ref,
             branch,
-            context.work.sha,
+            context.work.spec.sha,
             folder.files,
             target.given(region),
             target,
@@ -171,7 +172,7 @@ class DeployFolderReader:
             found = self._linter.findings(name, release.template, [context.cloud.region])
             for each in found:
                 if each.level == "note":
-                    _log.warning("%s at %s: %s", context.environment, context.work.sha[:12], each)
+                    _log.warning("%s at %s: %s", context.environment, context.work.spec.sha[:12], each)
             if why := refusal_text(found):
                 raise PermanentError(why)
         return release

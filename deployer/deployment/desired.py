@@ -14,10 +14,10 @@ from deployer.model.durations import duration_text
 from deployer.model.environments import Kind
 from deployer.model.errors import NotFoundError, PermanentError
 from deployer.model.expiry import IDLE, NIGHT, AgeAction, due, expires_at, warning_lead_seconds, why
-from deployer.model.records import Cause, Outcome
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
+from deployer.queue.items import Cause
 from deployer.teardown.expiry_comment import ExpiryComments
-from deployer.teardown.report import under_way
 
 
 class DesiredResolver:
@@ -64,7 +64,12 @@ class DesiredResolver:
             return Absent(context, "a person asked for its teardown")
         if work.cause == Cause.AGE and environment.kind is not Kind.DEVELOPMENT:
             return Stop(context.done(Outcome.SKIPPED, f"{environment.kind} never expires"))
-        ordered = work.created or work.updated or work.recovered or work.replacing
+        ordered = (
+            work.progress.created
+            or work.progress.updated
+            or work.progress.recovered
+            or work.progress.replacing
+        )
         if ordered and context.is_admitted:
             return Deploy(
                 context
@@ -91,7 +96,7 @@ class DesiredResolver:
 
     def _staging_branch(self, context: ReconcileContext) -> str:
         """The branch of staging. A push that arrives late may name a former default branch."""
-        named = context.work.default_branch
+        named = context.work.push.default_branch
         if named and self._repositories.stored_record(context.repository).default_branch == named:
             return named
         return self._host.default_branch(context.repository)
@@ -127,7 +132,7 @@ class DesiredResolver:
 
         A resync keeps an environment for some time after its branch is gone. The age must not shorten that time.
         """
-        if context.work.cause != Cause.AGE or under_way(context.record.receipt):
+        if context.work.cause != Cause.AGE or context.record.status.receipt.is_running:
             return False
         return due(context.record, self._ttl, self._clock()) is not AgeAction.EXPIRE
 
@@ -153,10 +158,10 @@ class DesiredResolver:
     def _resolve_age(self, context: ReconcileContext, ref: Ref, head: Head) -> Deploy | Absent | Stop:
         """Find what the environment's age asks for: wake it, take it down, warn of its end, or nothing."""
         record, now = context.record, self._clock()
-        if under_way(record.receipt) and record.aged_at > record.used_at:
+        if record.status.receipt.is_running and record.spec.expiry.aged_at > record.history.used_at:
             return Absent(context, "its age has begun a teardown")
         act = due(record, self._ttl, now)
-        if act is AgeAction.WAKE or head.object not in {record.commit, record.held_at}:
+        if act is AgeAction.WAKE or head.object not in {record.spec.commit, record.spec.held_at}:
             # a push was lost or the sleep is over: as in a resync, the commit on GitHub is wanted
             return self._resolve_wake(context, ref, head, wakes=act is AgeAction.WAKE)
         match act:
@@ -204,7 +209,7 @@ class DesiredResolver:
         record = record.but(told_end=expires_at(record, self._ttl, now) or 0)
         context = context.replace_record(self._comments.warn_of_end(environment, record))
         posted = self._reporter.post_age(environment, record, text)
-        if not posted and not context.record.notice:
+        if not posted and not context.record.history.notice:
             raise PermanentError(
                 "GitHub accepts neither a status nor a comment that warns of its end, so it stays"
             )

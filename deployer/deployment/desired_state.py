@@ -21,12 +21,12 @@ class Deploy:
     @property
     def commit(self) -> str:
         """The full id of the commit."""
-        return self.context.work.sha
+        return self.context.work.spec.sha
 
     @property
     def ref(self) -> str:
         """The full name of the branch or tag."""
-        return self.context.work.ref
+        return self.context.work.spec.ref
 
 
 @dataclass(frozen=True, slots=True)

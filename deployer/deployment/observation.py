@@ -8,9 +8,8 @@ from deployer.environment.context import ReconcileContext, Stop, report_on_conte
 from deployer.environment.decision import Desired, Observed
 from deployer.environment.drift import record_drift
 from deployer.model.environments import Kind
-from deployer.model.records import Cause
 from deployer.model.stacks import Phase, Stack
-from deployer.teardown.report import under_way
+from deployer.queue.items import Cause
 from deployer.teardown.teardown import Teardown
 
 
@@ -95,7 +94,7 @@ class Observer:
             context = read.context
         stack, exists = read.stack, isinstance(desired, Deploy)
         deleting = stack is not None and stack.phase is Phase.DELETING  # the decision waits for its end
-        if exists and under_way(context.record.receipt) and not deleting:
+        if exists and context.record.status.receipt.is_running and not deleting:
             interrupted = self._teardown.cancel_teardown(context)
             if isinstance(interrupted, Stop):
                 return interrupted
@@ -114,7 +113,7 @@ class Observer:
         if not isinstance(desired, Deploy) or stack is None:
             return _observation(context, stack, exists=exists, digest=None)
         work = context.work
-        if work.created or work.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:
+        if work.progress.created or work.progress.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:
             # the release that this goal ordered is the wanted one
             return _observation(context, stack, exists=True, digest=stack.tags.get("deployer:digest"))
         return self._observe_release(context, desired.folder, stack)
@@ -146,18 +145,20 @@ def _observation(
     """Put together what the decision needs."""
     work, record = context.work, context.record
     redeploys = work.cause == Cause.REDEPLOY
-    is_new_commit = stack is not None and stack.tags.get("deployer:commit") != work.sha
+    is_new_commit = stack is not None and stack.tags.get("deployer:commit") != work.spec.sha
     observed = Observed(
         stack=stack,
         owned=stack is not None and context.environment.owns(stack.tags),
-        created=work.created,
-        updated=work.updated,
-        recovered=work.recovered,
-        deletions=work.deletions,
+        created=work.progress.created,
+        updated=work.progress.updated,
+        recovered=work.progress.recovered,
+        deletions=work.progress.deletions,
         disposable=context.environment.kind is Kind.DEVELOPMENT,
         asked=redeploys or work.cause == Cause.PUSH or is_new_commit,
-        refusals=record.refusals if digest == record.refused and not redeploys else 0,
+        refusals=record.status.stack.refusals
+        if digest == record.status.stack.refused and not redeploys
+        else 0,
         unlocks=work.cause == Cause.TEARDOWN and context.environment.kind is not Kind.DEVELOPMENT,
-        drifted=redeploys and bool(record.drift),
+        drifted=redeploys and bool(record.status.stack.drift),
     )
     return Observation(context, Desired(exists, digest), observed, folder)

@@ -7,10 +7,11 @@ from deployer.environment.capacity import fullest_last, refusal_of_region
 from deployer.environment.cloud_region import LISTING_PATIENCE, CloudRegion, Clouds, Inventory
 from deployer.environment.context import ReconcileContext, Stop
 from deployer.environment.statuses import StatusReporter
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment
 from deployer.model.errors import TransientError
-from deployer.model.records import EnvironmentRecord, Task
 from deployer.model.stacks import Stack
+from deployer.queue.items import Task
 from deployer.queue.step_results import WaitUntil
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Placement:
         most: a stack that was deleted since is not found by its name, and `find_elsewhere` finds one that was created
         since.
         """
-        kind, name, region = environment.kind, record.stack_name, record.region
+        kind, name, region = environment.kind, record.stack_name, record.spec.region
         regions = self._clouds.target(kind).regions
         if not region and len(regions) == 1:
             region = regions[0]
@@ -105,7 +106,7 @@ class Placement:
     def wait_for_capacity(self, context: ReconcileContext, why: str) -> WaitUntil:
         """Wait until a region has capacity."""
         if (
-            context.record.state != "waiting"
+            context.record.status.state != "waiting"
         ):  # the numbers change all the time, and many environments may wait
             context = self._reporter.post_progress(context, "pending", f"waiting: {why}")
         # the region is chosen again after the wait, because another one may have capacity

@@ -4,8 +4,6 @@ What is about to be ordered is stored with the result of one task, and ordered b
 repeated after a crash knows that the stack's state is its own doing, and AWS recognizes the order by its token.
 """
 
-from dataclasses import asdict
-
 from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.observation import Observation
 from deployer.deployment.placement import Placement
@@ -15,10 +13,11 @@ from deployer.environment.decision import Decision
 from deployer.environment.drift import applied
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import clock
+from deployer.model.environment_status import AppliedStack, StackFailure
 from deployer.model.environments import Kind
 from deployer.model.errors import QuotaError
-from deployer.model.records import Task
 from deployer.model.stacks import REFUSED, Failure, Phase, Stack
+from deployer.queue.items import Task
 from deployer.queue.step_results import StepResult
 from deployer.templates.release import Release
 from deployer.templates.repository_config import TEARDOWN_TAG
@@ -54,7 +53,9 @@ class Provisioning:
         if elsewhere := self._placement.find_elsewhere(context):
             return elsewhere.again(Task.SYNC)
         regions = self._clouds.target(context.environment.kind).regions
-        if context.record.region not in regions:  # no region is chosen, or the settings no longer contain it
+        if (
+            context.record.spec.region not in regions
+        ):  # no region is chosen, or the settings no longer contain it
             chosen = self._placement.choose_region(context, regions)
             if isinstance(chosen, Stop):
                 return chosen.result
@@ -70,9 +71,11 @@ class Provisioning:
     def prepare_rollback(self, observation: Observation, decision: Decision) -> StepResult:
         """Store that a rollback will be ordered, and why the update failed: AWS shows only the rollback afterwards."""
         context, stack = observation.context, observation.stack
-        if stack and context.work.updated and (failure := context.cloud.failure(stack.arn)):
+        if stack and context.work.progress.updated and (failure := context.cloud.failure(stack.arn)):
             url = context.cloud.stack_url(stack.arn)
-            context = context.with_record(failure={**asdict(failure), "url": url})
+            context = context.with_record(
+                failure=StackFailure(failure.resource, failure.type, failure.reason, url)
+            )
         context = context.enter_state("updating")
         text = f"rolling back the pipeline's stack: {decision.reason}"
         return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, recovered=True)
@@ -126,7 +129,9 @@ class Provisioning:
 
     def update_stack(self, context: ReconcileContext) -> StepResult:
         """Order an update of the stack, or the rollback of one that stopped half-way."""
-        if context.work.recovered and (not context.work.updated or _stopped_half_way(context)):
+        if context.work.progress.recovered and (
+            not context.work.progress.updated or _stopped_half_way(context)
+        ):
             context.assert_lease()
             context.cloud.continue_rollback(context.name, context.idempotency_token("recover"))
             return _forget_applied(context).snooze(Task.SYNC)
@@ -153,11 +158,13 @@ class Provisioning:
         context, stack = observation.context, observation.stack
         if stack is None or not context.environment.owns(stack.tags):
             return self._reporter.fail_goal(context, decision.reason)
-        if context.work.created and stack.status in REFUSED:
+        if context.work.progress.created and stack.status in REFUSED:
             digest = stack.tags.get("deployer:digest", "")
-            before = context.record.refusals if context.record.refused == digest else 0
+            before = (
+                context.record.status.stack.refusals if context.record.status.stack.refused == digest else 0
+            )
             context = context.with_record(refused=digest, refusals=before + 1)
-        if context.work.updated and stack.phase is Phase.READY:
+        if context.work.progress.updated and stack.phase is Phase.READY:
             context = context.with_record(applied=applied(stack))  # the rollback was an update as well
         return self._report_stack_failure(context, decision, stack, observation.folder)
 
@@ -165,14 +172,15 @@ class Provisioning:
     def _report_stack_failure(
         self, context: ReconcileContext, decision: Decision, stack: Stack, folder: DeployFolder | None
     ) -> StepResult:
-        work, kept = context.work, context.record.failure
+        work, kept = context.work, context.record.status.stack.failure
         failure, url = context.cloud.failure(stack.arn), context.cloud.stack_url(stack.arn)
-        if failure is None and work.recovered and work.updated and kept:
-            failure = Failure(kept["resource"], kept["type"], kept["reason"])
+        if failure is None and work.progress.recovered and work.progress.updated and kept:
+            failure = Failure(kept.resource, kept.type, kept.reason)
         if failure is None:
             return self._reporter.fail_goal(context, decision.reason, url)
         context, location = self._folders.locate_failure(context, failure, folder)
-        context = context.with_record(failure={**asdict(failure), **location, "url": url})
+        recorded = StackFailure(failure.resource, failure.type, failure.reason, url, **location)
+        context = context.with_record(failure=recorded)
         what, _, _ = decision.reason.partition(": ")
         where = f" at {location['file']}:{location['line']}" if location else ""
         reason = f"{what}: {failure}{f'; {decision.remedy}' if decision.remedy else ''}"
@@ -191,4 +199,4 @@ def _forget_applied(context: ReconcileContext) -> ReconcileContext:
 
     Another goal may see that end first, and would take the change for somebody else's.
     """
-    return context.with_record(applied={}, drift="")
+    return context.with_record(applied=AppliedStack(), drift="")

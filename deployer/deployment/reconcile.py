@@ -25,16 +25,17 @@ from deployer.environment.context import ReconcileContext, StepFailedError, Stop
 from deployer.environment.decision import Decision, decide
 from deployer.environment.repository_state import DEFAULT, DELETED, RENAMED, Repositories
 from deployer.environment.statuses import StatusReporter
+from deployer.model.environment_record import EnvironmentRecord, is_over
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import CallLimitError, PermanentError
-from deployer.model.records import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Task, Work, is_over
+from deployer.model.outcomes import Outcome
 from deployer.model.stacks import Step
 from deployer.queue.call_counter import raise_call_limit
+from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.store import QueueStore
 from deployer.teardown.expiry import ExpiringTeardown, record_failed_check
 from deployer.teardown.expiry_comment import ExpiryComments
-from deployer.teardown.report import under_way
 from deployer.teardown.teardown import Teardown
 from deployer.templates.findings import Linter
 from deployer.templates.folder_check import FolderEvaluator
@@ -161,7 +162,11 @@ class Reconciler:
             self._events_arrive,
             self._clock(),
         )
-        if work.word and work.cause == Cause.TEARDOWN and self._is_called_off(environment, work.word):
+        if (
+            work.spec.word
+            and work.cause == Cause.TEARDOWN
+            and self._is_called_off(environment, work.spec.word)
+        ):
             # a resync that asked for the environment may have been merged with this queue item
             return context.again(Task.SYNC, cause=Cause.RESYNC, word="", turned=True)
         try:
@@ -188,7 +193,7 @@ class Reconciler:
         Steps that create or delete need no such check: AWS refuses the order, or the step reads the stack itself.
         """
         work = context.work
-        is_recent = context.now - work.looked_at < _TRUSTED_SECONDS
+        is_recent = context.now - work.progress.looked_at < _TRUSTED_SECONDS
         if work.task not in {Task.UPDATE, Task.TRIGGER} or is_recent:
             return None
         stack = context.cloud.stack(context.name)
@@ -201,13 +206,15 @@ class Reconciler:
         if result.record is None:
             return result
         environment, work, record = context.environment, context.work, result.record
-        if not work.candidate:  # the end of a candidate is not the end of what production runs
+        if not work.spec.candidate:  # the end of a candidate is not the end of what production runs
             record = self._reporter.end_prepare(environment, record, result.reason)
         record = self._comments.correct_warning(environment, record)
         # A record that an event did not change is not written: a newer `updated_at` would make a running resync
         # ignore its own listing.
         unchanged = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)
-        result = replace(result, record=None if unchanged else record, commit=result.commit or record.commit)
+        result = replace(
+            result, record=None if unchanged else record, commit=result.commit or record.spec.commit
+        )
         if result.outcome == Outcome.DELETED:
             self._request_last_resync(environment)
         return result
@@ -256,14 +263,16 @@ class Reconciler:
         text = f"deployer could not go on: {reason}; dead letter {letter}"
         if work.cause == Cause.AGE and work.task == Task.SYNC:
             return record_failed_check(record, reason, self._clock())
-        if work.cause == Cause.EVENT or work.candidate:
+        if work.cause == Cause.EVENT or work.spec.candidate:
             return record
         # a push that became a dead letter before GitHub was read gets the status on the commit that its webhook named
-        named = work.sha or (work.after if environment.kind is not Kind.PRODUCTION else "")
-        record = self._reporter.post_prepare(environment, record, named or record.commit, "error", text)
+        named = work.spec.sha or (work.push.after if environment.kind is not Kind.PRODUCTION else "")
+        record = self._reporter.post_prepare(environment, record, named or record.spec.commit, "error", text)
         ended = {"outcome": str(Outcome.DEAD_LETTERED), "reason": reason, "changed_at": self._clock()}
-        has_stages = bool(work.execution) and work.execution == record.execution
-        return record.but(state="failed", stages=record.stages if has_stages else [], **ended)
+        has_stages = (
+            bool(work.progress.execution) and work.progress.execution == record.status.pipeline.execution
+        )
+        return record.but(state="failed", stages=record.status.pipeline.stages if has_stages else [], **ended)
 
     def _read_record(self, environment: Environment) -> EnvironmentRecord:
         # a new record has no stack name yet: AWS may be unavailable now
@@ -276,11 +285,11 @@ class Reconciler:
     def _continue_goal(self, context: ReconcileContext) -> StepResult:
         """Continue a goal: judge a candidate, follow an execution, wait for a busy stack, or reconcile."""
         work = context.work
-        if work.candidate:
+        if work.spec.candidate:
             return self._judge.judge_candidate(context)
-        if work.execution:
+        if work.progress.execution:
             return self._executions.follow(context)
-        if work.polls and context.cloud.still_busy(context.name, work.looked_at):
+        if work.log.polls and context.cloud.still_busy(context.name, work.progress.looked_at):
             return context.snooze()  # a listing that many environments share shows an operation
         if context.environment.kind is Kind.STAGING:
             self._judge.queue_refused_tag_again(context)
@@ -304,7 +313,7 @@ class Reconciler:
     def _read_stack_first(self, context: ReconcileContext) -> StackRead | None:
         """Read the stack before the desired state is resolved, if a resync may have to adopt what the stack runs."""
         production = context.environment.kind is Kind.PRODUCTION
-        if context.work.cause == Cause.RESYNC and (production or not context.record.stack_arn):
+        if context.work.cause == Cause.RESYNC and (production or not context.record.status.stack.stack_arn):
             return read_stack(context)
         return None
 
@@ -318,7 +327,7 @@ class Reconciler:
             return desired
         result, production = desired.result, context.environment.kind is Kind.PRODUCTION
         record = result.record or context.record
-        if context.work.cause != Cause.RESYNC or production or record.reported:
+        if context.work.cause != Cause.RESYNC or production or record.status.pipeline.reported:
             return desired
         return Stop(self._adoption.adopt_stack(context.replace_record(record), read, result))
 
@@ -338,11 +347,11 @@ class Reconciler:
         failed, cause = _failure_of(context, error)
         before, work = context.record, failed.work
         is_push = work.cause == Cause.PUSH and context.environment.kind is not Kind.PRODUCTION
-        commit = work.sha or (work.after if is_push else "")
-        if isinstance(cause, CallLimitError) and commit not in {"", before.commit}:
+        commit = work.spec.sha or (work.push.after if is_push else "")
+        if isinstance(cause, CallLimitError) and commit not in {"", before.spec.commit}:
             raise StepFailedError(failed.with_work(sha=commit), cause)
-        if before.outcome and work.cause != Cause.AGE:
-            return Stop(Finished(str(Outcome.FAILED), str(cause), commit=before.commit))
+        if before.status.outcome and work.cause != Cause.AGE:
+            return Stop(Finished(str(Outcome.FAILED), str(cause), commit=before.spec.commit))
         raise StepFailedError(failed, cause)
 
     # --- the steps that need no order ---------------------------------------------------------------------------
@@ -358,7 +367,9 @@ class Reconciler:
 
     def _wait_for_stack(self, observation: Observation, decision: Decision) -> StepResult:
         context = observation.context
-        if observation.desired.exists and not (context.work.created or context.work.updated):
+        if observation.desired.exists and not (
+            context.work.progress.created or context.work.progress.updated
+        ):
             context = self._reporter.post_progress(context, "pending", f"waiting: {decision.reason}")
         return context.snooze()
 
@@ -387,8 +398,8 @@ def _leaves_teardown(context: ReconcileContext, result: StepResult) -> bool:
     A candidate is no such goal: production's own queue item, with its teardown, is still in the queue.
     """
     work = context.work
-    replaces = work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not work.candidate
+    replaces = work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not work.spec.candidate
     if not replaces or not isinstance(result, Finished):
         return False
     record = result.record or context.record
-    return result.outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED} and under_way(record.receipt)
+    return result.outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED} and record.status.receipt.is_running

@@ -7,10 +7,12 @@ from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.desired_state import Deploy
 from deployer.environment.code_host import CodeHost, Head
 from deployer.environment.context import ReconcileContext, Stop
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError
-from deployer.model.records import Cause, EnvironmentRecord, Outcome
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref, skip_reason
+from deployer.queue.items import Cause
 from deployer.queue.step_results import WaitUntil
 from deployer.templates.folder_files import UnreadableError
 from deployer.templates.repository_config import NamePatterns
@@ -59,16 +61,16 @@ class RefTracker:
     def wait_for_fresh_read(self, context: ReconcileContext, head: Head | None) -> Stop | None:
         """Come back later if GitHub's API still returns where the ref was before the push of this queue item."""
         # Redis's clock, as for the time of the push: a worker whose own clock is ahead must not stop waiting too early
-        work, now = context.work, context.work.began_at or self._clock()
+        work, now = context.work, context.work.log.began_at or self._clock()
         live = head.object if head else None
         if work.cause in {Cause.PUSH, Cause.DELETION}:
-            expected = None if work.cause == Cause.DELETION else work.after
-            before, since = work.before, work.accepted_at
+            expected = None if work.cause == Cause.DELETION else work.push.after
+            before, since = work.push.before, work.accepted_at
             # the push of a ref that was deleted in between does not name the former object: the last push does
-            if not 0 < work.pushed_at < context.record.pushed_at:
-                before = f"{before},{context.record.moved_to}"
+            if not 0 < work.push.pushed_at < context.record.history.pushed_at:
+                before = f"{before},{context.record.history.moved_to}"
         else:
-            expected, before, since = "", context.record.moved_from, context.record.moved_at
+            expected, before, since = "", context.record.history.moved_from, context.record.history.moved_at
         stale = live is not None and live in before.split(",") and live != expected
         if live is None:
             stale, since = _missing_ref_is_stale(context)
@@ -93,14 +95,14 @@ class RefTracker:
         work = context.work
         pinned = _is_pinned(context, ref, head)
         asks_repository = work.cause != Cause.REDEPLOY and not pinned
-        sha = work.sha if work.chosen else (context.record.commit if pinned else head.sha)
+        sha = work.spec.sha if work.spec.chosen else (context.record.spec.commit if pinned else head.sha)
         if asks_repository and (reason := skip_reason(ref, head.message)):
             former = _commit_before_skipped(context, ref, head)
             if not former:
                 return _skip_commit(context, ref, head, sha, reason)
             sha = former
         choice = _Choice(ref, head, sha, pinned)
-        if work.chosen:
+        if work.spec.chosen:
             try:
                 choice = replace(choice, folder=self._folders.read_folder(context, sha))
             except PermanentError as error:  # a person named a commit that does not exist
@@ -129,29 +131,31 @@ class RefTracker:
     def _record_choice(self, context: ReconcileContext, choice: _Choice) -> ReconcileContext:
         """Record that the commit is wanted."""
         work, ref, head, sha = context.work, choice.ref, choice.head, choice.sha
-        is_new = sha != context.record.commit
-        if work.cause in {Cause.PUSH, Cause.REDEPLOY} or is_new or not context.record.used_at:
+        is_new = sha != context.record.spec.commit
+        if work.cause in {Cause.PUSH, Cause.REDEPLOY} or is_new or not context.record.history.used_at:
             context = context.with_record(used_at=self._clock())
         if is_new:
             context = context.enter_state("pending", outcome="", reason="", execution="", warned_at=0)
         context = context.with_record(aged="")
         record = context.record
-        chosen = sha != head.sha or (ref.is_tag and (ref.name != record.ref or bool(record.held_at)))
+        chosen = sha != head.sha or (
+            ref.is_tag and (ref.name != record.spec.ref or bool(record.spec.held_at))
+        )
         stays = choice.pinned or (chosen and (work.cause == Cause.REDEPLOY or context.wakes))
         context = context.with_record(ref=ref.name, commit=sha, held_at=head.object if stays else "")
         if work.cause != Cause.PUSH:
             return context
         return context.with_record(
-            moved_from=work.before,
-            moved_to=work.after,
+            moved_from=work.push.before,
+            moved_to=work.push.after,
             moved_at=work.accepted_at,
-            pushed_at=work.pushed_at,
+            pushed_at=work.push.pushed_at,
         )
 
     def _refusal_of_repository(self, context: ReconcileContext, choice: _Choice) -> tuple[_Choice, str]:
         """Why the repository's settings exclude the commit of a branch; asked before the record says it is wanted."""
         record = context.record
-        if not record.outcome:
+        if not record.status.outcome:
             return (
                 choice,
                 "",
@@ -167,8 +171,12 @@ class RefTracker:
         if context.environment.kind is Kind.DEVELOPMENT and (why_not := config.branch_refusal(choice.ref)):
             return choice, why_not
         # without an execution, a part of what was deployed may be deleted
-        complete = record.outcome == Outcome.DEPLOYED and record.execution and not is_unfinished(record)
-        deployed = record.commit if complete else ""
+        complete = (
+            record.status.outcome == Outcome.DEPLOYED
+            and record.status.pipeline.execution
+            and not is_unfinished(record)
+        )
+        deployed = record.spec.commit if complete else ""
         if config.paths == NamePatterns() or deployed in {"", choice.sha}:
             return choice, ""
         # the comparison includes the commits that were skipped in between
@@ -181,11 +189,11 @@ class RefTracker:
 def _commit_before_skipped(context: ReconcileContext, ref: Ref, head: Head) -> str:
     """The commit to deploy although the head asks to be skipped; empty if there is none."""
     work = context.work
-    if context.wakes and context.record.commit:
-        return context.record.commit  # the environment wakes with its former commit
-    if work.cause != Cause.PUSH or ref.is_tag or work.after in {"", head.object}:
+    if context.wakes and context.record.spec.commit:
+        return context.record.spec.commit  # the environment wakes with its former commit
+    if work.cause != Cause.PUSH or ref.is_tag or work.push.after in {"", head.object}:
         return ""
-    return work.after  # a later push asks to be skipped; the push of this queue item did not
+    return work.push.after  # a later push asks to be skipped; the push of this queue item did not
 
 
 def _skip_commit(context: ReconcileContext, ref: Ref, head: Head, sha: str, reason: str) -> Stop:
@@ -200,21 +208,27 @@ def _missing_ref_is_stale(context: ReconcileContext) -> tuple[bool, float]:
     work, record = context.work, context.record
     if work.cause == Cause.PUSH:
         return True, work.accepted_at
-    at, to = max((work.replaced_at, work.replaced_after), (record.moved_at, record.moved_to))
+    at, to = max(
+        (work.push.replaced_at, work.push.replaced_after), (record.history.moved_at, record.history.moved_to)
+    )
     if work.cause == Cause.DELETION:
         # the first object that the deletion names is the deleted one; a push to any other object came later
-        return bool(to) and to != work.before.partition(",")[0], at
+        return bool(to) and to != work.push.before.partition(",")[0], at
     return bool(to), at
 
 
 def _is_pinned(context: ReconcileContext, ref: Ref, head: Head) -> bool:
     """Whether a resync leaves the environment at its commit: a person chose it, or its ref asked for nothing since."""
     record = context.record
-    ended = record.outcome in {Outcome.DEPLOYED, Outcome.FAILED} or context.wakes or record.comes_back
-    is_resync = context.work.cause == Cause.RESYNC and bool(record.commit)
-    return is_resync and ended and (record.ref, record.held_at) == (ref.name, head.object)
+    ended = record.status.outcome in {Outcome.DEPLOYED, Outcome.FAILED} or context.wakes or record.comes_back
+    is_resync = context.work.cause == Cause.RESYNC and bool(record.spec.commit)
+    return is_resync and ended and (record.spec.ref, record.spec.held_at) == (ref.name, head.object)
 
 
 def is_unfinished(record: EnvironmentRecord) -> bool:
     """Whether a goal has begun to deploy the record's commit and its end is not recorded."""
-    return record.state in _UNFINISHED_STATES and record.outcome in {"", Outcome.DEPLOYED, Outcome.FAILED}
+    return record.status.state in _UNFINISHED_STATES and record.status.outcome in {
+        "",
+        Outcome.DEPLOYED,
+        Outcome.FAILED,
+    }

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind, Repository
-from deployer.model.records import StageState
 from deployer.model.stacks import Failure, Resource, Stack
 from deployer.model.targets import Target
 from deployer.templates.release import Release

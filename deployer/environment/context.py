@@ -8,16 +8,17 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from deployer.environment.cloud_region import CloudRegion
 from deployer.model.durations import backoff
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import CallLimitError, DeployerError, PermanentError
-from deployer.model.records import Cause, EnvironmentRecord, Outcome, Task, Work
+from deployer.model.outcomes import Outcome
 from deployer.queue import progress_log as progress
+from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import Continue, Finished, StepResult, WaitUntil
 from deployer.templates.release import Release
 
 _MAX_POLL_FACTOR = 15  # the longest wait between two polls, as a multiple of the first wait
 _POLL_FACTOR_WITH_EVENTS = 10  # the same where AWS events arrive: a lost event costs this much time
-_DATED_FIELDS = ("state", "outcome", "commit", "execution")  # `changed_at` is when one of these changed
 _FINAL_STATES = {Outcome.DEPLOYED: "deployed", Outcome.DELETED: "deleted", Outcome.FAILED: "failed"}
 _Self = TypeVar("_Self")
 _Result = TypeVar("_Result")
@@ -108,24 +109,24 @@ class ReconcileContext:
         """
         if state != "running":
             changes.setdefault("stages", [])
-        if state != self.record.state:
-            progress.changed(self.environment, state, self.work.sha or self.record.commit)
+        if state != self.record.status.state:
+            progress.changed(self.environment, state, self.work.spec.sha or self.record.spec.commit)
         return self.replace_record(self._dated(self.record.but(state=state, **changes)))
 
     def _dated(self, record: EnvironmentRecord) -> EnvironmentRecord:
         """The record with a new `changed_at`, if a field changed that people see as a change."""
-        changed = any(getattr(record, name) != getattr(self.record, name) for name in _DATED_FIELDS)
+        changed = _dated_fields(record) != _dated_fields(self.record)
         return record.but(changed_at=self.now) if changed else record
 
     def idempotency_token(self, step: str) -> str:
         """The token with which AWS recognizes a repeated order: a hash of environment, commit, generation and goal."""
         parts = (
             self.name,
-            self.work.sha,
-            str(self.record.generation),
+            self.work.spec.sha,
+            str(self.record.history.generation),
             step,
             self.work.goal,
-            str(self.work.deletions),
+            str(self.work.progress.deletions),
         )
         return f"deployer-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:40]}"
 
@@ -159,23 +160,25 @@ class ReconcileContext:
         Returns:
             The execution's id, or a stop if production may not run the commit.
         """
-        if stop := self.stop_if_not_admitted(self.work.sha):
+        if stop := self.stop_if_not_admitted(self.work.spec.sha):
             return stop
         self.assert_lease()
-        return self.cloud.start(self.name, self.work.sha, self.idempotency_token("trigger"))
+        return self.cloud.start(self.name, self.work.spec.sha, self.idempotency_token("trigger"))
 
     @property
     def is_admitted(self) -> bool:
         """Whether the commit of the queue item may be deployed. Only production's commits need an admission."""
-        admitted = self.record.admitted
-        return self.environment.kind is not Kind.PRODUCTION or admitted.covers(self.work.ref, self.work.sha)
+        admitted = self.record.spec.production.admitted
+        return self.environment.kind is not Kind.PRODUCTION or admitted.covers(
+            self.work.spec.ref, self.work.spec.sha
+        )
 
     def stop_if_not_admitted(self, commit: str) -> Stop | None:
         """Stop before production deploys any other commit than the admitted one.
 
         A queue item that a version without the gate stored at this step goes back to the step that decides.
         """
-        if self.is_admitted and commit == self.work.sha:
+        if self.is_admitted and commit == self.work.spec.sha:
             return None
         step = {Task.PROVISION: {"created": False}, Task.UPDATE: {"updated": False}}
         not_ordered: dict[str, object] = dict(step.get(Task(self.work.task), {"execution": ""}))
@@ -198,11 +201,11 @@ class ReconcileContext:
                 AWS events arrive.
             event_follows: whether an event reports the end of the wait.
         """
-        factor = backoff(1, 1.5, self.work.polls, _MAX_POLL_FACTOR)
+        factor = backoff(1, 1.5, self.work.log.polls, _MAX_POLL_FACTOR)
         if event_follows and not seconds and self.events_arrive():
             factor = max(factor, _POLL_FACTOR_WITH_EVENTS)
         work = self.work.but(
-            polls=self.work.polls + 1, looked_at=self.now, **({"task": task} if task else {})
+            polls=self.work.log.polls + 1, looked_at=self.now, **({"task": task} if task else {})
         )
         return WaitUntil(work, seconds or self.poll_seconds * factor, self.record)
 
@@ -210,9 +213,9 @@ class ReconcileContext:
         """End the goal. An outcome that changed nothing keeps what the record says about earlier deployments."""
         changed_nothing = outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}
         nothing_deployed = outcome is Outcome.SKIPPED and self.record.only_skipped
-        if changed_nothing and self.record.outcome and not nothing_deployed:
+        if changed_nothing and self.record.status.outcome and not nothing_deployed:
             return Finished(str(outcome), reason, self.record)
-        state = _FINAL_STATES.get(outcome, self.record.state)
+        state = _FINAL_STATES.get(outcome, self.record.status.state)
         if outcome is Outcome.SKIPPED and state in {"", "pending", "provisioning"}:
             state = "skipped"
         if outcome in _FINAL_STATES:
@@ -243,3 +246,9 @@ def report_on_context(
             raise StepFailedError(context, error) from error
 
     return with_context
+
+
+def _dated_fields(record: EnvironmentRecord) -> tuple[str, ...]:
+    """The fields whose last change `changed_at` dates."""
+    status = record.status
+    return status.state, status.outcome, record.spec.commit, status.pipeline.execution

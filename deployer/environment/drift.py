@@ -2,22 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from deployer.environment.context import ReconcileContext, Stop
-from deployer.model.records import Cause, Outcome
+from deployer.model.environment_status import AppliedStack
+from deployer.model.outcomes import Outcome
 from deployer.model.stacks import Phase, Stack
+from deployer.queue.items import Cause
 
 
-def applied(stack: Stack) -> dict[str, Any]:
+def applied(stack: Stack) -> AppliedStack:
     """The state of a stack that deployer has just applied, for later comparison."""
     tags = hashlib.sha256(json.dumps(sorted(stack.tags.items())).encode()).hexdigest()[:16]
-    return {"at": stack.changed_at, "parameters": stack.parameters, "tags": tags}
+    return AppliedStack(stack.changed_at, stack.parameters, tags)
 
 
-def drift(stack: Stack, kept: Mapping[str, Any]) -> str:
+def drift(stack: Stack, kept: AppliedStack) -> str:
     """How a stack differs from what deployer applied, in one line; empty if it does not or nothing was kept.
 
     Every update of a stack changes its time, whoever orders it, so a changed template shows too. Changes that bypass
@@ -28,9 +28,10 @@ def drift(stack: Stack, kept: Mapping[str, Any]) -> str:
         kept: the result of `applied` after deployer's own last operation.
     """
     now = applied(stack)
-    if not kept or stack.phase is not Phase.READY or now == kept:
+    same = (now.at, now.parameters, now.tags) == (kept.at, kept.parameters, kept.tags)
+    if not kept or stack.phase is not Phase.READY or same:
         return ""
-    changed = [name for name in ("parameters", "tags") if now[name] != kept.get(name)]
+    changed = ["parameters"] * (now.parameters != kept.parameters) + ["tags"] * (now.tags != kept.tags)
     when = datetime.fromtimestamp(stack.changed_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     what = " and ".join(changed) or "template, or nothing that shows,"
     return f"its stack's {what} changed outside deployer at {when}"
@@ -42,14 +43,15 @@ def record_unknown_stack(context: ReconcileContext, stack: Stack) -> ReconcileCo
     The record must know it, whatever becomes of the goal: otherwise a teardown of another environment could delete
     what this pipeline deploys.
     """
-    if context.record.stack_arn or not context.environment.owns(stack.tags):
+    if context.record.status.stack.stack_arn or not context.environment.owns(stack.tags):
         return context
     if stack.phase in {Phase.GONE, Phase.DELETING}:
         return context
     record = context.record
     return context.with_record(
-        applications=context.cloud.deployed_stacks(context.name) or record.applications,
-        applied=record.applied or (applied(stack) if stack.phase is Phase.READY else {}),
+        applications=context.cloud.deployed_stacks(context.name) or record.status.stack.applications,
+        applied=record.status.stack.applied
+        or (applied(stack) if stack.phase is Phase.READY else AppliedStack()),
         region=context.cloud.region,
         stack_arn=stack.arn,
     )
@@ -66,16 +68,19 @@ def record_drift(context: ReconcileContext, stack: Stack | None) -> ReconcileCon
         A stop if drift is the only difference and the task is a resync: only a redeployment corrects drift.
     """
     work = context.work
-    if stack is None or work.created or work.updated or work.recovered:
+    if stack is None or work.progress.created or work.progress.updated or work.progress.recovered:
         return context
     if not context.environment.owns(stack.tags):
         return context
     context = record_unknown_stack(context, stack)
     if stack.phase is Phase.READY:
-        found = drift(stack, context.record.applied)
+        found = drift(stack, context.record.status.stack.applied)
         context = context.with_record(drift=found, stack_arn=stack.arn, region=context.cloud.region)
     record = context.record
-    ended = record.commit == work.sha and record.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
-    if work.cause == Cause.RESYNC and record.drift and ended:
-        return Stop(context.done(Outcome.SKIPPED, f"{record.drift}; redeploy to undo that"))
+    ended = record.spec.commit == work.spec.sha and record.status.outcome in {
+        Outcome.DEPLOYED,
+        Outcome.FAILED,
+    }
+    if work.cause == Cause.RESYNC and record.status.stack.drift and ended:
+        return Stop(context.done(Outcome.SKIPPED, f"{record.status.stack.drift}; redeploy to undo that"))
     return context

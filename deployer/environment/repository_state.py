@@ -6,8 +6,8 @@ from collections.abc import Callable
 from deployer.environment.code_host import CodeHost, RepositoryFacts
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError
-from deployer.model.records import RepositoryRecord
 from deployer.model.refs import Ref
+from deployer.model.repository_record import RepositoryRecord
 from deployer.queue.store import QueueStore
 
 _log = logging.getLogger(__name__)

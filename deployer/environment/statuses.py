@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
 
 from deployer.environment.cloud_region import CloudRegion, Execution
 from deployer.environment.code_host import CodeHost, Status
 from deployer.environment.context import ReconcileContext
+from deployer.model.environment_record import EnvironmentRecord
+from deployer.model.environment_status import FollowedExecution, StageState
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import CallLimitError, PermanentError
-from deployer.model.records import EnvironmentRecord, Outcome, StageState
+from deployer.model.outcomes import Outcome
+from deployer.model.teardown_report import TeardownReport
 from deployer.queue.call_counter import is_limit_reached, purpose
 from deployer.queue.step_results import Finished
 
@@ -50,9 +51,9 @@ class StatusReporter:
     ) -> EnvironmentRecord:
         """Post `deployer/prepare`: the state of the pipeline itself, before its stages run and apart from them."""
         posted = f"{sha} {state} {text}"
-        if not sha or record.prepared == posted:
+        if not sha or record.status.prepared == posted:
             return record
-        if record.prepared.partition(" ")[0] != sha:
+        if record.status.prepared.partition(" ")[0] != sha:
             record = self.end_prepare(environment, record, f"overtaken by {sha[:12]}")
         description = f"{environment.kind}: {text}"
         page = self._url(environment) or url
@@ -61,7 +62,7 @@ class StatusReporter:
 
     def end_prepare(self, environment: Environment, record: EnvironmentRecord, why: str) -> EnvironmentRecord:
         """End `deployer/prepare` of a commit that is not deployed any more, because it would stay pending for ever."""
-        sha, state, _ = [*record.prepared.split(" ", 2), "", ""][:3]
+        sha, state, _ = [*record.status.prepared.split(" ", 2), "", ""][:3]
         if state != "pending":
             return record
         text = f"{environment.kind}: {why}"
@@ -77,7 +78,7 @@ class StatusReporter:
     def post_progress(self, context: ReconcileContext, state: str, text: str) -> ReconcileContext:
         """Post `deployer/prepare` on the commit of the goal."""
         return context.replace_record(
-            self.post_prepare(context.environment, context.record, context.work.sha, state, text)
+            self.post_prepare(context.environment, context.record, context.work.spec.sha, state, text)
         )
 
     def fail_goal(self, context: ReconcileContext, reason: str, url: str = "", short: str = "") -> Finished:
@@ -88,25 +89,25 @@ class StatusReporter:
             url: where people see more if the environment has no page.
             short: the reason for the commit's status, of which GitHub shows 140 characters; by default `reason`.
         """
-        sha = context.work.sha or context.record.commit
+        sha = context.work.spec.sha or context.record.spec.commit
         record = self.post_prepare(context.environment, context.record, sha, "failure", short or reason, url)
-        commit = {"commit": context.work.sha} if context.work.sha else {}
+        commit = {"commit": context.work.spec.sha} if context.work.spec.sha else {}
         return context.replace_record(record).done(Outcome.FAILED, reason, **commit)
 
     def post_teardown_report(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
         """Post `deployer/teardown` on the environment's last commit: what was removed and what was left."""
-        removed, retained = record.receipt["removed"], record.receipt["retained"]
-        if not record.commit or not (removed or retained):
+        removed, retained = record.status.receipt.removed, record.status.receipt.retained
+        if not record.spec.commit or not (removed or retained):
             return record
         state = "failure" if retained else "success"
-        text = f"{environment.kind}: {_teardown_text(environment, record.receipt)}"
-        posted = f"{record.commit} {state} {text}"[:_POSTED_LIMIT]
-        if record.receipt.get("told") == posted:  # the teardown before this one posted the same
+        text = f"{environment.kind}: {_teardown_text(environment, record.status.receipt)}"
+        posted = f"{record.spec.commit} {state} {text}"[:_POSTED_LIMIT]
+        if record.status.receipt.posted == posted:  # the teardown before this one posted the same
             return record
         self._post_status(
-            environment, record.commit, Status("deployer/teardown", state, text, self._url(environment))
+            environment, record.spec.commit, Status("deployer/teardown", state, text, self._url(environment))
         )
-        return record.but(receipt={**record.receipt, "told": posted})
+        return record.but(receipt=record.status.receipt.but(posted=posted))
 
     def post_age(self, environment: Environment, record: EnvironmentRecord, text: str) -> bool:
         """Post `deployer/age` on the environment's last commit, as a success because nobody waits for it.
@@ -114,10 +115,10 @@ class StatusReporter:
         Returns:
             Whether GitHub has the status.
         """
-        if not record.commit:
+        if not record.spec.commit:
             return False
         status = Status("deployer/age", "success", f"{environment.kind}: {text}", self._url(environment))
-        return self._post_status(environment, record.commit, status)
+        return self._post_status(environment, record.spec.commit, status)
 
     def follow_execution(
         self,
@@ -131,11 +132,11 @@ class StatusReporter:
 
         The statuses of that one say that deployer stopped following it.
         """
-        if execution in record.open:
+        if execution in record.status.pipeline.open:
             return record
         with purpose("stages"):
             names = cloud.stage_names(_pipeline_name(environment, record))
-        followed = list(record.open.items())
+        followed = list(record.status.pipeline.open.items())
         kept = dict(followed[1 - _OPEN_LIMIT :])
         for identity, entry in followed:
             if identity not in kept:
@@ -144,24 +145,24 @@ class StatusReporter:
                 )
         return record.but(
             execution=execution,
-            stages=[asdict(StageState(name, "pending")) for name in names],
-            open={**kept, execution: {"sha": sha, "posted": {}}},
+            stages=[StageState(name, "pending") for name in names],
+            open={**kept, execution: FollowedExecution(sha)},
         )
 
     def stop_following(
         self, environment: Environment, record: EnvironmentRecord, why: str
     ) -> EnvironmentRecord:
         """Follow no execution any more. Statuses that are pending get a final text, such as `Build {why}`."""
-        for entry in record.open.values():
+        for entry in record.status.pipeline.open.values():
             self._end_pending_stages(environment, entry, why)
         return record.but(open={})
 
-    def _end_pending_stages(self, environment: Environment, entry: dict[str, Any], why: str) -> None:
-        for stage, state in entry["posted"].items():
+    def _end_pending_stages(self, environment: Environment, entry: FollowedExecution, why: str) -> None:
+        for stage, state in entry.posted.items():
             if state == "pending":
                 text = f"{environment.kind}: {stage} {why}"
                 status = Status(_stage_context(stage), "error", text, self._url(environment))
-                self._post_status(environment, entry["sha"], status)
+                self._post_status(environment, entry.sha, status)
 
     def post_stage_changes(
         self, environment: Environment, record: EnvironmentRecord, cloud: CloudRegion
@@ -176,18 +177,20 @@ class StatusReporter:
         found: dict[str, Execution] = {}
         still_open = {}
         name = _pipeline_name(environment, record)
-        for identity, entry in record.open.items():
+        for identity, entry in record.status.pipeline.open.items():
             execution = cloud.execution(name, identity)
             if execution is None:
                 self._end_pending_stages(environment, entry, "ended because its pipeline was deleted")
                 continue
             found[identity] = execution
-            sha, page = entry["sha"] or execution.sha, cloud.execution_url(name, identity)
-            posted, all_posted = self._post_stages(environment, execution, sha, entry["posted"], page)
+            sha, page = entry.sha or execution.sha, cloud.execution_url(name, identity)
+            posted, all_posted = self._post_stages(environment, execution, sha, entry.posted, page)
             if not (execution.ended and all_posted):
-                still_open[identity] = {"sha": sha, "posted": posted}
+                still_open[identity] = entry.but(sha=sha, posted=posted)
             # a record without stages is about something newer than this execution
-            if identity == record.execution and (record.stages or record.state == "running"):
+            if identity == record.status.pipeline.execution and (
+                record.status.pipeline.stages or record.status.state == "running"
+            ):
                 record = record.but(stages=stages_of(execution, record))
         return record.but(open=still_open), found
 
@@ -226,12 +229,12 @@ class StatusReporter:
             return False
 
 
-def stages_of(execution: Execution, record: EnvironmentRecord) -> list[dict[str, str]]:
+def stages_of(execution: Execution, record: EnvironmentRecord) -> list[StageState]:
     """All stages of an execution in the form of the record: the stages it reached, and the others on record."""
     reached = {stage.name: stage for stage in execution.stages}
-    names = dict.fromkeys([*(stage["name"] for stage in record.stages), *reached])
+    names = dict.fromkeys([*(stage.name for stage in record.status.pipeline.stages), *reached])
     rest = "not-reached" if execution.ended else "pending"
-    return [asdict(reached.get(name) or StageState(name, rest)) for name in names]
+    return [reached.get(name) or StageState(name, rest) for name in names]
 
 
 def failure_text(execution: Execution) -> str:
@@ -262,19 +265,18 @@ def _stage_text(name: str, status: str, reason: str) -> str:
     return f"{name} {done[status]}"
 
 
-def _teardown_text(environment: Environment, report: dict[str, Any]) -> str:
+def _teardown_text(environment: Environment, report: TeardownReport) -> str:
     """What a teardown removed and left, in one line."""
-    removed, retained = report["removed"], report["retained"]
-    stacks = [each for each in removed if each["what"].startswith("stack ")]
-    resources = sum(each["resources"] for each in stacks)
+    removed, retained = report.removed, report.retained
+    stacks = [each for each in removed if each.is_stack]
+    resources = sum(each.resources or 0 for each in stacks)
     text = f"removed {_counted(len(stacks), 'stack')} with {_counted(resources, 'resource')}"
-    unlisted = report.get("unlisted", {})
-    buckets = len(removed) - len(stacks) + unlisted.get("removed", 0)
+    buckets = len(removed) - len(stacks) + report.unlisted.removed
     if buckets and environment.kind is Kind.DEVELOPMENT:
         text += f" and emptied {_counted(buckets, 'bucket')}"
     if retained:
-        more = f" and {unlisted['retained']} more" if unlisted.get("retained") else ""
-        text += f"; left {', '.join(each['what'] for each in retained)}{more}: {retained[0]['why']}"
+        more = f" and {report.unlisted.retained} more" if report.unlisted.retained else ""
+        text += f"; left {', '.join(each.what for each in retained)}{more}: {retained[0].why}"
     return text
 
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from enum import StrEnum
 
 from deployer.model.durations import NEVER, SEVERAL, Hours, duration_text, merged_period, parse_duration
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Kind
-from deployer.model.records import EnvironmentRecord
 
 IDLE, NIGHT = "idle", "night"  # why an environment was deleted: it was unused, or its sleeping hours began
 ASLEEP = "asleep"  # the state of an environment that is created again when its sleeping hours end
@@ -42,12 +42,12 @@ def due(record: EnvironmentRecord, default: str, now: float) -> AgeAction | None
     """
     if not record.environment.startswith(f"{Kind.DEVELOPMENT}:"):
         return None
-    if now < record.age_looked_at + _CHECK_SECONDS:
+    if now < record.history.age_looked_at + _CHECK_SECONDS:
         return None
     hours = _current_sleep(record, now)
-    if record.aged == NIGHT and record.state in {ASLEEP, "failed"} and not hours:
+    if record.spec.expiry.aged == NIGHT and record.status.state in {ASLEEP, "failed"} and not hours:
         return AgeAction.WAKE
-    if not _can_expire(record) or now < record.aged_at + _RETRY_SECONDS:
+    if not _can_expire(record) or now < record.spec.expiry.aged_at + _RETRY_SECONDS:
         return None
     if hours and _may_sleep(record, hours[0], now):
         return AgeAction.SLEEP
@@ -59,13 +59,17 @@ def _may_sleep(record: EnvironmentRecord, began_at: float, now: float) -> bool:
 
     A skipped environment does not sleep, because deploying its branch's head would not create it again.
     """
-    return record.state != "skipped" and used_at(record) < began_at and record.kept_until <= now
+    return (
+        record.status.state != "skipped"
+        and used_at(record) < began_at
+        and record.spec.expiry.kept_until <= now
+    )
 
 
 def _due_by_ttl(record: EnvironmentRecord, default: str, now: float) -> AgeAction | None:
     """Which step of the expiry is due: the warning, its withdrawal, or the deletion."""
     is_warned, expires = _was_warned(record), expires_at(record, default, now)
-    if record.warned_at and not is_warned:
+    if record.history.warned_at and not is_warned:
         return AgeAction.CALM
     if expires is None or now < expires - warning_lead_seconds(record, default):
         return None
@@ -76,7 +80,7 @@ def _due_by_ttl(record: EnvironmentRecord, default: str, now: float) -> AgeActio
 
 def used_at(record: EnvironmentRecord) -> float:
     """When an environment was last used, that is pushed to, redeployed or kept (epoch seconds)."""
-    return max(record.used_at or record.updated_at, record.kept_at)
+    return max(record.history.used_at or record.updated_at, record.spec.expiry.kept_at)
 
 
 def expires_at(record: EnvironmentRecord, default: str, now: float) -> float | None:
@@ -90,12 +94,21 @@ def expires_at(record: EnvironmentRecord, default: str, now: float) -> float | N
         now: epoch seconds.
     """
     ttl = _ttl_seconds(record, default)
-    if ttl == NEVER or record.kept_until >= FOREVER or not record.environment.startswith(Kind.DEVELOPMENT):
+    if (
+        ttl == NEVER
+        or record.spec.expiry.kept_until >= FOREVER
+        or not record.environment.startswith(Kind.DEVELOPMENT)
+    ):
         return None
-    warned_at, announced = (record.warned_at, record.told_end) if _was_warned(record) else (now, 0.0)
+    warned_at, announced = (
+        (record.history.warned_at, record.history.told_end) if _was_warned(record) else (now, 0.0)
+    )
     # the time that a warning announced stays valid even if the installation's time to live is shortened
     return max(
-        used_at(record) + ttl, record.kept_until, warned_at + warning_lead_seconds(record, default), announced
+        used_at(record) + ttl,
+        record.spec.expiry.kept_until,
+        warned_at + warning_lead_seconds(record, default),
+        announced,
     )
 
 
@@ -107,33 +120,34 @@ def warning_lead_seconds(record: EnvironmentRecord, default: str) -> float:
     """
     ttl = _ttl_seconds(record, default)
     with suppress(ValueError):  # a form that only a newer version knows
-        if record.warn:
-            return min(parse_duration(record.warn), ttl / 2)
+        if record.spec.expiry.warn:
+            return min(parse_duration(record.spec.expiry.warn), ttl / 2)
     return min(ttl / 4, _LONGEST_LEAD_SECONDS)
 
 
 def asleep_until(record: EnvironmentRecord, now: float) -> float | None:
     """When a sleeping environment is created again (epoch seconds); None if it does not sleep."""
     hours = _current_sleep(record, now)
-    return (hours[1] if hours else now) if record.state == ASLEEP else None
+    return (hours[1] if hours else now) if record.status.state == ASLEEP else None
 
 
 def why(record: EnvironmentRecord, now: float) -> str:
     """Why an environment is deleted because of its age, and what creates it again, as a sentence."""
-    if record.aged == NIGHT:
-        return f"it sleeps at {record.sleep} (sleep of deploy/deployer.yml); a push or deployer redeploy wakes it"
+    expiry = record.spec.expiry
+    if expiry.aged == NIGHT:
+        return f"it sleeps at {expiry.sleep} (sleep of deploy/deployer.yml); a push or deployer redeploy wakes it"
     idle = duration_text(now - used_at(record))
     return f"idle for {idle} ({ttl_setting(record)}); a push or deployer redeploy brings it back"
 
 
 def ttl_setting(record: EnvironmentRecord) -> str:
     """Which setting an environment's time to live comes from."""
-    return "ttl of deploy/deployer.yml" if record.ttl else "DEPLOYER_TTL"
+    return "ttl of deploy/deployer.yml" if record.spec.expiry.ttl else "DEPLOYER_TTL"
 
 
 def ttl_text(record: EnvironmentRecord, default: str) -> str:
     """An environment's time to live, as the repository or else the installation wrote it."""
-    return record.ttl or default
+    return record.spec.expiry.ttl or default
 
 
 def _ttl_seconds(record: EnvironmentRecord, default: str) -> float:
@@ -145,18 +159,20 @@ def _ttl_seconds(record: EnvironmentRecord, default: str) -> float:
 
 def _can_expire(record: EnvironmentRecord) -> bool:
     # a skipped push leaves the pipeline of an earlier push in place
-    return record.state in _IDLE_STATES or (record.state == "skipped" and bool(record.stack_arn))
+    return record.status.state in _IDLE_STATES or (
+        record.status.state == "skipped" and bool(record.status.stack.stack_arn)
+    )
 
 
 def _was_warned(record: EnvironmentRecord) -> bool:
-    return record.warned_at > used_at(record)
+    return record.history.warned_at > used_at(record)
 
 
 def _current_sleep(record: EnvironmentRecord, now: float) -> tuple[float, float] | None:
     """Begin and end of the sleeping hours that contain `now` (epoch seconds); None outside of them."""
-    if not record.sleep:
+    if not record.spec.expiry.sleep:
         return None
     try:
-        return merged_period(map(Hours.parse, record.sleep.split(SEVERAL)), now)
+        return merged_period(map(Hours.parse, record.spec.expiry.sleep.split(SEVERAL)), now)
     except ValueError:  # this machine does not know the time zone, so the environment does not sleep
         return None

@@ -1,25 +1,25 @@
-"""What the record of production keeps about tags: the commit that may run, approvals, and tags that were refused.
+"""The tags in the record of production: the one that may run, those that people approved, and those that were refused.
 
-Plain values. `deployer.deployment.production.gate` decides, `deployer.deployment.production.candidates` writes them.
+`deployer.deployment.production.gate` judges tags, `deployer.deployment.production.candidates` writes the record.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+from deployer.model.stored_value import Detail, StoredValue
 
 _MOST_APPROVALS = 20
 MOST_REFUSED = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Permission for production to run one commit of one tag.
+class Admission(Detail, frozen=True):
+    """Permission for production to run one commit of one tag; it is empty, and false, where nothing was admitted.
 
     Attributes:
         ref: the tag's full name.
         commit: the commit, peeled.
         by: the rule or the person that admitted it, in words.
         person: whether it was a person.
-        goal: the goal whose decision it was; another goal is judged again.
+        goal: the goal for which it was decided; for another goal the tag is judged again.
         at: when, in epoch seconds.
     """
 
@@ -31,15 +31,14 @@ class Admission:
     at: float = 0
 
     def covers(self, ref: str, commit: str) -> bool:
-        """Whether it is about this tag at this commit."""
+        """Whether it permits this tag at this commit."""
         return bool(commit) and (self.ref, self.commit) == (ref, commit)
 
 
 NOT_ADMITTED = Admission()
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedTag:
+class RefusedTag(StoredValue, frozen=True):
     """A tag that the rules for production refused.
 
     Attributes:
@@ -48,9 +47,9 @@ class RefusedTag:
         commit: the commit, peeled.
         reason: why, in one line.
         status: the state and text of the status on its commit.
-        accepted_at: when the tag was accepted first, by Redis's clock (epoch seconds).
-        pushed_at: when GitHub took its push, or else the tag's own date; of what a person asked for, when that was. In
-            epoch seconds; 0 where that is not known.
+        accepted_at: when the push was accepted first, by Redis's clock (epoch seconds).
+        pushed_at: when GitHub took the push, or else the tag's own date; for a person's request the time of the
+            request. In epoch seconds; 0 where that is not known.
         recheck: whether a push to the default branch may change the answer.
     """
 
@@ -65,25 +64,25 @@ class RefusedTag:
 
     @property
     def is_by_name(self) -> bool:
-        """Whether only its name keeps it out: its commit has a status that says so and is no failure."""
+        """Whether only its name is the reason: the status on its commit says so, and is no failure."""
         return self.status.startswith("success ")
 
 
 def with_approval(approvals: Iterable[Admission], new: Admission) -> tuple[Admission, ...]:
-    """The approvals with a new one, which replaces an older one of the same tag; only the latest are kept."""
+    """Add an approval, which replaces an older one of the same tag; only the latest approvals are kept."""
     return (*(each for each in approvals if each.ref != new.ref), new)[-_MOST_APPROVALS:]
 
 
 def with_refusal(refused: Iterable[RefusedTag], new: RefusedTag) -> tuple[RefusedTag, ...]:
-    """The refused tags with a new one, ordered by their time; of a tag only the latest refusal is kept.
+    """Add a refused tag, ordered by time; of each tag only the latest refusal is kept.
 
-    Only the newest of those that a push to the default branch may let in is checked again, and that one is kept
-    whatever comes after it. Of too many, those go first that only their name keeps out: a resync need not know them.
+    Of the tags that a push to the default branch may admit only the newest is checked again, and it is always kept. If
+    there are too many, those go first that only their name refuses, because a resync need not know them.
     """
     others = list(refused)
     before = next((each for each in others if (each.ref, each.commit) == (new.ref, new.commit)), None)
-    if before:  # the hour in which it is checked again counts from the first time
-        new = replace(new, accepted_at=min(before.accepted_at, new.accepted_at))
+    if before:  # the hour in which the tag is checked again counts from the first refusal
+        new = new.but(accepted_at=min(before.accepted_at, new.accepted_at))
     kept = [each for each in others if each.ref != new.ref]
     place = next((n for n, each in enumerate(kept) if new.pushed_at < each.pushed_at), len(kept))
     kept.insert(place, new)
@@ -91,13 +90,13 @@ def with_refusal(refused: Iterable[RefusedTag], new: RefusedTag) -> tuple[Refuse
     while len(kept) > MOST_REFUSED:
         by_name = (each for each in kept if each.is_by_name)
         kept.remove(next(by_name, None) or next(each for each in kept if each is not newest))
-    return tuple(replace(each, recheck=each is newest) for each in kept)
+    return tuple(each.but(recheck=each is newest) for each in kept)
 
 
 def after_admission(
     refused: Iterable[RefusedTag], ref: str, commit: str, at: float
 ) -> tuple[RefusedTag, ...]:
-    """The refused tags once another one is admitted: it is no longer among them, and older ones are not checked again.
+    """The refused tags after a tag was admitted: without that tag, and none older than it is checked again.
 
     Args:
         refused: the tags that were refused.
@@ -106,7 +105,7 @@ def after_admission(
         at: its time (epoch seconds).
     """
     return tuple(
-        replace(each, recheck=each.recheck and each.pushed_at > at)
+        each.but(recheck=each.recheck and each.pushed_at > at)
         for each in refused
         if (each.ref, each.commit) != (ref, commit)
     )

@@ -14,7 +14,7 @@ from typing import Literal
 
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import CallLimitError, TransientError
-from deployer.model.records import Cause, Work
+from deployer.queue.items import Cause, Work
 from deployer.queue.store import Allowance
 
 # Calls to GitHub that one task may make; True: a resync. All tasks of a deployment together make about ten, most of

@@ -8,7 +8,8 @@ from deployer.model import errors
 from deployer.model.durations import span
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, UnavailableError
-from deployer.model.records import RESYNC_KEY, Cause, DeadLetter, Work
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import RESYNC_KEY, Cause, Work
 from deployer.queue.store import QueueStore
 
 _PREFIX = "deployer."
@@ -95,11 +96,11 @@ def describe_dead_letter(letter: DeadLetter, *, public: bool = False) -> str:
     """
     task, work = letter.task.removeprefix(_PREFIX), letter.arguments
     why = letter.told if public else letter.reason
-    if letter.expected and not work.attempts:
+    if letter.expected and not work.log.attempts:
         return why  # no worker could begin it
     if not letter.expected:
-        return f"{task} ended in an unexpected error at attempt {work.attempts}: {why}"
-    attempts = f"{work.attempts} attempt{'' if work.attempts == 1 else 's'}"
+        return f"{task} ended in an unexpected error at attempt {work.log.attempts}: {why}"
+    attempts = f"{work.log.attempts} attempt{'' if work.log.attempts == 1 else 's'}"
     began = next((each.began_at for each in work.failed_attempts if each.began_at), 0)
     took = f" in {span(letter.at - began)}" if began else ""
     return f"{task} was given up after {attempts}{took}: {why}"
@@ -145,7 +146,7 @@ def make_letter(
         task=work.task,
         reason=reason,
         traceback=traceback,
-        at=work.began_at,  # by Redis's clock, because another machine compares it with that
+        at=work.log.began_at,  # by Redis's clock, because another machine compares it with that
         work=work.to_json(),
         kind=kind,
         environment=work.environment,

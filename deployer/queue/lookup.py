@@ -1,9 +1,9 @@
 """Finds the environment that a person or an AWS event means."""
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NotFoundError
 from deployer.model.events import CloudEvent
-from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
 from deployer.model.stacks import Stack
 from deployer.queue.store import QueueStore
@@ -32,7 +32,7 @@ def find_environment_record(lanes: QueueStore, repository: Repository, text: str
         raise unknown
     for record in records:
         branch = Environment.from_key(repository, record.environment).branch
-        if (branch or (Ref.parse(record.ref) if record.ref else None)) == ref:
+        if (branch or (Ref.parse(record.spec.ref) if record.spec.ref else None)) == ref:
             return record
     for record in records:
         if ref.is_tag and record.environment == production:
@@ -57,10 +57,10 @@ def why_of_another_stack(
         record = EnvironmentRecord(environment.repository.full_name, environment.key, "")
     if record.stack_name not in {"", event.stack_name}:
         return f"{event.stack_name} is not the stack of {environment}, which is {record.stack_name}"
-    known = Stack(record.stack_arn, "", "")
+    known = Stack(record.status.stack.stack_arn, "", "")
     for what, given, own in (
         ("account", event.account, account or known.account),
-        ("region", event.region, record.region or known.region),
+        ("region", event.region, record.spec.region or known.region),
     ):
         if given and own and given != own:
             return f"{event.stack_name} of {what} {given[:50]} is not the stack of {environment}, which is in {own}"

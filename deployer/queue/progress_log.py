@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 
 from deployer.model.environments import Environment, Repository
-from deployer.model.records import RESYNC_KEY, Cause, Outcome, Work
+from deployer.model.outcomes import Outcome
 from deployer.model.visible import visible
+from deployer.queue.items import RESYNC_KEY, Cause, Work
 from deployer.queue.step_results import Finished, RetryLater, StepResult
 
 NAME = "deployer.progress"

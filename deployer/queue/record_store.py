@@ -3,14 +3,11 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from deployer.model.activity import Activity
+from deployer.model.delivery_record import DeliveryRecord
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
-from deployer.model.records import (
-    Activity,
-    DeliveryRecord,
-    EnvironmentRecord,
-    RepositoryRecord,
-    Seen,
-)
+from deployer.model.repository_record import RepositoryRecord, Seen
 
 
 class RecordStore(Protocol):

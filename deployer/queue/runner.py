@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from deployer.model.durations import backoff
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import (
     DeployerError,
@@ -22,20 +23,11 @@ from deployer.model.errors import (
     UnknownStatusError,
     machine_shortage,
 )
-from deployer.model.records import (
-    RESYNC_KEY,
-    TASK_TIMEOUT,
-    TIMEOUTS,
-    WORKER_LOST,
-    Cause,
-    DeadLetter,
-    EnvironmentRecord,
-    Outcome,
-    Task,
-    Work,
-)
+from deployer.model.outcomes import Outcome
 from deployer.queue.call_counter import MOST_CALLS, CallCount, allowance_wait, call_counters, count_calls
+from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST, DeadLetter
 from deployer.queue.dead_letters import error_kind, make_letter
+from deployer.queue.items import RESYNC_KEY, TIMEOUTS, Cause, Task, Work
 from deployer.queue.lease import LAST_CALL, NoTimer, TaskLease, Timer
 from deployer.queue.progress_log import log_result
 from deployer.queue.step_results import (
@@ -211,7 +203,7 @@ class Runner:
                 raise LaneLostError(f"the lane of {repository} was handed out again")
 
         limit = self._options.max_attempts
-        if work.timed_out or (work.attempts > limit and work.ended_with_its_worker):
+        if work.timed_out or (work.log.attempts > limit and work.ended_with_its_worker):
             return self._dead_letter_for_lost_worker(repository, work, token)
         if not self._allows(repository):
             return Finished(
@@ -243,8 +235,8 @@ class Runner:
         self, repository: Repository, work: Work, token: int, error: TransientError
     ) -> RetryLater | DeadLettered:
         """Retry the item later; after its last attempt make a dead letter of it."""
-        if work.attempts < self._options.max_attempts:
-            seconds = self._retry_delay(work.attempts, error.retry_after)
+        if work.log.attempts < self._options.max_attempts:
+            seconds = self._retry_delay(work.log.attempts, error.retry_after)
             return RetryLater(restart_at_sync(work), seconds, str(error))
         return self._dead_letter_for_error(repository, work, token, error)
 
@@ -282,8 +274,8 @@ class Runner:
 
     def _dead_letter_for_lost_worker(self, repository: Repository, work: Work, token: int) -> DeadLettered:
         """The result for an item whose every attempt lost its process; this attempt only reports that."""
-        work = work.but(attempts=work.attempts - 1)  # this one is not counted
-        kind, reason = WORKER_LOST, f"its worker was lost {work.attempts} times while running {work.task}"
+        work = work.but(attempts=work.log.attempts - 1)  # this one is not counted
+        kind, reason = WORKER_LOST, f"its worker was lost {work.log.attempts} times while running {work.task}"
         if work.timed_out:
             kind, reason = (
                 TASK_TIMEOUT,
@@ -385,7 +377,7 @@ def restart_at_sync(work: Work) -> Work:
     ordering = work.task == Task.UPDATE
     return work.but(
         task=Task.SYNC,
-        updated=work.updated and not ordering,
+        updated=work.progress.updated and not ordering,
         # the update task also updates a stack that was rolled back before
-        recovered=work.recovered and (work.updated or not ordering),
+        recovered=work.progress.recovered and (work.progress.updated or not ordering),
     )

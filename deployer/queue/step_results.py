@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
-from deployer.model.records import DeadLetter, EnvironmentRecord, Work
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import Work
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from deployer.model.environments import Repository
-from deployer.model.records import (
-    DeadLetter,
-    Work,
-    split_key,
-)
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import Work, split_key
 from deployer.queue.record_store import RecordStore
 from deployer.queue.step_results import StepResult
+
+# the name in `QueueStore.beats` of a scheduler one of whose jobs failed when it was last tried
+FAILING_JOB = "failing-job"
 
 
 @dataclass(frozen=True, slots=True)

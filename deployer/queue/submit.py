@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deployer.model.delivery_record import DeliveryRecord
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, StoredValueError, UnavailableError, one_line
 from deployer.model.events import CloudEvent, Ignored, Push, RepositoryChange
 from deployer.model.expiry import ASLEEP, FOREVER, due
-from deployer.model.records import RESYNC_KEY, Cause, DeliveryRecord, EnvironmentRecord, Outcome, Task, Work
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref, parse_sha, skip_reason
 from deployer.queue import progress_log as progress
+from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.lookup import why_of_another_stack
 from deployer.queue.store import Accepted, Dispatcher, QueueStore
 
@@ -83,7 +86,7 @@ class WorkSubmitter:
         environment = Environment.of_ref(event.repository, event.ref, event.default_branch)
         if skipped:
             return self._record_skipped(event, environment, skipped)
-        work = Work(
+        work = Work.of(
             environment=environment.key,
             cause=Cause.DELETION if event.deleted else Cause.PUSH,
             ref=event.ref.name,
@@ -104,9 +107,17 @@ class WorkSubmitter:
         name, key, outcome = event.repository.full_name, environment.key, str(Outcome.SKIPPED)
         first = None
         if not event.ref.is_tag:  # production has no record before its first tag to deploy
-            first = EnvironmentRecord(
-                name, key, "", event.ref.name, "skipped", event.after, outcome, reason, held_at=event.after,
-            )  # fmt: skip
+            first = EnvironmentRecord.of(
+                name,
+                key,
+                "",
+                ref=event.ref.name,
+                state="skipped",
+                commit=event.after,
+                outcome=outcome,
+                reason=reason,
+                held_at=event.after,
+            )
         record = DeliveryRecord(event.delivery, name, key, "push", outcome, reason)
         if environment.kind is Kind.STAGING:  # usually a task of staging does this
             self._recheck_refused_tag(event.repository)
@@ -194,7 +205,9 @@ class WorkSubmitter:
             raise PermanentError(
                 f"{environment} is deleted by nothing but: {delete_command(environment)} --yes-really"
             )
-        work = Work(environment=environment.key, cause=cause, ref=ref, sha=sha, chosen=bool(sha), turned=True)
+        work = Work.of(
+            environment=environment.key, cause=cause, ref=ref, sha=sha, chosen=bool(sha), turned=True
+        )
         if environment.kind is Kind.PRODUCTION and ref:
             work = work.but(candidate=True)
         return self._enqueue(environment.repository, work)
@@ -219,7 +232,7 @@ class WorkSubmitter:
             raise PermanentError(
                 f"the name of the person who approves {tag.short} of {repository} is missing"
             )
-        work = Work(
+        work = Work.of(
             environment=Environment(repository, Kind.PRODUCTION).key,
             cause=Cause.REDEPLOY,
             ref=tag.name,
@@ -300,7 +313,7 @@ class WorkSubmitter:
         if environment.kind is not Kind.DEVELOPMENT:
             raise PermanentError(f"{environment} is kept anyway: only development environments age")
         record = self._lanes.environment(environment)
-        if record is None or record.state in {"deleting", "deleted", ASLEEP}:
+        if record is None or record.status.state in {"deleting", "deleted", ASLEEP}:
             back = f"deployer redeploy {environment.repository} {shlex.quote(environment.name)}"
             raise PermanentError(f"{environment} has no stack; create it again: {back}")
         until = min(self._lanes.now() + seconds, FOREVER) if seconds else 0
@@ -359,7 +372,7 @@ class WorkSubmitter:
 
 
 def _resync_work(**fields: Any) -> Work:
-    return Work(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **fields)
+    return Work.of(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **fields)
 
 
 def refused_tag_to_recheck(record: EnvironmentRecord, now: float) -> Work | None:
@@ -372,12 +385,12 @@ def refused_tag_to_recheck(record: EnvironmentRecord, now: float) -> Work | None
     Returns:
         None if a push cannot change the decision, or `RECHECK_SECONDS` after the tag's own push.
     """
-    refused = next((each for each in reversed(record.refused_tags) if each.recheck), None)
+    refused = next((each for each in reversed(record.history.refused_tags) if each.recheck), None)
     if not refused or refused.pushed_at <= record.decision_time:
         return None
     if now - refused.accepted_at > RECHECK_SECONDS:
         return None
-    return Work(
+    return Work.of(
         environment=record.environment, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
         pushed_at=refused.pushed_at, candidate=True,
     )  # fmt: skip

@@ -9,8 +9,8 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from deployer.model.errors import UnavailableError
-from deployer.model.records import FAILING_JOB
 from deployer.model.targets import UNFENCED
+from deployer.queue.store import FAILING_JOB
 from deployer.redis_store.connection import read_server
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.records.repository_index import SET_KEY_TO_NOW, RepositoryIndex

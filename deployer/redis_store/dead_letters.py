@@ -3,11 +3,10 @@
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import replace
 
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import NotFoundError, PayloadError, StoredValueError
-from deployer.model.records import DeadLetter
+from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.store import Accepted
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.queue_script import DELIVERY_TTL, QueueScript, parse_dispatch
@@ -96,9 +95,7 @@ def _parse_letter(repository: Repository, name: str, text: str) -> DeadLetter:
     try:
         letter = DeadLetter.from_json(text)
         return (
-            letter
-            if letter.repository.lower() == repository.key
-            else replace(letter, repository=str(repository))
+            letter if letter.repository.lower() == repository.key else letter.but(repository=str(repository))
         )
     except StoredValueError as error:
         at = to_number(name.rpartition("-")[2]) / 1000

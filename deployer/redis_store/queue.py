@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import redis
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import LaneLostError
-from deployer.model.records import RESYNC_KEY, Cause, EnvironmentRecord, Outcome, Work, replace_surrogates
+from deployer.model.outcomes import Outcome
+from deployer.model.stored_value import replace_surrogates
+from deployer.queue.items import RESYNC_KEY, Cause, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
 from deployer.queue.store import Accepted, Dispatch, Refused
 from deployer.redis_store.coordination import HEARTBEAT_PREFIX, Coordination
@@ -106,7 +109,7 @@ class RedisQueueStore(
         match verdict:
             case Finished():
                 kind, outcome, reason = "done", verdict.outcome, verdict.reason
-                commit = verdict.commit or (verdict.record.commit if verdict.record else "")
+                commit = verdict.commit or (verdict.record.spec.commit if verdict.record else "")
             case Continue():
                 kind, work = "again", verdict.work.to_json()
             case WaitUntil():
@@ -118,7 +121,7 @@ class RedisQueueStore(
             case DeadLettered():
                 kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.told
                 letter = verdict.letter.to_json()
-                commit = verdict.record.commit if verdict.record else ""
+                commit = verdict.record.spec.commit if verdict.record else ""
         if not isinstance(verdict, RetryLater) and verdict.record:
             record = verdict.record.but(updated_at=self.now()).to_json()
             self._index_former_name(repository, verdict.record)

@@ -7,7 +7,7 @@ import redis
 
 from deployer.model.environments import Repository
 from deployer.model.errors import StoredValueError
-from deployer.model.records import Work, split_key
+from deployer.queue.items import Work, split_key
 from deployer.queue.store import QueueState
 from deployer.redis_store.errors import refuses_all_commands, unavailable
 from deployer.redis_store.records.repository_index import RepositoryIndex, repository_key, repository_prefix
@@ -85,8 +85,8 @@ def _view_readable_queue(
         waiting=[known[key] for key in [*queue, *later] if key in known],
         snoozed={key: max(0.0, (due - now) / 1000) for key, due in asleep.items()},
         lease_seconds=max(0.0, (to_number(state.get("until")) - now) / 1000) if status == "running" else 0,
-        failing={key: known[key] for key in asleep if known[key].tries},
-        resting={key: known[key].rests_for for key in asleep if known[key].rests_for},
+        failing={key: known[key] for key in asleep if known[key].log.tries},
+        resting={key: known[key].log.rests_for for key in asleep if known[key].log.rests_for},
         refused=reasons,
     )
 
@@ -107,7 +107,7 @@ def _parse_items(
         try:
             item = Work.from_json(text)
         except StoredValueError as error:
-            item = Work(environment=environment, ref=ref, candidate=bool(ref), task="", cause="")
+            item = Work.of(environment=environment, ref=ref, candidate=bool(ref), task="", cause="")
             reasons.setdefault(key, f"its queue item cannot be read: {error}")
         if is_environment_key(repository, environment):
             found[key] = item

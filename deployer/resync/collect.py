@@ -8,7 +8,9 @@ from deployer.environment.cloud_region import LISTING_PATIENCE, Inventory
 from deployer.environment.code_host import CodeHost, RepositoryFacts
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import DeployerError, PermanentError, TransientError
-from deployer.model.records import RESYNCED, Cause, Seen, Work
+from deployer.model.outcomes import RESYNCED
+from deployer.model.repository_record import Seen
+from deployer.queue.items import Cause, Work
 from deployer.queue.step_results import Finished
 from deployer.queue.store import QueueStore
 from deployer.resync.missed_tags import newest_missed_tag, newest_undeployed_tag, undeployed_tag_sentence
@@ -155,7 +157,7 @@ class ResyncPlanner:
         """
         seen, now = self._lanes.seen(repository), self._clock()
         snapshot = self._read_snapshot(
-            repository, seen, work.looked_at, LISTING_PATIENCE, facts, allow_unlisted=True
+            repository, seen, work.progress.looked_at, LISTING_PATIENCE, facts, allow_unlisted=True
         )
         planned = plan(snapshot, seen.orphans, now, self._orphan_seconds)
         due = [each for each in planned if not each.due]
@@ -170,7 +172,7 @@ class ResyncPlanner:
 
     def _queue(self, repository: Repository, due: Sequence[Planned]) -> None:
         for each in due:
-            work = Work(
+            work = Work.of(
                 environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref, after=each.tag_object,
                 candidate=bool(each.tag_object),
             )  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from deployer.environment.code_host import CodeHost, HookDelivery
+from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import (
     DeployerError,
@@ -22,8 +23,9 @@ from deployer.model.errors import (
     UnavailableError,
 )
 from deployer.model.events import Push
-from deployer.model.records import DeliveryRecord, Outcome, RepositoryRecord
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import skip_reason
+from deployer.model.repository_record import RepositoryRecord
 from deployer.queue.store import QueueStore
 
 _log = logging.getLogger(__name__)
@@ -330,7 +332,7 @@ class MissedDeliveries:
         environment = Environment.of_ref(push.repository, push.ref, push.default_branch)
         record = self._lanes.environment(environment)
         key = push.repository.key, environment.key
-        latest = max(newest.get(key, 0), record.pushed_at if record else 0)
+        latest = max(newest.get(key, 0), record.history.pushed_at if record else 0)
         newest[key] = max(latest, push.pushed_at)
         return 0 < push.pushed_at < latest
 

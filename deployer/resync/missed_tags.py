@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 
 from deployer.deployment.production.gate import ProductionGate
 from deployer.environment.code_host import RepositoryFacts
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository, ref_from_tags
 from deployer.model.production_record import MOST_REFUSED
-from deployer.model.records import EnvironmentRecord, Seen
 from deployer.model.refs import Ref, skip_reason
+from deployer.model.repository_record import Seen
 from deployer.model.stacks import Stack
 
 
@@ -35,8 +36,10 @@ def newest_missed_tag(
     if record is None or not since:
         return None
     newer = _tags_newer_than(max(since, seen.accepted_at), facts, record)
-    own = Ref.parse(record.ref) if record.ref else None
-    if own in newer and (facts.refs[own] in {record.moved_to, record.commit} or not record.moved_to):
+    own = Ref.parse(record.spec.ref) if record.spec.ref else None
+    if own in newer and (
+        facts.refs[own] in {record.history.moved_to, record.spec.commit} or not record.history.moved_to
+    ):
         newer.remove(own)
     return _newest_allowed(gate, repository, newer)
 
@@ -59,7 +62,9 @@ def newest_undeployed_tag(
         record: production's record, or None.
         stacks: the repository's stacks.
     """
-    if record and (record.admitted.commit or record.held_at or record.state == "deleted"):
+    if record and (
+        record.spec.production.admitted.commit or record.spec.held_at or record.status.state == "deleted"
+    ):
         return None
     own = _production_tag(repository, record, stacks)
     since = facts.made.get(Ref.parse(own), 0.0) if own else -1.0
@@ -90,7 +95,7 @@ def _newest_allowed(gate: ProductionGate, repository: Repository, tags: Sequence
 
 def _tags_newer_than(since: float, facts: RepositoryFacts, record: EnvironmentRecord | None) -> list[Ref]:
     """The tags with a date later than `since` (epoch seconds), newest first, without those that were refused."""
-    refused = {(each.ref, each.object) for each in record.refused_tags} if record else set()
+    refused = {(each.ref, each.object) for each in record.history.refused_tags} if record else set()
     newer = [
         (made_at, ref.name, ref)
         for ref, made_at in facts.made.items()
@@ -101,8 +106,8 @@ def _tags_newer_than(since: float, facts: RepositoryFacts, record: EnvironmentRe
 
 def _production_tag(repository: Repository, record: EnvironmentRecord | None, stacks: Iterable[Stack]) -> str:
     """The tag that production runs, by its record or else by its stack's tags; empty if neither names one."""
-    if record and record.ref:
-        return record.ref
+    if record and record.spec.ref:
+        return record.spec.ref
     production = Environment(repository, Kind.PRODUCTION)
     own = (ref_from_tags(stack.tags) for stack in stacks if production.owns(stack.tags))
     return next((name for name in own if name and Ref.parse(name).is_tag), "")

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from deployer.model.environment_record import EnvironmentRecord, is_over
 from deployer.model.environments import Environment, Kind, Repository, ref_from_tags
-from deployer.model.records import EnvironmentRecord, is_over
 from deployer.model.refs import Ref
 from deployer.model.stacks import Stack
 from deployer.resync.snapshot import RepositorySnapshot, environments_with_unknown_status, pipeline_stack
@@ -95,17 +95,17 @@ def records_to_forget(snapshot: RepositorySnapshot, now: float) -> list[Environm
 
 def is_ended(record: EnvironmentRecord, latest: float) -> bool:
     """Whether all of an environment is gone and its record has not changed since `latest` (epoch seconds)."""
-    return is_over(record) and record.updated_at <= latest and not record.receipt.get("retained")
+    return is_over(record) and record.updated_at <= latest and not record.status.receipt.retained
 
 
 def _left_by_teardown(orphan: Orphan, record: EnvironmentRecord | None) -> bool:
     """Whether a teardown retained every stack of an orphan. The teardown reported why, so people decide about them."""
-    retained = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
+    retained = {each.id for each in record.status.receipt.retained} if record else set()
     return bool(orphan.stacks) and all(stack.arn in retained for stack in orphan.stacks)
 
 
 def _was_deleted_after(record: EnvironmentRecord | None, listed_at: float) -> bool:
-    return record is not None and record.updated_at > listed_at and record.state == "deleted"
+    return record is not None and record.updated_at > listed_at and record.status.state == "deleted"
 
 
 def _environment_of_stack(repository: Repository, stack: Stack) -> Environment | None:
@@ -122,9 +122,9 @@ def _environment_of_stack(repository: Repository, stack: Stack) -> Environment |
 
 def _ref_of_stack(environment: Environment, record: EnvironmentRecord | None, stack: Stack) -> Ref:
     """The ref that a stack with deployer's tags runs."""
-    if environment.kind is Kind.PRODUCTION and record and record.ref:
+    if environment.kind is Kind.PRODUCTION and record and record.spec.ref:
         # the stack's tags name the tag that changed the stack last; a later tag may only have started the pipeline
-        return Ref.parse(record.ref)
+        return Ref.parse(record.spec.ref)
     return Ref.parse(ref_from_tags(stack.tags) or "")
 
 

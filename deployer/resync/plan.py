@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from deployer.environment.drift import drift
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, ref_from_tags
-from deployer.model.records import EnvironmentRecord, Outcome
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref, skip_reason
 from deployer.model.stacks import Phase, Stack
 from deployer.resync.orphans import orphans_to_delete
@@ -110,9 +111,13 @@ def _is_finished(record: EnvironmentRecord, ref: Ref, head: str) -> bool:
 
     The record must name the branch: the new default branch may have the same head as the former one.
     """
-    if record.held_at == head:
+    if record.spec.held_at == head:
         return True
-    return record.commit == head and record.outcome in _ENDED_OUTCOMES and record.ref in {"", ref.name}
+    return (
+        record.spec.commit == head
+        and record.status.outcome in _ENDED_OUTCOMES
+        and record.spec.ref in {"", ref.name}
+    )
 
 
 def _plan_finished_branch(
@@ -122,15 +127,20 @@ def _plan_finished_branch(
     record: EnvironmentRecord,
     stack: Stack | None,
 ) -> Planned | None:
-    if record.comes_back and record.commit:
+    if record.comes_back and record.spec.commit:
         return Planned(environment, "provision", f"{ref.short} has no pipeline any more", ref.name)
     if record.updated_at > snapshot.listed_at:
         return None  # the listing may show the stack as it was before the deployment ended
     if stack is None and _is_region_unlisted(snapshot, environment, record):
         return None
-    if stack and record.state == "skipped" and not record.stack_arn and environment.owns(stack.tags):
+    if (
+        stack
+        and record.status.state == "skipped"
+        and not record.status.stack.stack_arn
+        and environment.owns(stack.tags)
+    ):
         return Planned(environment, "check", "no record says which commit it runs", ref.name)
-    if not record.commit:
+    if not record.spec.commit:
         return None  # no commit is recorded that could be deployed again
     return _plan_finished(environment, ref, record, stack)
 
@@ -138,15 +148,15 @@ def _plan_finished_branch(
 def _was_head_deleted_by_person(
     environment: Environment, record: EnvironmentRecord | None, head: str
 ) -> bool:
-    return record is not None and record.commit == head and _was_deleted_by_person(environment, record)
+    return record is not None and record.spec.commit == head and _was_deleted_by_person(environment, record)
 
 
 def _unfinished_reason(record: EnvironmentRecord | None, head: str) -> str:
-    if record is None or not record.commit:
+    if record is None or not record.spec.commit:
         return "no commit is recorded for it"
-    if record.commit == head:
+    if record.spec.commit == head:
         return "its deployment has not finished"
-    return f"its recorded commit is {record.commit[:12]}"
+    return f"its recorded commit is {record.spec.commit[:12]}"
 
 
 # --- production -------------------------------------------------------------------------------------------------------
@@ -164,7 +174,7 @@ def _plan_production(snapshot: RepositorySnapshot) -> Planned | None:
         return Planned(environment, "check", reason, _existing_tag(snapshot, stack))
     if record is None or (stack is None and _was_deleted_by_person(environment, record)):
         return None
-    if not record.ref or Ref.parse(record.ref) not in snapshot.refs:
+    if not record.spec.ref or Ref.parse(record.spec.ref) not in snapshot.refs:
         return None
     if record.updated_at > snapshot.listed_at:
         return None  # the listing may show the stack as it was before the deployment ended
@@ -174,11 +184,13 @@ def _plan_production(snapshot: RepositorySnapshot) -> Planned | None:
 def _plan_recorded_production(
     snapshot: RepositorySnapshot, environment: Environment, record: EnvironmentRecord, stack: Stack | None
 ) -> Planned | None:
-    if record.outcome not in _ENDED_OUTCOMES and not record.held_at:
-        return Planned(environment, "check", f"the deployment of {record.ref} has not finished", record.ref)
+    if record.status.outcome not in _ENDED_OUTCOMES and not record.spec.held_at:
+        return Planned(
+            environment, "check", f"the deployment of {record.spec.ref} has not finished", record.spec.ref
+        )
     if stack is None and _is_region_unlisted(snapshot, environment, record):
         return None
-    planned = _plan_finished(environment, Ref.parse(record.ref), record, stack)
+    planned = _plan_finished(environment, Ref.parse(record.spec.ref), record, stack)
     return replace(planned, reason=f"production: {planned.reason}") if planned else None
 
 
@@ -195,7 +207,7 @@ def _is_unrecorded(
 
     A stack in which no pipeline can run and that names no existing tag tells nothing.
     """
-    if record.commit or record.stack_arn or not environment.owns(stack.tags):
+    if record.spec.commit or record.status.stack.stack_arn or not environment.owns(stack.tags):
         return False
     return bool(_existing_tag(snapshot, stack)) or stack.phase not in _REPAIRS
 
@@ -205,7 +217,7 @@ def _plan_missed_tag(snapshot: RepositorySnapshot) -> Planned | None:
     tag, environment = snapshot.missed_tag, Environment(snapshot.repository, Kind.PRODUCTION)
     if tag is None:
         return None
-    own = snapshot.records_by_key[environment.key].ref
+    own = snapshot.records_by_key[environment.key].spec.ref
     what = "was moved" if tag.name == own else f"is newer than {own or 'what production should run'}"
     reason = f"{tag.short} {what}, and no webhook delivery reported it"
     return Planned(environment, "check", reason, tag.name, tag_object=snapshot.refs[tag])
@@ -218,7 +230,7 @@ def _plan_finished(
     environment: Environment, ref: Ref, record: EnvironmentRecord, stack: Stack | None
 ) -> Planned | None:
     """What an environment needs whose deployment has ended: its stack created, repaired or checked."""
-    is_deployed = record.outcome == Outcome.DEPLOYED
+    is_deployed = record.status.outcome == Outcome.DEPLOYED
     if stack is None:
         if not is_deployed:
             return None  # skipped, or failed for a reason that only a new commit can change
@@ -227,10 +239,10 @@ def _plan_finished(
         return Planned(environment, "check", f"its stack is {stack.status}", ref.name)
     if stack.phase in _REPAIRS and is_deployed:
         return _plan_repair(environment, ref, stack)
-    if is_deployed and (stack.arn, stack.region) != (record.stack_arn, record.region):
+    if is_deployed and (stack.arn, stack.region) != (record.status.stack.stack_arn, record.spec.region):
         return Planned(environment, "check", "its stack is not the recorded one", ref.name)
-    changed = drift(stack, record.applied)
-    if changed != record.drift:
+    changed = drift(stack, record.status.stack.applied)
+    if changed != record.status.stack.drift:
         return Planned(environment, "check", changed or "its drift is gone", ref.name)
     return None
 
@@ -241,13 +253,15 @@ def _plan_repair(environment: Environment, ref: Ref, stack: Stack) -> Planned:
 
 def _was_deleted_by_person(environment: Environment, record: EnvironmentRecord) -> bool:
     """Whether a person had staging or production deleted; only a push or a redeploy creates them again."""
-    return environment.kind is not Kind.DEVELOPMENT and record.state == "deleted" == record.outcome
+    return (
+        environment.kind is not Kind.DEVELOPMENT and record.status.state == "deleted" == record.status.outcome
+    )
 
 
 def _is_region_unlisted(
     snapshot: RepositorySnapshot, environment: Environment, record: EnvironmentRecord | None
 ) -> bool:
     """Whether the stack may exist in a region that was not listed, because the settings no longer name it."""
-    if snapshot.regions is None or record is None or not record.region:
+    if snapshot.regions is None or record is None or not record.spec.region:
         return False
-    return record.region not in snapshot.regions.get(environment.kind, ())
+    return record.spec.region not in snapshot.regions.get(environment.kind, ())

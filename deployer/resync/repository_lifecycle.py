@@ -19,19 +19,13 @@ from deployer.environment.repository_state import (
     Repositories,
 )
 from deployer.model.durations import backoff
+from deployer.model.environment_record import EnvironmentRecord, is_over
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NotFoundError, PermanentError
-from deployer.model.records import (
-    RESYNCED,
-    Cause,
-    EnvironmentRecord,
-    Outcome,
-    RepositoryRecord,
-    Seen,
-    Work,
-    is_over,
-)
+from deployer.model.outcomes import RESYNCED, Outcome
 from deployer.model.refs import Ref
+from deployer.model.repository_record import RepositoryRecord, Seen
+from deployer.queue.items import Cause, Work
 from deployer.queue.step_results import Finished, StepResult, WaitUntil
 from deployer.queue.store import QueueStore
 from deployer.queue.submit import WorkSubmitter
@@ -94,10 +88,10 @@ class RepositoryLifecycle:
             PermanentError: the repository cannot be read. Nothing is deleted for that reason.
         """
         # AWS first: a listing may have to wait for another worker, and each repeat would ask GitHub again
-        listed = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, partly=True)
+        listed = self._inventory.stacks(repository, work.progress.looked_at, LISTING_PATIENCE, partly=True)
         # this listing is new enough for the whole task, even if the requester's clock is ahead of the lister's
-        work = work.but(looked_at=min(work.looked_at, listed.began))
-        known, facts = self._repositories.look(repository, work.word)
+        work = work.but(looked_at=min(work.progress.looked_at, listed.began))
+        known, facts = self._repositories.look(repository, work.spec.word)
         match known.state:
             case "renamed":
                 return self._end_renamed(repository, work, known, facts)
@@ -126,7 +120,13 @@ class RepositoryLifecycle:
         Raises:
             TransientError: GitHub or Redis is away.
         """
-        ordered = work.created or work.updated or work.recovered or work.replacing or bool(work.execution)
+        ordered = (
+            work.progress.created
+            or work.progress.updated
+            or work.progress.recovered
+            or work.progress.replacing
+            or bool(work.progress.execution)
+        )
         before = self._repositories.stored_record(repository)
         other = _belongs_to_other_repository(work, before)
         refused = (
@@ -266,25 +266,25 @@ class RepositoryLifecycle:
 
     def _queue_teardowns(self, repository: Repository, work: Work, known: RepositoryRecord) -> Finished:
         """Queue the teardown of every development environment of a name that no repository has any more."""
-        found = self._resyncer.existing_development(repository, work.looked_at, LISTING_PATIENCE)
+        found = self._resyncer.existing_development(repository, work.progress.looked_at, LISTING_PATIENCE)
         over = not (found or self._has_remains(repository, work))
         reason = self._repositories.record_nothing_left(known, over=over).reason
         for environment in found:
-            teardown = Work(environment=environment.key, cause=Cause.TEARDOWN, word=known.state)
+            teardown = Work.of(environment=environment.key, cause=Cause.TEARDOWN, word=known.state)
             self._lanes.accept(repository, teardown)
         return Finished(RESYNCED, f"{reason}; {len(found)} to delete" if found else reason)
 
     def _has_remains(self, repository: Repository, work: Work) -> bool:
         """Whether the name still has environments: development, or staging and production, which only people delete."""
         if self._resyncer.existing_development(
-            repository, work.looked_at, LISTING_PATIENCE, with_retained=True
+            repository, work.progress.looked_at, LISTING_PATIENCE, with_retained=True
         ):
             return True
         for kind in (Kind.STAGING, Kind.PRODUCTION):
             environment = Environment(repository, kind)
             record = self._lanes.environment(environment)
-            listed = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, kind)
-            if record and (record.updated_at > listed.began or record.stack_arn):
+            listed = self._inventory.stacks(repository, work.progress.looked_at, LISTING_PATIENCE, kind)
+            if record and (record.updated_at > listed.began or record.status.stack.stack_arn):
                 # the listing may be older than the record, or may lack a region that the settings no longer name
                 exists = not is_over(record)
             else:
@@ -297,8 +297,8 @@ class RepositoryLifecycle:
         """Queue a teardown that the refused work may have replaced, because no resync queues it again."""
         environment = Environment.from_key(repository, work.environment)
         record = self._lanes.environment(environment)
-        if environment.kind is Kind.DEVELOPMENT and record and record.state != "deleted":
-            teardown = Work(environment=environment.key, cause=Cause.TEARDOWN, word=DELETED)
+        if environment.kind is Kind.DEVELOPMENT and record and record.status.state != "deleted":
+            teardown = Work.of(environment=environment.key, cause=Cause.TEARDOWN, word=DELETED)
             self._lanes.accept(repository, teardown)  # nothing to dispatch: this task holds the queue's lease
 
     def _has_former_development(self, repository: Repository, work: Work, default_branch: str) -> bool:
@@ -308,12 +308,14 @@ class RepositoryLifecycle:
         """
         environment = _development_of(repository, default_branch)
         record = self._lanes.environment(environment)
-        if record is not None and record.state != "deleted":
+        if record is not None and record.status.state != "deleted":
             return True
-        listed = self._inventory.stacks(repository, work.looked_at, LISTING_PATIENCE, environment.kind)
+        listed = self._inventory.stacks(
+            repository, work.progress.looked_at, LISTING_PATIENCE, environment.kind
+        )
         if record is not None and record.updated_at > listed.began:
             return False  # the listing may show stacks as they were before the teardown
-        retained = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
+        retained = {each.id for each in record.status.receipt.retained} if record else set()
         own = [each for each in listed.stacks if environment.owns(each.tags) and each.arn not in retained]
         # the resync has already warned of a stack whose status this version does not know
         return any(not each.is_gone for each in own) and all(each.is_known for each in own)
@@ -325,24 +327,26 @@ class RepositoryLifecycle:
         staging = self._lanes.environment(Environment(repository, Kind.STAGING))
         if (
             staging
-            and staging.ref == Ref.of_branch(default_branch).name
-            and staging.outcome == Outcome.DEPLOYED
+            and staging.spec.ref == Ref.of_branch(default_branch).name
+            and staging.status.outcome == Outcome.DEPLOYED
         ):
             environment = _development_of(repository, default_branch)
-            teardown = Work(environment=environment.key, cause=Cause.TEARDOWN, word=DEFAULT)
+            teardown = Work.of(environment=environment.key, cause=Cause.TEARDOWN, word=DEFAULT)
             self._lanes.accept(repository, teardown)
             return Finished(done.outcome, f"{done.reason}; {default_branch} is staging now, 1 to delete")
-        if work.polls >= _MOST_CHECKS:
+        if work.log.polls >= _MOST_CHECKS:
             return Finished(
                 done.outcome, f"{done.reason}; development of {default_branch} stays until staging runs it"
             )
-        wait = backoff(self._poll_seconds, 1.5, work.polls, _LONGEST_WAIT_SECONDS)
-        return WaitUntil(work.but(polls=work.polls + 1), wait)
+        wait = backoff(self._poll_seconds, 1.5, work.log.polls, _LONGEST_WAIT_SECONDS)
+        return WaitUntil(work.but(polls=work.log.polls + 1), wait)
 
 
 def _belongs_to_other_repository(work: Work, known: RepositoryRecord) -> bool:
     """Whether another repository has the name now, or the work was queued for another one."""
-    return known.state == REPLACED or bool(work.repository_id and known.id not in {0, work.repository_id})
+    return known.state == REPLACED or bool(
+        work.push.repository_id and known.id not in {0, work.push.repository_id}
+    )
 
 
 def _development_of(repository: Repository, branch: str) -> Environment:

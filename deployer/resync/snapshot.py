@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
 from deployer.model.stacks import Stack
 
@@ -79,5 +79,5 @@ def pipeline_stack(
     recorded = (record.stack_name if record else "") or environment.former_stack_name
     found = [each for each in existing if each.name in {recorded, environment.stack_name}]
     found = [each for each in found if each.name == environment.stack_name or environment.owns(each.tags)]
-    region = record.region if record else ""
+    region = record.spec.region if record else ""
     return min(found, key=lambda each: (each.region != region, each.name != recorded), default=None)

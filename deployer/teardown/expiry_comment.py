@@ -8,14 +8,13 @@ import logging
 import re
 import shlex
 from collections.abc import Callable
-from typing import Any
 
 from deployer.environment.code_host import CodeHost
 from deployer.model.durations import date
+from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment
 from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.expiry import IDLE, expires_at, ttl_setting, ttl_text, used_at, why
-from deployer.model.records import EnvironmentRecord
 from deployer.model.visible import visible
 
 _log = logging.getLogger(__name__)
@@ -44,25 +43,25 @@ class ExpiryComments:
         Raises:
             TransientError: GitHub is unavailable.
         """
-        if environment.branch is None or not record.commit:
+        if environment.branch is None or not record.spec.commit:
             return record
         text = warning_text(environment, record, self._ttl, self._url(environment))
         try:
-            ids = self._host.comment(environment.repository, environment.branch, record.commit, text)
+            ids = self._host.comment(environment.repository, environment.branch, record.spec.commit, text)
         except PermanentError as error:
             _log.warning("only its commit's status warns of the end of %s: %s", environment, error)
-            return record.but(notice={})
-        return record.but(notice={"comments": ids, "at": record.warned_at})
+            return record.but(notice=ExpiryNotice())
+        return record.but(notice=ExpiryNotice(ids, record.history.warned_at))
 
     def correct_warning(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
         """Change the comments that warned of the end to what happened since. A failure changes nothing else."""
-        if not record.notice:
+        if not record.history.notice:
             return record
         corrected = corrected_text(environment, record, self._ttl, self._url(environment))
         if corrected is None:
             return record
         text, left = corrected
-        for comment in record.notice["comments"]:
+        for comment in record.history.notice.comments:
             try:
                 self._host.change_comment(environment.repository, comment, text)
             except PermanentError as error:  # somebody deleted the comment, or deployer may not change it
@@ -82,7 +81,7 @@ def warning_text(environment: Environment, record: EnvironmentRecord, default: s
         default: the installation's time to live.
         page: the environment's address on the dashboard, or empty.
     """
-    end = date(expires_at(record, default, record.warned_at) or 0)
+    end = date(expires_at(record, default, record.history.warned_at) or 0)
     return _comment(
         environment,
         f"will be taken down on {end} if it stays unused",
@@ -97,7 +96,7 @@ def warning_text(environment: Environment, record: EnvironmentRecord, default: s
 
 def corrected_text(
     environment: Environment, record: EnvironmentRecord, default: str, page: str
-) -> tuple[str, dict[str, Any]] | None:
+) -> tuple[str, ExpiryNotice] | None:
     """The new text of the comment and the new `notice` of the record; None while the present text is true.
 
     Args:
@@ -107,32 +106,34 @@ def corrected_text(
         page: the environment's address on the dashboard, or empty.
     """
     back = f"deployer redeploy {_arguments(environment)}"
-    if record.state == "deleted":
-        if record.notice.get("down"):
+    if record.status.state == "deleted":
+        if record.history.notice.down:
             return None
-        if record.aged != IDLE:
-            return _comment(environment, "was deleted", "A push brings it back.", "", "", page), {}
-        reason, _, _ = why(record, record.aged_at).partition(";")
+        if record.spec.expiry.aged != IDLE:
+            return _comment(
+                environment, "was deleted", "A push brings it back.", "", "", page
+            ), ExpiryNotice()
+        reason, _, _ = why(record, record.spec.expiry.aged_at).partition(";")
         text = _comment(
             environment,
-            f"was taken down on {date(record.aged_at)}",
+            f"was taken down on {date(record.spec.expiry.aged_at)}",
             f"It was {reason}. What was removed, and what was left, its page and `deployer why` tell.",
             "A push brings it back, and so does:",
             back,
             page,
         )
-        return text, {**record.notice, "down": True}
-    if used_at(record) <= record.notice["at"]:
+        return text, record.history.notice.but(down=True)
+    if used_at(record) <= record.history.notice.at:
         return None
     since = f"since {date(used_at(record))}"
-    if record.state == "failed":
+    if record.status.state == "failed":
         what, told = f"is wanted again {since}", "It could not be deployed: see the commit's statuses."
-    elif record.kept_until > used_at(record):
-        what, told = f"is kept {since}", f"It stays at least until {date(record.kept_until)}."
+    elif record.spec.expiry.kept_until > used_at(record):
+        what, told = f"is kept {since}", f"It stays at least until {date(record.spec.expiry.kept_until)}."
     else:
         what = f"is used again {since}"
         told = f"It stays until it has been idle for {ttl_text(record, default)} ({ttl_setting(record)})."
-    return _comment(environment, what, told, "", "", page), {}
+    return _comment(environment, what, told, "", "", page), ExpiryNotice()
 
 
 def as_code(text: str) -> str:

@@ -6,18 +6,18 @@ from contextlib import suppress
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.decision import Desired, Observed, decide
 from deployer.environment.statuses import StatusReporter
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError, ProtectedError
 from deployer.model.expiry import ASLEEP
-from deployer.model.records import EnvironmentRecord, Task
 from deployer.model.stacks import Phase, Stack, Step
+from deployer.queue.items import Task
 from deployer.queue.store import QueueStore
 from deployer.teardown.report import (
     add_deleted_stack,
     add_retained_stack,
     change_report,
     close_report,
-    under_way,
 )
 from deployer.templates.repository_config import TEARDOWN_TAG, TeardownPolicy
 
@@ -47,8 +47,8 @@ class StackDeletion:
         Returns:
             The context once the stack is deleted, or is left for a reason in the report; a stop until then.
         """
-        arn = context.record.receipt["arn"]
-        if arn and context.work.polls and context.cloud.still_busy(name, context.work.looked_at):
+        arn = context.record.status.receipt.plan.arn
+        if arn and context.work.log.polls and context.cloud.still_busy(name, context.work.progress.looked_at):
             return Stop(context.snooze(event_follows=False))
         stack = context.cloud.stack(arn or name)
         if stack is None:
@@ -94,11 +94,11 @@ class StackDeletion:
 
     def _other_user(self, context: ReconcileContext, stack: Stack) -> str:
         """Which other environment's pipeline deploys a stack too, as the reason to keep it; empty if none does."""
-        unrecorded = context.record.receipt.get("shared", {}).get(stack.name, "")
+        unrecorded = context.record.status.receipt.plan.shared.get(stack.name, "")
         for other in self._lanes.environments():
             same_repository = other.repository.lower() == context.repository.key
             own = same_repository and other.environment == context.environment.key
-            if not own and other.state != "deleted" and stack.name in other.applications:
+            if not own and other.status.state != "deleted" and stack.name in other.status.stack.applications:
                 return f"the pipeline of {other.repository} {other.environment} deploys it as well"
             if same_repository and other.environment == unrecorded and names_deployed_stacks(other):
                 unrecorded = ""
@@ -116,7 +116,7 @@ class StackDeletion:
             ordered: whether AWS refused the deletion or it failed: then the teardown policy may end the teardown.
         """
         context, why = add_retained_stack(context, stack, why)
-        stops = ordered and TeardownPolicy.parse(context.record.teardown).on_failure == "stop"
+        stops = ordered and TeardownPolicy.parse(context.record.spec.teardown).on_failure == "stop"
         if not stops and not (stack.name == context.name and context.environment.owns(stack.tags)):
             return context
         context = close_report(context, "partly", self._clock())
@@ -131,7 +131,7 @@ class StackDeletion:
         Returns:
             The changed context, and why the deletion is given up; empty if it is not.
         """
-        observed = Observed(stack, deletions=context.work.deletions)
+        observed = Observed(stack, deletions=context.work.progress.deletions)
         decision = decide(Desired(exists=False), observed)
         if decision.step is Step.FAIL:
             # a failure from before does not explain why a protected stack stays
@@ -140,9 +140,9 @@ class StackDeletion:
         if decision.step is not Step.DELETE:
             return context, ""
         if stack.phase is Phase.UNDELETED:
-            context = context.with_work(deletions=context.work.deletions + 1)
-        policy = TeardownPolicy.parse(context.record.teardown or stack.tags.get(TEARDOWN_TAG, ""))
-        if context.work.deletions > 1 and policy.on_failure != "stop":
+            context = context.with_work(deletions=context.work.progress.deletions + 1)
+        policy = TeardownPolicy.parse(context.record.spec.teardown or stack.tags.get(TEARDOWN_TAG, ""))
+        if context.work.progress.deletions > 1 and policy.on_failure != "stop":
             # resources are left only after their deletion has failed twice
             return _delete_without_failed_resources(context, stack, force=policy.on_failure == "force"), ""
         empties = policy.empty_buckets and context.environment.kind is Kind.DEVELOPMENT
@@ -167,7 +167,7 @@ def _delete_without_failed_resources(
     resources = context.cloud.resources(stack.arn)
     undeleted = [each for each in resources if each.status == "DELETE_FAILED"]
     _order_stack_deletion(context, stack, [each.name for each in undeleted], force=force)
-    if undeleted and under_way(context.record.receipt):
+    if undeleted and context.record.status.receipt.is_running:
         return change_report(context, left={each.name: each.reason for each in undeleted})
     return context
 
@@ -184,4 +184,6 @@ def names_deployed_stacks(record: EnvironmentRecord | None) -> bool:
     """Whether a record says what the environment's pipeline deploys."""
     if record is None:
         return False
-    return record.state in {"deleted", ASLEEP} or bool(record.applications or record.applied)
+    return record.status.state in {"deleted", ASLEEP} or bool(
+        record.status.stack.applications or record.status.stack.applied
+    )

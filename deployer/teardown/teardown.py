@@ -11,18 +11,19 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from deployer.environment.cloud_region import LISTING_PATIENCE, Clouds, Inventory
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.statuses import StatusReporter
+from deployer.model.environment_status import AppliedStack, StackFailure
 from deployer.model.environments import Environment, Kind
-from deployer.model.records import Cause, Outcome, Task
+from deployer.model.outcomes import Outcome
 from deployer.model.stacks import Phase, Stack, Step
+from deployer.model.teardown_report import RetainedItem, TeardownPlan, TeardownReport
+from deployer.queue.items import Cause, Task
 from deployer.queue.step_results import StepResult
 from deployer.queue.store import QueueStore
 from deployer.teardown.report import (
     add_deleted_stack,
     change_report,
     close_report,
-    is_stack,
     plan_deletions,
-    under_way,
 )
 from deployer.teardown.stack_deletion import FOREIGN, StackDeletion, names_deployed_stacks
 from deployer.templates.repository_config import TEARDOWN_TAG
@@ -65,15 +66,15 @@ class Teardown:
             TransientError: AWS is unavailable.
             LaneLostError: the lease is lost.
         """
-        if context.work.replacing:
+        if context.work.progress.replacing:
             return self._delete_for_replacement(context)
         if context.environment.kind is not Kind.DEVELOPMENT and context.work.cause != Cause.TEARDOWN:
             reason = f"only a person can delete {context.environment.kind}"
             return context.done(Outcome.SKIPPED, reason)
-        if not under_way(context.record.receipt):
+        if not context.record.status.receipt.is_running:
             # the plan is stored before anything is deleted
             return self._plan_teardown(context).again(Task.DELETE)
-        while todo := context.record.receipt["todo"]:
+        while todo := context.record.status.receipt.plan.todo:
             advanced = self._stacks.advance_deletion(context, todo[0])
             if isinstance(advanced, Stop):
                 return advanced.result
@@ -87,7 +88,7 @@ class Teardown:
         Returns:
             A stop while a stack is being deleted, because it cannot be created again before it is gone.
         """
-        arn = context.record.receipt["arn"]
+        arn = context.record.status.receipt.plan.arn
         stack = context.cloud.stack(arn) if arn else None
         if stack and stack.phase is Phase.DELETING:
             return Stop(context.snooze(event_follows=False))
@@ -120,9 +121,9 @@ class Teardown:
             if other.name in pipelines:
                 self._stop_executions(context, other)
         names = [each.name for each in others]
-        applications = list(dict.fromkeys([*applications, *record.applications, *names]))
+        applications = list(dict.fromkeys([*applications, *record.status.stack.applications, *names]))
         policies = [each.tags.get(TEARDOWN_TAG, "") for each in ([own_stack] if own_stack else []) + others]
-        teardown = record.teardown or next(filter(None, policies), "")
+        teardown = record.spec.teardown or next(filter(None, policies), "")
         context = context.with_record(
             applications=applications, teardown=teardown, region=context.cloud.region
         )
@@ -140,21 +141,19 @@ class Teardown:
             newest: the id of the newest execution; empty if there is none.
         """
         record = context.record
-        planned = list(dict.fromkeys([*record.applications, *reversed(record.earlier)]))
+        planned = list(
+            dict.fromkeys([*record.status.stack.applications, *reversed(record.status.stack.earlier)])
+        )
         deployed = {*planned} - {context.name}  # a pipeline may deploy its own stack
-        report = {
-            "began_at": self._clock(),
-            "at": 0,
-            "again": 0,
-            "removed": [],
-            "shared": self._unrecorded_users(context, listed, deployed) if deployed else {},
-            "retained": [*self._in_former_account(context), *_in_other_regions(context, every)],
-            "word": context.work.word,
-            "unlisted": {},
-            "told": record.receipt.get("told", ""),
-        }
+        report = TeardownReport(
+            began_at=self._clock(),
+            retained=[*self._in_former_account(context), *_in_other_regions(context, every)],
+            repository_state=context.work.spec.word,
+            posted=record.status.receipt.posted,
+            plan=TeardownPlan(shared=self._unrecorded_users(context, listed, deployed) if deployed else {}),
+        )
         context = context.enter_state(
-            "deleting", receipt=report, execution="", reported=newest or record.reported
+            "deleting", receipt=report, execution="", reported=newest or record.status.pipeline.reported
         )
         return plan_deletions(context, *planned, context.name)
 
@@ -180,16 +179,16 @@ class Teardown:
             found |= {name: other.key for name in cloud.deployed_stacks(stack.name) if name in names}
         return found
 
-    def _in_former_account(self, context: ReconcileContext) -> Iterator[dict[str, str]]:
+    def _in_former_account(self, context: ReconcileContext) -> Iterator[RetainedItem]:
         """The pipeline's stack, if it is in an account that the settings no longer name: it is out of reach."""
-        arn, kind = context.record.stack_arn, context.environment.kind
+        arn, kind = context.record.status.stack.stack_arn, context.environment.kind
         account, here = Stack(arn, "", "").account, self._clouds.target(kind).account
         if account and here and account != here:
             why = (
                 f"it is in account {account}, which is no longer the target of {kind}, "
                 "with all that its pipeline deployed"
             )
-            yield {"what": f"stack {context.name}", "id": arn, "why": why}
+            yield RetainedItem(f"stack {context.name}", arn, why)
 
     @staticmethod
     def _stop_executions(context: ReconcileContext, stack: Stack) -> str:
@@ -206,10 +205,12 @@ class Teardown:
     @report_on_context
     def _delete_late_stacks(self, context: ReconcileContext) -> ReconcileContext | Stop:
         """Delete stacks that were created since: an execution may have ordered one before it was stopped."""
-        record, report = context.record, context.record.receipt
-        gone = [each["what"].removeprefix("stack ") for each in report["removed"] if is_stack(each)]
-        names = dict.fromkeys([*record.applications, *record.earlier, *gone, context.name])
-        retained = {each["id"] for each in report["retained"]}
+        record, report = context.record, context.record.status.receipt
+        gone = [each.what.removeprefix("stack ") for each in report.removed if each.is_stack]
+        names = dict.fromkeys(
+            [*record.status.stack.applications, *record.status.stack.earlier, *gone, context.name]
+        )
+        retained = {each.id for each in report.retained}
         late = [
             stack
             for stack in map(context.cloud.stack, names)
@@ -218,9 +219,9 @@ class Teardown:
         ]
         if not late:
             return context
-        if report["again"] < _REPEAT_LIMIT:
+        if report.plan.again < _REPEAT_LIMIT:
             context = plan_deletions(context, *(each.name for each in late))
-            return Stop(change_report(context, again=report["again"] + 1).again(Task.DELETE))
+            return Stop(change_report(context, again=report.plan.again + 1).again(Task.DELETE))
         for stack in late:
             left = self._stacks.leave_stack(
                 context, stack, "something creates it again each time it is deleted"
@@ -234,32 +235,33 @@ class Teardown:
 
     def _end_teardown(self, context: ReconcileContext) -> StepResult:
         environment = context.environment
-        retained = context.record.receipt["retained"]
+        retained = context.record.status.receipt.retained
         context = close_report(context, "partly" if retained else "removed", self._clock())
         record = self._reporter.end_prepare(environment, context.record, "its environment was deleted")
         record = self._reporter.stop_following(
             environment, record, "ended because its environment was deleted"
         )
         record = record.but(
-            generation=record.generation + 1, stages=[], execution="", applications=[], earlier=[], stack_arn="",
-            prepared="", region="", failure={}, refused="", refusals=0, applied={}, drift="",
+            generation=record.history.generation + 1, stages=[], execution="", applications=[], earlier=[],
+            stack_arn="", prepared="", region="", failure=StackFailure(), refused="", refusals=0,
+            applied=AppliedStack(), drift="",
         )  # fmt: skip
         # a person deleted it, so the person's wish to stay at its commit ends too
-        if not (record.aged or context.work.word):
+        if not (record.spec.expiry.aged or context.work.spec.word):
             record = record.but(held_at="")
         record = self._reporter.post_teardown_report(environment, record)
-        left = any(each["what"] == f"stack {context.name}" for each in retained)
+        left = any(each.what == f"stack {context.name}" for each in retained)
         # an environment that is created again has the present name
         context = context.replace_record(record.but(stack_name=environment.stack_name))
         reason = GONE
         if retained:
-            text = "; ".join(f"{each['what']}: {each['why']}" for each in retained)
+            text = "; ".join(f"{each.what}: {each.why}" for each in retained)
             reason = f"left are {text}" if left else f"its pipeline is gone; left are {text}"
         return context.done(Outcome.DELETED, reason)
 
     def _delete_for_replacement(self, context: ReconcileContext) -> StepResult:
         """Delete a pipeline's stack whose creation failed, to create it again. The stacks it deployed stay."""
-        stack = context.cloud.stack(context.work.stack_arn or context.name)
+        stack = context.cloud.stack(context.work.progress.stack_arn or context.name)
         if stack is None or stack.phase is Phase.GONE:
             return self._replace_deleted(context, stack)
         if not context.environment.owns(stack.tags):
@@ -274,13 +276,13 @@ class Teardown:
 
     def _replace_deleted(self, context: ReconcileContext, stack: Stack | None) -> StepResult:
         """Continue with the creation once the former stack is deleted."""
-        if stack and context.work.deletions > 1:  # some of its resources may have been left
-            report = {"began_at": self._clock(), "removed": [], "retained": [], "left": {}}
+        if stack and context.work.progress.deletions > 1:  # some of its resources may have been left
+            report = TeardownReport(began_at=self._clock())
             resources = context.cloud.resources(stack.arn)
             context = add_deleted_stack(context.with_record(receipt=report), stack, resources)
             context = close_report(context, "replaced", self._clock())
         context = context.with_work(replacing=False, stack_arn="", deletions=0)
-        context = context.with_record(generation=context.record.generation + 1)
+        context = context.with_record(generation=context.record.history.generation + 1)
         if context.name != context.environment.stack_name:
             # that step finds out whether anybody has the present name already
             return context.again(Task.SYNC)
@@ -294,9 +296,9 @@ def _root_stacks(context: ReconcileContext, listed: Sequence[Stack]) -> list[Sta
     return [each for each in every if each.parent not in arns]
 
 
-def _in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Iterator[dict[str, str]]:
+def _in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Iterator[RetainedItem]:
     """The stacks in other regions than the environment's, which only a person deletes."""
     for each in stacks:
         if each.region != context.cloud.region:
             why = f"it is in {each.region}, and a teardown deletes only what is in {context.cloud.region}"
-            yield {"what": f"stack {each.name}", "id": each.arn, "why": why}
+            yield RetainedItem(f"stack {each.name}", each.arn, why)

@@ -1,13 +1,15 @@
 """Values that views derive from stored records: ids, ages, states, missed deliveries."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from deployer.model.activity import Activity
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PayloadError
 from deployer.model.expiry import ASLEEP, expires_at, used_at
-from deployer.model.records import Activity, EnvironmentRecord, Outcome, RepositoryRecord
+from deployer.model.outcomes import Outcome
+from deployer.model.repository_record import RepositoryRecord
 from deployer.queue.store import QueueStore
 
 MISSED = ("redelivered", "superseded", "left")  # what happens to a missed delivery
@@ -48,7 +50,7 @@ def environment_id(repository: str, key: str) -> str | None:
 
 def changed_at(record: EnvironmentRecord) -> float:
     """When an environment's state or outcome changed last (epoch seconds); checks that found no change do not count."""
-    return record.changed_at or record.updated_at
+    return record.status.changed_at or record.updated_at
 
 
 def never_deployed(
@@ -67,7 +69,7 @@ def never_deployed(
     with_production = {
         each.repository.lower()
         for each in records
-        if each.environment == Kind.PRODUCTION and (each.admitted.commit or each.held_at)
+        if each.environment == Kind.PRODUCTION and (each.spec.production.admitted.commit or each.spec.held_at)
     }
     return {key: tag for key, tag in lanes.never_deployed(repositories).items() if key not in with_production}
 
@@ -80,15 +82,12 @@ def expiry_time(record: EnvironmentRecord, ttl: str, now: float) -> float:
         ttl: the installation's time to live.
         now: epoch seconds.
     """
-    gone = record.state in {*GONE_STATES, ASLEEP} and not (record.state == "skipped" and record.stack_arn)
+    gone = record.status.state in {*GONE_STATES, ASLEEP} and not (
+        record.status.state == "skipped" and record.status.stack.stack_arn
+    )
     if gone or not used_at(record):  # a new record may have no time of use yet
         return 0
     return expires_at(record, ttl, now) or 0
-
-
-def unlisted_counts(report: Mapping[str, Any]) -> dict[str, int]:
-    """How many resources the report of a teardown counts but does not list, by `removed` and `retained`."""
-    return {name: int((report.get("unlisted") or {}).get(name, 0)) for name in ("removed", "retained")}
 
 
 def page_url(record: EnvironmentRecord, base_url: str) -> str:
@@ -110,9 +109,9 @@ def last_skipped_push(record: EnvironmentRecord, history: Sequence[Activity]) ->
     for line in history:
         # `moved_at` (the last push that was not skipped) is by Redis's clock, as `line.at` is; `used_at` (the last
         # redeployment) is by a worker's clock
-        if line.at < max(record.moved_at, record.used_at):
+        if line.at < max(record.history.moved_at, record.history.used_at):
             return None
-        if line.outcome == Outcome.SKIPPED and line.commit not in {"", record.commit}:
+        if line.outcome == Outcome.SKIPPED and line.commit not in {"", record.spec.commit}:
             return line
     return None
 

@@ -5,19 +5,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from deployer.model.activity import Activity
+from deployer.model.delivery_record import DeliveryRecord
+from deployer.model.environment_record import EnvironmentRecord
+from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Repository
 from deployer.model.expiry import asleep_until, used_at
 from deployer.model.production_record import RefusedTag
-from deployer.model.records import (
-    Activity,
-    Attempt,
-    DeadLetter,
-    DeliveryRecord,
-    EnvironmentRecord,
-    RepositoryRecord,
-    Work,
-    split_key,
-)
+from deployer.model.repository_record import RepositoryRecord
+from deployer.model.teardown_report import TeardownReport
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import Attempt, Work, split_key
 from deployer.queue.store import QueueState, QueueStore
 from deployer.views.derived_values import (
     MISSED,
@@ -28,7 +26,6 @@ from deployer.views.derived_values import (
     expiry_time,
     never_deployed,
     page_url,
-    unlisted_counts,
 )
 from deployer.views.sentences import pin_words
 
@@ -56,26 +53,26 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
         "repository": record.repository,
         "environment": record.environment,
         "kind": kind,
-        "ref": record.ref or branch or None,
-        "state": record.state,
-        "commit": record.commit or None,
-        "outcome": record.outcome or None,
-        "reason": record.reason,
-        "execution": record.execution or None,
+        "ref": record.spec.ref or branch or None,
+        "state": record.status.state,
+        "commit": record.spec.commit or None,
+        "outcome": record.status.outcome or None,
+        "reason": record.status.reason,
+        "execution": record.status.pipeline.execution or None,
         "stages": [
-            {name: stage.get(name, "") for name in ("name", "status", "reason", "url")}
-            for stage in record.stages
+            {"name": stage.name, "status": stage.status, "reason": stage.reason, "url": stage.url}
+            for stage in record.status.pipeline.stages
         ],
-        "failure": failure(record.failure),
-        "receipt": receipt(record.receipt),
+        "failure": failure(record.status.stack.failure),
+        "receipt": receipt(record.status.receipt),
         **_lifetime(record, ttl),
-        "region": record.region or None,
-        "drift": record.drift or None,
+        "region": record.spec.region or None,
+        "drift": record.status.stack.drift or None,
         "held": pin_words(record) or None,
         "admitted": admitted(record),
-        "refused_tags": [refused_tag(each) for each in reversed(record.refused_tags)],
-        "stack_arn": record.stack_arn or None,
-        "generation": record.generation,
+        "refused_tags": [refused_tag(each) for each in reversed(record.history.refused_tags)],
+        "stack_arn": record.status.stack.stack_arn or None,
+        "generation": record.history.generation,
         "changed_at": iso_time(changed_at(record)),
         "updated_at": iso_time(record.updated_at),
         "url": page_url(record, base_url),
@@ -87,16 +84,16 @@ def _lifetime(record: EnvironmentRecord, ttl: str) -> Json:
     now, used = time.time(), used_at(record)
     return {
         "used_at": iso_time(used),
-        "warned_at": iso_time(record.warned_at if record.warned_at > used else 0),
+        "warned_at": iso_time(record.history.warned_at if record.history.warned_at > used else 0),
         "expires_at": iso_time(expiry_time(record, ttl, now)),
-        "kept_until": iso_time(record.kept_until if record.kept_until > now else 0),
+        "kept_until": iso_time(record.spec.expiry.kept_until if record.spec.expiry.kept_until > now else 0),
         "asleep_until": iso_time(asleep_until(record, now) or 0),
     }
 
 
 def admitted(record: EnvironmentRecord) -> Json | None:
     """The commit that production may run, and which rule or person admitted it; None for other environments."""
-    found = record.admitted
+    found = record.spec.production.admitted
     if not found.commit:
         return None
     return {"ref": found.ref, "commit": found.commit, "by": found.by, "at": iso_time(found.at)}
@@ -112,30 +109,26 @@ def refused_tag(found: RefusedTag) -> Json:
     }
 
 
-def failure(stored: Mapping[str, Any]) -> Json | None:
+def failure(stored: StackFailure) -> Json | None:
     """Why a stack could not be created or updated, or None."""
     if not stored:
         return None
-    found: Json = {name: stored.get(name) or "" for name in ("resource", "type", "reason", "url")}
-    return found | {"file": stored.get("file") or None, "line": stored.get("line") or None}
+    found = {"resource": stored.resource, "type": stored.type, "reason": stored.reason, "url": stored.url}
+    return found | {"file": stored.file or None, "line": stored.line or None}
 
 
-def receipt(report: Mapping[str, Any]) -> Json | None:
+def receipt(report: TeardownReport) -> Json | None:
     """The report of the last teardown: what it removed and retained; None without a teardown."""
     if not report:
         return None
     return {
-        "at": iso_time(report.get("at") or 0),
-        "outcome": report.get("outcome") or UNDER_WAY,
+        "at": iso_time(report.ended_at),
+        "outcome": report.outcome or UNDER_WAY,
         "removed": [
-            {"what": each.get("what", ""), "id": each.get("id", ""), "resources": each.get("resources")}
-            for each in report.get("removed") or ()
+            {"what": each.what, "id": each.id, "resources": each.resources} for each in report.removed
         ],
-        "retained": [
-            {name: each.get(name, "") for name in ("what", "id", "why")}
-            for each in report.get("retained") or ()
-        ],
-        "unlisted": unlisted_counts(report),
+        "retained": [{"what": each.what, "id": each.id, "why": each.why} for each in report.retained],
+        "unlisted": {"removed": report.unlisted.removed, "retained": report.unlisted.retained},
     }
 
 
@@ -178,9 +171,9 @@ def work(item: Work) -> Json:
         "cause": item.cause,
         "goal": item.goal,
         "deliveries": [each for each in item.deliveries.split(",") if each],
-        "ref": item.ref or None,
-        "sha": item.sha or None,
-        "attempts": item.attempts,
+        "ref": item.spec.ref or None,
+        "sha": item.spec.sha or None,
+        "attempts": item.log.attempts,
         "last_error": item.last_error,
         "accepted_at": iso_time(item.accepted_at),
     }
@@ -200,7 +193,7 @@ def lane(value: QueueState) -> Json:
             {
                 **_item_identity(key),
                 "seconds": round(seconds, 1),
-                "attempts": value.failing[key].attempts if key in value.failing else 0,
+                "attempts": value.failing[key].log.attempts if key in value.failing else 0,
                 "last_error": value.failing[key].last_error if key in value.failing else "",
                 "reason": value.resting.get(key, ""),
             }

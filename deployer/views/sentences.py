@@ -4,13 +4,17 @@ import math
 import shlex
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from deployer.model.activity import Activity
 from deployer.model.durations import date, span
+from deployer.model.environment_record import EnvironmentRecord
+from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.expiry import FOREVER, asleep_until, ttl_setting, ttl_text, used_at
-from deployer.model.records import Activity, EnvironmentRecord, Outcome, RepositoryRecord
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
+from deployer.model.repository_record import RepositoryRecord
+from deployer.model.teardown_report import TeardownReport
 from deployer.queue.store import QueueState
 from deployer.views.derived_values import (
     GONE_STATES,
@@ -18,7 +22,6 @@ from deployer.views.derived_values import (
     age,
     expiry_time,
     missed_lately,
-    unlisted_counts,
 )
 
 _MOST_NAMES = 3  # repositories that one sentence names
@@ -53,10 +56,10 @@ def lifetime_words(record: EnvironmentRecord, ttl: str) -> str:
     if until := asleep_until(record, now):
         return f"asleep for {ahead(until - now)} more"
     words = []
-    if record.kept_until >= FOREVER:
+    if record.spec.expiry.kept_until >= FOREVER:
         words.append("kept for good")
-    elif record.kept_until > now:
-        words.append(f"kept for {ahead(record.kept_until - now)}")
+    elif record.spec.expiry.kept_until > now:
+        words.append(f"kept for {ahead(record.spec.expiry.kept_until - now)}")
     if at := expiry_time(record, ttl, now):
         words.append(f"expires in {ahead(at - now)}")
     return ", ".join(words)
@@ -71,47 +74,52 @@ def lifetime_sentence(record: EnvironmentRecord, ttl: str) -> str:
     """
     now = time.time()
     if until := asleep_until(record, now):
-        return f"asleep until {date(until)} ({record.sleep})"
+        return f"asleep until {date(until)} ({record.spec.expiry.sleep})"
     words = []
     if expires := expiry_time(record, ttl, now):
         time_to_live = f"{ttl_text(record, ttl)} ({ttl_setting(record)})"
         words.append(
             f"idle since {date(used_at(record))}; time to live {time_to_live}; expires {date(expires)} if unused"
         )
-    if record.warned_at > used_at(record):
-        words.append(f"warned on {date(record.warned_at)}")
-    if record.kept_until >= FOREVER:
+    if record.history.warned_at > used_at(record):
+        words.append(f"warned on {date(record.history.warned_at)}")
+    if record.spec.expiry.kept_until >= FOREVER:
         words.append("kept for good")
-    elif record.kept_until > now:
-        words.append(f"kept until {date(record.kept_until)}")
-    if record.sleep and record.state not in GONE_STATES:
-        words.append(f"sleeps at {record.sleep}")
+    elif record.spec.expiry.kept_until > now:
+        words.append(f"kept until {date(record.spec.expiry.kept_until)}")
+    if record.spec.expiry.sleep and record.status.state not in GONE_STATES:
+        words.append(f"sleeps at {record.spec.expiry.sleep}")
     return "; ".join(words)
 
 
 def drift_words(record: EnvironmentRecord) -> str:
     """What someone changed in an environment's stack, and how to undo it; empty without drift."""
-    if not record.drift:
+    drift = record.status.stack.drift
+    if not drift:
         return ""
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
-    return f"{record.drift}; undo it: deployer redeploy {record.repository} {shlex.quote(environment.name)}"
+    return f"{drift}; undo it: deployer redeploy {record.repository} {shlex.quote(environment.name)}"
 
 
 def pin_words(record: EnvironmentRecord) -> str:
     """Why an environment is pinned to a commit that is not the newest one of its ref; empty if it is not pinned."""
-    if not (record.held_at and record.commit) or record.outcome not in {Outcome.DEPLOYED, Outcome.FAILED}:
+    spec = record.spec
+    ended = record.status.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
+    if not (spec.held_at and spec.commit and ended):
         return ""
-    ref = Ref.parse(record.ref).short if record.ref else "its ref"
+    ref = Ref.parse(spec.ref).short if spec.ref else "its ref"
     if record.environment == Kind.PRODUCTION:
-        return f"a person pinned {ref} at {record.commit[:12]}; the next pushed tag ends the pin"
-    if record.held_at == record.commit:
+        return f"a person pinned {ref} at {spec.commit[:12]}; the next pushed tag ends the pin"
+    if spec.held_at == spec.commit:
         return ""
-    return f"pinned to {record.commit[:12]} although {ref} is at {record.held_at[:12]}; the next push ends the pin"
+    return (
+        f"pinned to {spec.commit[:12]} although {ref} is at {spec.held_at[:12]}; the next push ends the pin"
+    )
 
 
 def admitted_words(record: EnvironmentRecord) -> str:
     """Which rule or person admitted production's commit; empty if that is not recorded."""
-    found = record.admitted
+    found = record.spec.production.admitted
     return f"{Ref.parse(found.ref).short} at {found.commit[:12]}: {found.by}" if found.commit else ""
 
 
@@ -127,28 +135,27 @@ def orphan_words(since: float, grace: float) -> str:
     return f"its branch is gone since {date(since)}; it is deleted {when}"
 
 
-def place(failure: Mapping[str, Any]) -> str:
+def place(failure: StackFailure) -> str:
     """Where in the repository the cause of a failure is, as `file:line`; empty if that is not known."""
-    file, line = failure.get("file") or "", failure.get("line") or ""
-    return f"{file}:{line}" if file and line else str(file)
+    return f"{failure.file}:{failure.line}" if failure.file and failure.line else failure.file
 
 
-def unlisted_words(report: Mapping[str, Any], name: str) -> str:
+def unlisted_words(report: TeardownReport, name: str) -> str:
     """How many resources the report of a teardown does not list, in words; empty if it lists all.
 
     Args:
         report: of the teardown.
         name: `removed` or `retained`.
     """
-    number = unlisted_counts(report)[name]
+    number = report.unlisted.removed if name == "removed" else report.unlisted.retained
     return f"{number} more {'is' if number == 1 else 'are'} not listed" if number else ""
 
 
-def teardown_report_words(report: Mapping[str, Any]) -> str:
+def teardown_report_words(report: TeardownReport) -> str:
     """The report of a teardown in a few words, such as `2 removed, 1 retained`."""
-    unlisted = unlisted_counts(report)
-    removed, retained = (len(report.get(name) or ()) + unlisted[name] for name in ("removed", "retained"))
-    if report and not report.get("outcome"):
+    removed = len(report.removed) + report.unlisted.removed
+    retained = len(report.retained) + report.unlisted.retained
+    if report and not report.outcome:
         return f"{removed} removed so far" + (f", {retained} retained" if retained else "")
     return f"{removed} removed, {retained} retained" if retained else f"{removed} removed, nothing retained"
 
@@ -176,7 +183,7 @@ def waiting_words(value: QueueState, key: str) -> str:
     if reason := value.resting.get(key):
         return f"{reason}; checks again in {left}"
     if failing := value.failing.get(key):
-        return f"attempt {failing.attempts} failed: {failing.last_error}; tries again in {left}"
+        return f"attempt {failing.log.attempts} failed: {failing.last_error}; tries again in {left}"
     return f"waiting; checks again in {left}, or when an AWS event reports a change"
 
 

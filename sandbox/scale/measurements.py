@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from deployer.model.environments import Environment
-from deployer.model.records import RESYNC_KEY, RESYNCED
+from deployer.model.outcomes import RESYNCED
 from deployer.model.refs import Ref
+from deployer.queue.items import RESYNC_KEY
 from sandbox.http_calls import call
 from sandbox.scale.organization import Organization
 from sandbox.scale.readings import Readings

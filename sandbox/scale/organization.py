@@ -10,9 +10,11 @@ from typing import Any
 
 from deployer.cli import sandbox_variables
 from deployer.environment.drift import applied
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.records import Cause, EnvironmentRecord, Outcome, Work
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
+from deployer.queue.items import Cause, Work
 from deployer.queue.step_results import Finished
 from deployer.templates.release import Release, check_release
 from deployer.wiring import build
@@ -167,7 +169,7 @@ class Organization:
         for number, (place, ref) in enumerate(self.places):
             delivery = f"{number:08x}-{time.time_ns():x}"
             accepted = lanes.accept(
-                place.repository, Work(place.key, cause=Cause.PUSH, ref=ref.name), delivery, "push"
+                place.repository, Work.of(place.key, cause=Cause.PUSH, ref=ref.name), delivery, "push"
             )
             token = accepted.dispatch.token if accepted.dispatch else 0
             lanes.begin(place.repository, token)
@@ -176,7 +178,7 @@ class Organization:
                 repository=str(place.repository), environment=place.key, stack_name=place.stack_name,
                 ref=ref.name, stack_arn=stack.arn, applied=applied(stack),
             )  # fmt: skip
-            lanes.finish(place.repository, token, Finished(str(Outcome.DEPLOYED), record.reason, own))
+            lanes.finish(place.repository, token, Finished(str(Outcome.DEPLOYED), record.status.reason, own))
         client: Any = self.deployer.client
         for key in client.scan_iter("deployer:aws:*:room"):
             client.delete(key)  # deployer counted the free capacity while the account was almost empty
@@ -185,10 +187,12 @@ class Organization:
 
     def _create_stacks(self, model: Environment, record: EnvironmentRecord) -> None:
         target = self.deployer.clouds.target(Kind.DEVELOPMENT)
-        given, files = target.given(record.region), {"pipeline.yml": _TEMPLATE.encode()}
+        given, files = target.given(record.spec.region), {"pipeline.yml": _TEMPLATE.encode()}
 
         def evaluate_release(place: Environment, ref: Ref) -> Release:
-            found = check_release(place, ref, ref.short, self.commits[0], files, given, target, record.region)
+            found = check_release(
+                place, ref, ref.short, self.commits[0], files, given, target, record.spec.region
+            )
             return found.accepted_release()
 
         # One release per ref is evaluated and only the values that differ between repositories are replaced, because
@@ -201,7 +205,7 @@ class Organization:
             found = replace(found, parameters={**found.parameters, **own})
             return replace(found, tags={**found.tags, **place.tags, "deployer:digest": found.digest})
 
-        real = self.deployer.clouds.at(model.kind, record.region).stack(model.stack_name)
+        real = self.deployer.clouds.at(model.kind, record.spec.region).stack(model.stack_name)
         known = evaluate_release(model, Ref.of_branch("model"))
         if (
             real is None

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from stepped import AWAY, HOME, OTHER, SteppedWorld
 
 from deployer.environment.drift import applied
+from deployer.model.environment_record import EnvironmentRecord
+from deployer.model.environment_status import AppliedStack
 from deployer.model.environments import Environment, Kind
-from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
 from deployer.model.stacks import TABLE, Phase
+from deployer.model.teardown_report import RetainedItem, TeardownPlan, TeardownReport
 from deployer.templates.release import Release, check_release
 from sandbox.aws.places import Place
 from sandbox.aws.stack import Plan
@@ -354,7 +356,7 @@ class Beginning:
         if start.known:
             self.write_record(name, start, start.known, arn, applied(seen) if seen else {})
 
-    def write_record(self, name: str, start: Start, known: Known, arn: str, made: dict[str, Any]) -> None:
+    def write_record(self, name: str, start: Start, known: Known, arn: str, made: AppliedStack) -> None:
         """Write the record."""
         environment, now = environment_of(name), self.stage.clock.now - 60
         wrong = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{environment.stack_name}/0000"
@@ -365,23 +367,21 @@ class Beginning:
         )
         arns = {"right": arn, "wrong": wrong, "": ""}
         applications = [f"{environment.stack_name}-app"] if known.applications else []
-        ended = {"began_at": now - 60, "at": now, "removed": [], "retained": []}
-        left = {"what": f"stack {environment.stack_name}", "id": arn, "why": "it has termination protection"}
-        todo = [*applications, environment.stack_name]
-        running = {**ended, "at": 0, "again": 0, "todo": todo, "arn": "", "left": {}}
+        left = RetainedItem(f"stack {environment.stack_name}", arn, "it has termination protection")
+        begun = TeardownReport(began_at=now - 60, plan=TeardownPlan([*applications, environment.stack_name]))
         receipts = {
-            "": {},
-            "begun": running,
-            "ordered": {**running, "todo": [environment.stack_name], "arn": arns[known.arn]},
-            "removed": {**ended, "outcome": "removed"},
-            "left": {**ended, "outcome": "partly", "retained": [left]},
+            "": TeardownReport(),
+            "begun": begun,
+            "ordered": begun.but(todo=[environment.stack_name], arn=arns[known.arn]),
+            "removed": TeardownReport(began_at=now - 60, ended_at=now, outcome="removed"),
+            "left": TeardownReport(began_at=now - 60, ended_at=now, outcome="partly", retained=[left]),
         }
         dated = known.decided and known.commit and Ref.parse(name).is_tag
-        record = EnvironmentRecord(
+        record = EnvironmentRecord.of(
             HELLO.full_name, environment.key, environment.stack_name, ref=self.ref(name, known.commit or 1),
             state=known.state, commit=commit_id(name, known.commit), outcome=known.outcome, reason="as it was",
             region=regions[known.place], stack_arn=arns[known.arn], receipt=receipts[known.receipt],
-            applied=made if known.applied else {}, applications=applications, generation=known.generation,
+            applied=made if known.applied else AppliedStack(), applications=applications, generation=known.generation,
             decided_at=1_700_000_000 + known.commit * 1000 if dated else 0,
             used_at=now - 60, updated_at=now, aged=known.aged, aged_at=now if known.aged else 0,
             held_at=commit_id(name, start.live) if known.aged else "",

@@ -27,7 +27,7 @@ from starts import (
 from stepped import HOME, Stage, SteppedWorld, stage
 
 from deployer.model.environments import Environment
-from deployer.model.records import Outcome
+from deployer.model.outcomes import Outcome
 from deployer.model.stacks import TABLE, Phase
 from sandbox.aws.places import Place
 from tests.unit.world import HELLO
@@ -167,7 +167,8 @@ def converge(world: SteppedWorld, found: dict[str, Start]) -> None:
 def all_records(world: SteppedWorld) -> list[Any]:
     """All records."""
     return sorted(
-        (r.environment, r.commit, r.outcome, r.reason, r.state) for r in world.lanes.environments(HELLO)
+        (r.environment, r.spec.commit, r.status.outcome, r.status.reason, r.status.state)
+        for r in world.lanes.environments(HELLO)
     )
 
 
@@ -183,9 +184,11 @@ def changed_stacks(world: SteppedWorld) -> set[tuple[str, str, str]]:
 
 def needs_a_person(record: Any) -> bool:
     """Whether the record reports one of the cases that only a person can resolve."""
-    if record is None or record.outcome != Outcome.FAILED:
+    if record is None or record.status.outcome != Outcome.FAILED:
         return False
-    assert any(re.search(words, record.reason) for _, words in FOR_PEOPLE.values()), record.reason
+    assert any(re.search(words, record.status.reason) for _, words in FOR_PEOPLE.values()), (
+        record.status.reason
+    )
     return True
 
 
@@ -198,7 +201,7 @@ def is_skipped_or_expired(world: SteppedWorld, of: Environment, start: Start) ->
         known
         and (known.outcome, known.commit) == ("skipped", final_number(start))
         and record
-        and (record.outcome, record.reason) == ("skipped", "as it was")
+        and (record.status.outcome, record.status.reason) == ("skipped", "as it was")
     )
 
 
@@ -206,7 +209,7 @@ def is_deployed(world: SteppedWorld, of: Environment, sha: str, after: Look) -> 
     record = world.lanes.environment(of)
     assert record is not None
     stands = [each for each in after.stacks_of(of) if each["name"] == of.stack_name]
-    stack = next(each for each in stands if each["id"] == record.stack_arn)
+    stack = next(each for each in stands if each["id"] == record.status.stack.stack_arn)
     assert TABLE[stack["status"]].phase is Phase.READY
     orphans = [
         orphan
@@ -215,8 +218,8 @@ def is_deployed(world: SteppedWorld, of: Environment, sha: str, after: Look) -> 
     ]
     twice = [each for orphan in orphans for each in orphan.stacks]
     assert sorted(each.arn for each in twice) == sorted(each["id"] for each in stands if each != stack)
-    assert (record.outcome, record.commit) == (Outcome.DEPLOYED, sha)
-    assert record.region == stack["region"]
+    assert (record.status.outcome, record.spec.commit) == (Outcome.DEPLOYED, sha)
+    assert record.spec.region == stack["region"]
     assert (sha, "Succeeded") in after.execution_results(of), after.execution_results(of)
 
 
@@ -224,14 +227,14 @@ def check_branch(world: SteppedWorld, name: str, start: Start, after: Look) -> N
     environment = environment_of(name)
     record = world.lanes.environment(environment)
     if needs_a_person(record):
-        if "exists without deployer's tags" in record.reason:
+        if "exists without deployer's tags" in record.status.reason:
             # in another region, a stack with the environment's tags is left to people (decision 31)
-            assert record.region not in {
+            assert record.spec.region not in {
                 stack["region"]
                 for stack in after.stacks_of(environment)
                 if stack["name"] == environment.stack_name
             }
-        protected = start.protected and "termination protection" in record.reason
+        protected = start.protected and "termination protection" in record.status.reason
         assert final_number(start) or protected or not unreported_stacks(record, environment, after)
         return
     if number := final_number(start):
@@ -244,7 +247,7 @@ def check_branch(world: SteppedWorld, name: str, start: Start, after: Look) -> N
 
 def unreported_stacks(record: Any, of: Environment, after: Look) -> list[dict[str, Any]]:
     """The stacks of an environment for which no teardown report says why they are left."""
-    left = {each["id"] for each in record.receipt.get("retained", [])} if record else set()
+    left = {each.id for each in record.status.receipt.retained} if record else set()
     return [each for each in after.stacks_of(of) if each["id"] not in left]
 
 
@@ -290,10 +293,10 @@ def test_cases_for_people_are_reported(aws: Stage, found: dict[str, Start], word
     converge(world, found)
     ((name, _),) = found.items()
     record = world.record(environment_of(name))
-    assert record.outcome == Outcome.FAILED
-    assert re.search(words, record.reason)
-    if record.reason != "as it was":
-        assert world.host.statuses[HELLO, record.commit]["deployer/prepare"].state == "failure"
+    assert record.status.outcome == Outcome.FAILED
+    assert re.search(words, record.status.reason)
+    if record.status.reason != "as it was":
+        assert world.host.statuses[HELLO, record.spec.commit]["deployer/prepare"].state == "failure"
 
 
 FOUND = {
@@ -357,12 +360,12 @@ def test_drift_is_reported_and_fixed_only_on_request(aws: Stage, what: str) -> N
     assert drifted != before
 
     assert run_resync(world) == "resynced: 1 to check"
-    assert f"its stack's {what}" in world.record(environment_of(X)).drift
-    assert world.record(environment_of(X)).outcome == Outcome.DEPLOYED
+    assert f"its stack's {what}" in world.record(environment_of(X)).status.stack.drift
+    assert world.record(environment_of(X)).status.outcome == Outcome.DEPLOYED
     assert run_resync(world) == "resynced: nothing to do", "drift is reported once"
     assert made_of(world) == drifted
     world.redeploy(environment_of(X))
     world.run()
     assert made_of(world) == before
-    assert world.record(environment_of(X)).drift == ""
+    assert world.record(environment_of(X)).status.stack.drift == ""
     assert run_resync(world) == "resynced: nothing to do"

@@ -135,7 +135,7 @@ def test_everything_stays_in_its_own_account_and_region(world: Accounts) -> None
     world.run_resync()
     assert {each["id"] for each in world.simulation.state["stacks"]} == made
     assert {ref: world.execution_results(ref) for ref in (X, Y, MAIN, TAG)} == ran
-    assert [world.record(environment(ref)).region for ref in (X, Y, TAG)] == [HOME, AWAY, HOME]
+    assert [world.record(environment(ref)).spec.region for ref in (X, Y, TAG)] == [HOME, AWAY, HOME]
 
     delivery = world.delete_ref(Y)
     world.delete_ref_silently(X)
@@ -146,7 +146,7 @@ def test_everything_stays_in_its_own_account_and_region(world: Accounts) -> None
     world.teardown(PRODUCTION)
     world.run()
     assert world.stack_places() == staging
-    assert world.record(PRODUCTION).receipt["outcome"] == "removed"
+    assert world.record(PRODUCTION).status.receipt.outcome == "removed"
 
 
 def test_a_wrong_external_id_is_reported_with_the_role(

@@ -91,8 +91,8 @@ def assert_true(world: AwsWorld, of: Environment, stood: dict[str, int]) -> None
     gone = {each["id"]: f"stack {each['name']}" for each in state["deleted_stacks"] if each["id"] in stood}
     left = [each for each in state["leftovers"] if each["stack_id"] in stood]
     kept = Counter(each["stack_id"] for each in left)
-    removed = [(each["id"], each["what"], each["resources"]) for each in record.receipt["removed"]]
-    retained = {each["id"]: each["what"] for each in record.receipt["retained"]}
+    removed = [(each.id, each.what, each.resources) for each in record.status.receipt.removed]
+    retained = {each.id: each.what for each in record.status.receipt.retained}
     buckets = {each[0] for each in removed if each[1].startswith("bucket ")}
     assert sorted(each for each in removed if each[0] not in buckets) == sorted(
         (each, gone[each], stood[each] - kept[each]) for each in gone
@@ -100,9 +100,9 @@ def assert_true(world: AwsWorld, of: Environment, stood: dict[str, int]) -> None
     assert not buckets & set(state["buckets"])
     told = {each: what for each, what in retained.items() if each in live}
     assert retained == told | {each["id"]: f"{each['type']} {each['id']}" for each in left}
-    if record.outcome == "deleted":  # a failed teardown did not reach the other stacks
+    if record.status.outcome == "deleted":  # a failed teardown did not reach the other stacks
         assert told == live
-    assert all(each["why"] for each in record.receipt["retained"])
+    assert all(each.why for each in record.status.receipt.retained)
 
 
 # --- a fault at each call -----------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_a_fault_at_any_call_of_a_teardown_leaves_nothing(simulation: Simulation
         assert world.outcome(deliveries[name])[0] == "deleted"
         assert simulation.resources_of(of) == _NOTHING
         assert_true(world, of, stood[name])
-        assert world.record(of).receipt["outcome"] == "removed"
+        assert world.record(of).status.receipt.outcome == "removed"
 
 
 def test_a_fault_while_listing_stacks_leaves_nothing(simulation: Simulation) -> None:
@@ -250,7 +250,7 @@ def test_resources_that_aws_cannot_delete_are_reported(simulation: Simulation, w
 
 def came_to(world: AwsWorld, stood: dict[str, int], other: str) -> dict[str, int]:
     """The stacks that the report must list; a stack deleted by others only if the teardown still found it."""
-    told = {each["id"] for each in world.record(_ENV).receipt["removed"]}
+    told = {each.id for each in world.record(_ENV).status.receipt.removed}
     return {each: count for each, count in stood.items() if each != other or each in told}
 
 

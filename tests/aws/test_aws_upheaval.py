@@ -23,7 +23,7 @@ from test_aws_convergence import needs_a_person as needs_a_person_usually
 from upheavals import Unrest, Upheaval, UpheavedWorld, final_commits, upheavals
 
 from deployer.model.environments import Environment, Kind
-from deployer.model.records import Outcome
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
 from deployer.model.stacks import TABLE, Phase
 from tests.unit.world import HELLO
@@ -75,7 +75,9 @@ def upheave(world: UpheavedWorld, up: Upheaval) -> None:
         assert told.outcome not in {"", "queued"}, delivery
     staging = world.lanes.environment(environment_of(MAIN))
     moved = (
-        staging is not None and staging.outcome == "deployed" and staging.ref == f"refs/heads/{world.default}"
+        staging is not None
+        and staging.status.outcome == "deployed"
+        and staging.spec.ref == f"refs/heads/{world.default}"
     )
     for environment, sha in final_commits(world, up).items():
         if environment == environment_of(X) and world.default == "x" and not moved:
@@ -115,7 +117,7 @@ def needs_a_person(record: Any) -> bool:
         r"is left: it does not bear|^its stack could not be created: (\S+: )?as it is$"
         r"|somebody deleted it, or the template"
     )
-    if record and record.outcome == Outcome.FAILED and re.search(theirs, record.reason):
+    if record and record.status.outcome == Outcome.FAILED and re.search(theirs, record.status.reason):
         return True
     return needs_a_person_usually(record)
 
@@ -130,18 +132,22 @@ def check_environment(
     if needs_a_person(record):
         assert record
         if name in unrest.pushed and not skips:
-            assert record.reason != "as it was"
-        protected = start.protected and "termination protection" in record.reason
+            assert record.status.reason != "as it was"
+        protected = start.protected and "termination protection" in record.status.reason
         stays = sha or protected or environment.kind is Kind.STAGING
         assert stays or not unreported_stacks(record, environment, after)
         return
     chose = any((each.name, each.cause) == (name, "chosen") for each in up.left)
-    if sha and chose and record and record.held_at:
+    if sha and chose and record and record.spec.held_at:
         return  # it stays at the commit that a person chose until the next webhook of a push
     if not sha:
         assert environment.kind is Kind.STAGING or not unreported_stacks(record, environment, after), record
         return
-    if environment.kind is Kind.STAGING and record and record.state == "deleted" == record.outcome:
+    if (
+        environment.kind is Kind.STAGING
+        and record
+        and record.status.state == "deleted" == record.status.outcome
+    ):
         assert name not in unrest.pushed
         return
     if skips:
@@ -155,7 +161,7 @@ def check_environment(
     if (
         up.archived
         and record
-        and (record.outcome, record.reason, record.commit) == ("skipped", "as it was", sha)
+        and (record.status.outcome, record.status.reason, record.spec.commit) == ("skipped", "as it was", sha)
     ):
         return  # its push was rejected, and the record says that this commit was skipped before
     is_deployed(world, environment, sha, after)
@@ -174,7 +180,7 @@ def check_production(world: UpheavedWorld, up: Upheaval, unrest: Unrest, before:
     sha, told, retags = unrest.tag or ("", "", False)
     if needs_a_person(record):
         assert record
-        assert up.archived or told not in {"once", "twice"} or record.reason != "as it was"
+        assert up.archived or told not in {"once", "twice"} or record.status.reason != "as it was"
         return
     ran, runs = before.execution_results(PRODUCTION), after.execution_results(PRODUCTION)
     if told in {"once", "twice"} and not up.archived:

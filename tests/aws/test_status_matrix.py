@@ -77,8 +77,8 @@ def test_a_deletion_leaves_nothing(dropped: _Met, simulation: Simulation, status
     assert world.outcome(deliveries[status])[0] == "deleted"
     left = simulation.resources_of(environment(branch_of(status)))
     assert left == {"stacks": [], "pipelines": [], "roles": [], "leftovers": []}
-    receipt = world.record(environment(branch_of(status))).receipt
-    assert (receipt["outcome"], receipt["retained"]) == ("removed", [])
+    receipt = world.record(environment(branch_of(status))).status.receipt
+    assert (receipt.outcome, receipt.retained) == ("removed", [])
 
 
 # --- statuses reached by failures ---------------------------------------------------------------------------
@@ -254,4 +254,4 @@ def test_a_branch_pushed_again_during_its_deletion_gets_a_new_stack(world: AwsWo
     assert before is not None
     assert after is not None
     assert after["id"] != before["id"]
-    assert world.record(environment(_X)).stack_arn == after["id"]
+    assert world.record(environment(_X)).status.stack.stack_arn == after["id"]

@@ -28,8 +28,9 @@ from stepped import SteppedWorld
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import TransientError
 from deployer.model.events import CloudEvent, Push
-from deployer.model.records import Cause, DeadLetter, Task, Work
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import DeadLettered, WaitUntil
 from sandbox.aws.sources import Commit
 from tests.unit.world import HELLO
@@ -304,7 +305,7 @@ class Unrest:
                 fields.get("sha", ""),
                 commit_id(V1, int(fields["ref"].removeprefix("refs/tags/v"))),
             }
-        work = Work(environment=environment.key, turned=True, **fields)
+        work = Work.of(environment=environment.key, turned=True, **fields)
         accepted = world.lanes.accept(HELLO, work, delivery)
         self.deliveries += [delivery] if delivery else []
         if left.how == "waits" or not accepted.dispatch:

@@ -19,9 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deployer.cli import main
 from deployer.environment.context import ReconcileContext
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import TransientError
-from deployer.model.records import Cause, EnvironmentRecord, Task, Work
+from deployer.queue.items import Cause, Task, Work
 from tests.cli.cli_world import PIPELINE, REPOSITORY, SETTINGS, World
 from tests.doubles import FakeCloud
 from web.application import create_app
@@ -279,12 +280,14 @@ def tokens() -> dict[str, str]:
     """The idempotency tokens of some work: AWS recognizes a repeat by them, also if another version makes it."""
     hello = Repository.parse("acme/hello")
     works = {
-        "a push": Work("development:refs/heads/x", goal="d-1", sha=A),
-        "another goal": Work("development:refs/heads/x", goal="d-2", sha=A),
-        "another commit": Work("development:refs/heads/x", goal="d-1", sha=B),
-        "a deletion that is ordered again": Work("development:refs/heads/x", goal="d-1", sha=A, deletions=2),
-        "a redeployment": Work("staging", cause=Cause.REDEPLOY, goal="redeploy-1", sha=A),
-        "a tag": Work("production", goal="d-3", ref=V1, sha=A),
+        "a push": Work.of("development:refs/heads/x", goal="d-1", sha=A),
+        "another goal": Work.of("development:refs/heads/x", goal="d-2", sha=A),
+        "another commit": Work.of("development:refs/heads/x", goal="d-1", sha=B),
+        "a deletion that is ordered again": Work.of(
+            "development:refs/heads/x", goal="d-1", sha=A, deletions=2
+        ),
+        "a redeployment": Work.of("staging", cause=Cause.REDEPLOY, goal="redeploy-1", sha=A),
+        "a tag": Work.of("production", goal="d-3", ref=V1, sha=A),
     }
     records: dict[str, Callable[[EnvironmentRecord], EnvironmentRecord]] = {
         "": lambda record: record,

@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository, from_tag_value
 from deployer.model.events import Push
-from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
 from deployer.model.stacks import Failure
 from deployer.templates.release import Release

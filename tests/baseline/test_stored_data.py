@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import fakeredis
@@ -9,7 +10,7 @@ import pytest
 
 from deployer.model.environments import Repository
 from deployer.model.events import CloudEvent
-from deployer.model.records import Outcome
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
 from deployer.queue.store import Dispatch
 from deployer.redis_store.connection import connect
@@ -18,18 +19,18 @@ from tests.web.site import Site
 
 MAIN, X, Y, V4 = "refs/heads/main", "refs/heads/x", "refs/heads/y", "refs/tags/v4"
 # fields of a record that every version of deployer can tell
-LASTING = (
-    "repository",
-    "environment",
-    "stack_name",
-    "ref",
-    "commit",
-    "state",
-    "outcome",
-    "reason",
-    "region",
-    "ttl",
-)
+LASTING = {
+    "repository": "repository",
+    "environment": "environment",
+    "stack_name": "stack_name",
+    "ref": "spec.ref",
+    "commit": "spec.commit",
+    "state": "status.state",
+    "outcome": "status.outcome",
+    "reason": "status.reason",
+    "region": "spec.region",
+    "ttl": "spec.expiry.ttl",
+}
 DEPLOYED, DELETED, RESYNCED, SUPERSEDED = "deployed", "deleted", "resynced", "superseded"
 # how what was queued ends, by repository and environment. acme/api and acme/storefront have lost their branches
 ENDS = {
@@ -132,15 +133,15 @@ def test_every_record_is_listed(started: Upgraded, caplog: pytest.LogCaptureFixt
     assert found.keys() == expected.keys()
     assert len(found) > 50
     for key, record in expected.items():
-        assert {name: getattr(found[key], name) for name in LASTING} == {
+        assert {name: attrgetter(place)(found[key]) for name, place in LASTING.items()} == {
             name: record[name] for name in LASTING
         }
     asleep = found["acme/ages", f"development:{X}"]
-    assert (asleep.state, asleep.sleep) == ("asleep", "00:00-23:59 UTC")
+    assert (asleep.status.state, asleep.spec.expiry.sleep) == ("asleep", "00:00-23:59 UTC")
     kept = {
-        (each.repository.lower(), each.environment): each.kept_until
+        (each.repository.lower(), each.environment): each.spec.expiry.kept_until
         for each in found.values()
-        if each.kept_until
+        if each.spec.expiry.kept_until
     }
     assert kept == {
         (repository, key): float(text.split()[1])
@@ -270,9 +271,13 @@ def test_an_execution_under_way_is_followed(ended: Upgraded, ref: str) -> None:
     key = f"development:{ref}"
     before, after = recorded("acme/execution", key), ended.of_key("acme/execution", key)
     assert before["state"] == "running"
-    assert (after.state, after.outcome, after.execution) == ("deployed", "deployed", before["execution"])
+    assert (after.status.state, after.status.outcome, after.status.pipeline.execution) == (
+        "deployed",
+        "deployed",
+        before["execution"],
+    )
     assert after.stack_name == before["stack_name"]
-    assert [each["status"] for each in after.stages] == ["succeeded"] * 3
+    assert [each.status for each in after.status.pipeline.stages] == ["succeeded"] * 3
     executions = [each["id"] for each in stored()["pipelines"][after.stack_name]]
     assert [each.id for each in ended.cloud.pipelines[after.stack_name]] == executions
 
@@ -281,11 +286,11 @@ def test_a_teardown_under_way_goes_on(ended: Upgraded) -> None:
     key = f"development:{X}"
     before, after = recorded("acme/deleting", key), ended.of_key("acme/deleting", key)
     assert before["state"] == "deleting"
-    assert (after.state, after.outcome) == ("deleted", "deleted")
+    assert (after.status.state, after.status.outcome) == ("deleted", "deleted")
     names = {before["stack_name"], f"{before['stack_name']}-app"}
     assert names <= {each["name"] for each in stored()["stacks"]}
     assert not names & {each.name for each in ended.cloud.stacks()}
-    assert {f"stack {each}" for each in names} <= {each["what"] for each in after.receipt["removed"]}
+    assert {f"stack {each}" for each in names} <= {each.what for each in after.status.receipt.removed}
 
 
 def test_a_stack_under_way_is_made_once(ended: Upgraded) -> None:
@@ -293,21 +298,21 @@ def test_a_stack_under_way_is_made_once(ended: Upgraded) -> None:
     key = f"development:{X}"
     before, after = recorded("acme/creating", key), ended.of_key("acme/creating", key)
     assert before["state"] == "provisioning"
-    assert (after.state, after.stack_arn) == ("deployed", before["stack_arn"])
+    assert (after.status.state, after.status.stack.stack_arn) == ("deployed", before["stack_arn"])
     assert after.stack_name not in {call[0] for call in ended.cloud.called("create_stack")}
 
 
 def test_the_newest_tag_is_deployed(ended: Upgraded) -> None:
     newest = ended.host.refs(Repository.parse("acme/tags"))[Ref.parse(V4)]
     record = ended.of_key("acme/tags", "production")
-    assert (record.ref, record.commit, record.outcome) == (V4, newest, "deployed")
+    assert (record.spec.ref, record.spec.commit, record.status.outcome) == (V4, newest, "deployed")
 
 
 def test_a_commit_that_a_person_chose_is_deployed(ended: Upgraded) -> None:
     work = json.loads(values("items")["acme/tags"]["staging"])
     assert (work["cause"], work["chosen"]) == ("redeploy", True)
     staging = ended.of_key("acme/tags", "staging")
-    assert (staging.outcome, staging.commit) == ("deployed", work["sha"])
+    assert (staging.status.outcome, staging.spec.commit) == ("deployed", work["sha"])
 
 
 def test_the_messages_of_the_former_version_are_still_right(world: Upgraded) -> None:
@@ -369,7 +374,11 @@ def test_a_push_updates_the_stack_that_0_1_0_made(world: Upgraded) -> None:
     world.deliver_to(repository, MAIN, commit, head)
     world.run()
     after = world.of_key("acme/quiet", "staging")
-    assert (after.outcome, after.commit, after.stack_arn) == ("deployed", commit, before.stack_arn)
+    assert (after.status.outcome, after.spec.commit, after.status.stack.stack_arn) == (
+        "deployed",
+        commit,
+        before.status.stack.stack_arn,
+    )
     assert after.stack_name == before.stack_name
 
 

@@ -8,10 +8,11 @@ import fakeredis
 from click.testing import CliRunner, Result
 
 from deployer.cli import main
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.events import Push
-from deployer.model.records import EnvironmentRecord, Task, Work
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.items import Task, Work
 from deployer.queue.step_results import Finished
 from deployer.queue.store import Dispatch
 from deployer.redis_store.queue import RedisQueueStore

@@ -9,8 +9,8 @@ from cli_world import PIPELINE, REPOSITORY, World
 
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, TransientError
-from deployer.model.records import Cause
 from deployer.model.refs import Ref
+from deployer.queue.items import Cause
 from tests.unit.identities import former_release
 
 A, B = "a" * 40, "b" * 40
@@ -138,7 +138,7 @@ def test_a_repository_that_is_not_served(world: World, command: list[str]) -> No
 def _waiting(world: World) -> tuple[str, str, str, str]:
     (lane,) = world.lanes.lanes()
     (work,) = lane.waiting
-    return work.environment, work.cause, work.ref, work.sha
+    return work.environment, work.cause, work.spec.ref, work.spec.sha
 
 
 def test_redeploy_of_a_known_environment_needs_no_github(world: World) -> None:
@@ -224,7 +224,7 @@ def test_redeploy_of_a_commit_that_is_not_there(world: World) -> None:
     world.push("refs/heads/feature/x", A)
     result = world.run("redeploy", "acme/api", "feature/x", "--sha", B)
     assert (result.exit_code, result.stderr) == (1, f"deployer: acme/API has no commit {B}\n")
-    assert not any(lane.waiting and lane.waiting[0].sha == B for lane in world.lanes.lanes())
+    assert not any(lane.waiting and lane.waiting[0].spec.sha == B for lane in world.lanes.lanes())
 
 
 @pytest.mark.parametrize("ref", ["staging", "main", "refs/tags/v1"])

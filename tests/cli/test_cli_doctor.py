@@ -15,9 +15,11 @@ from cli_world import REPOSITORY, World
 from deployer.aws.cloud import AwsClouds
 from deployer.environment.cloud_region import RegionCapacity
 from deployer.github.host import GitHubHost
+from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import ConfigError, NotFoundError, RightsError, TransientError, UnavailableError
-from deployer.model.records import Cause, DeliveryRecord, RepositoryRecord, Task, Work
+from deployer.model.repository_record import RepositoryRecord
+from deployer.queue.items import Cause, Task, Work
 from deployer.redis_store.aws.sharing import RedisSharing
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import connect

@@ -7,7 +7,7 @@ from cli_world import World
 
 from deployer.model.environments import Repository
 from deployer.model.errors import TransientError
-from deployer.model.records import WORKER_LOST
+from deployer.queue.dead_letter_record import WORKER_LOST
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 

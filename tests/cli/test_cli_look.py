@@ -8,9 +8,10 @@ from cli_world import REPOSITORY, World
 
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import TransientError
-from deployer.model.records import Work
 from deployer.model.refs import Ref
+from deployer.model.teardown_report import TeardownReport
 from deployer.model.visible import visible
+from deployer.queue.items import Work
 from deployer.resync.collect import ResyncPlanner
 from tests.web.fill import FAILURE, RECEIPT
 
@@ -105,34 +106,34 @@ def test_why_tells_what_failed(world: World) -> None:
     for line in (
         "What failed",
         "  resource  Role AWS::IAM::Role",
-        f"  reason    {FAILURE['reason']}",
+        f"  reason    {FAILURE.reason}",
         "  in        deploy/pipeline.yml:42",
-        f"  console   {FAILURE['url']}",
+        f"  console   {FAILURE.url}",
         "  region     eu-west-1",
     ):
         assert line in text.splitlines()
     assert "Teardown report" not in text
     found = world.json("why", "acme/api", "x")
-    assert found["failure"] == FAILURE
+    assert found["failure"] == FAILURE.json_fields()
 
 
 def test_why_shows_the_teardown_report(world: World) -> None:
     world.push("refs/heads/x", A)
     (record,) = world.lanes.environments(REPOSITORY)
-    world.know(record.but(receipt=RECEIPT | {"at": time.time() - 120}))
+    world.know(record.but(receipt=RECEIPT.but(ended_at=time.time() - 120)))
     lines = world.run("why", "acme/api", "x").stdout.splitlines()
     assert "Teardown report, 2 min ago: 3 removed, 1 retained" in lines
     assert "  removed   stack api-old-experiment-app, with 12 resources" in lines
     assert "  removed   bucket api-old-experiment-artifacts" in lines
     assert "  retained  stack shared-network: it does not bear deployer's tags for this environment" in lines
-    assert world.json("why", "acme/api", "x")["receipt"]["retained"] == RECEIPT["retained"]
+    retained = [each.json_fields() for each in RECEIPT.retained]
+    assert world.json("why", "acme/api", "x")["receipt"]["retained"] == retained
 
 
 def test_why_shows_a_teardown_that_has_not_ended(world: World) -> None:
     world.push("refs/heads/x", A)
     (record,) = world.lanes.environments(REPOSITORY)
-    told = {"began_at": 1, "at": 0, "removed": RECEIPT["removed"], "retained": []}
-    world.know(record.but(receipt=told))
+    world.know(record.but(receipt=TeardownReport(began_at=1, removed=RECEIPT.removed)))
     lines = world.run("why", "acme/api", "x").stdout.splitlines()
     assert "Teardown report, under way: 3 removed so far" in lines
     shown = world.json("why", "acme/api", "x")["receipt"]

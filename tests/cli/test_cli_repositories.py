@@ -7,8 +7,9 @@ import time
 import pytest
 from cli_world import PIPELINE, REPOSITORY, SETTINGS, World
 
+from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environments import Repository
-from deployer.model.records import DeliveryRecord, RepositoryRecord
+from deployer.model.repository_record import RepositoryRecord
 from deployer.settings.loading import load
 from tests.records import know_repository
 from tests.web.fill import UNCHECKED, fill_odd
@@ -148,7 +149,7 @@ def test_unusual_states_are_shown(world: World) -> None:
         r"idle since [-0-9: ]+ UTC; time to live 3d \(ttl of deploy/deployer.yml\); expires ", idle
     )
     gone = next(each for each in world.lanes.environments(REPOSITORY) if "is-gone" in each.environment)
-    assert "its branch is gone since" in world.run("why", "acme/api", gone.ref).stdout
+    assert "its branch is gone since" in world.run("why", "acme/api", gone.spec.ref).stdout
 
 
 def test_repositories_that_are_not_served_are_named(world: World) -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from deployer.cli import output
 from deployer.cli.table_width import GAP, Shrink, cut_text, display_width, fit_table
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import UnavailableError
-from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
 from deployer.views import derived_values
 

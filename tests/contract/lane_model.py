@@ -6,20 +6,16 @@ Time is an argument, in seconds. The model only knows that a token is greater th
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deployer.model.records import (
-    TASK_TIMEOUT,
-    WORKER_LOST,
-    Activity,
-    Cause,
-    EnvironmentRecord,
-    Task,
-    Work,
-    split_key,
-)
+from deployer.model.activity import Activity
+from deployer.model.environment_record import EnvironmentRecord
+from deployer.model.stored_value import field_places
+from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
+from deployer.queue.items import Cause, Task, Work, split_key
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
+from tests.records import field_value
 
 REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
 REPEATABLE = {"failed", "dead-lettered", "ignored"}
@@ -33,11 +29,15 @@ LONGEST_SWEEP_PAUSE = 60
 # --- state --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Entry(Work):
-    """A queue item; it rests until `not_before`."""
+class Entry(Work, frozen=True):
+    """A queue item; it rests until `not_before`. Its fields are read without naming their groups, as in JSON."""
 
     not_before: float = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in field_places(type(self)):
+            raise AttributeError(name)
+        return field_value(self, name)
 
     def decision(self) -> float:
         """When it was decided what the item wants."""
@@ -206,7 +206,7 @@ class Lane:
             self.environments[ran.environment] = verdict.record
         commit = verdict.commit if isinstance(verdict, Finished) else ""
         if isinstance(verdict, Finished | DeadLettered) and verdict.record:
-            commit = commit or verdict.record.commit
+            commit = commit or verdict.record.spec.commit
         match verdict:
             case Finished(outcome, reason):
                 self._end_item(now, ran, outcome, reason, commit)
@@ -219,9 +219,9 @@ class Lane:
                 self._store_dead_letter(ran, letter.id, died)
             case Continue(work):
                 was = "running" if work.key == ran.key else "admitted"
-                self._enqueue(now, entry_of(work).but(attempts=max(work.attempts - 1, 0)), was)
+                self._enqueue(now, entry_of(work).but(attempts=max(work.log.attempts - 1, 0)), was)
             case WaitUntil(work, seconds, keeps_attempts=True):
-                attempts = max(work.attempts - 1, 0)
+                attempts = max(work.log.attempts - 1, 0)
                 self._snooze(
                     now, entry_of(work).but(attempts=attempts, not_before=now + seconds), now + seconds
                 )
@@ -525,7 +525,7 @@ class Lane:
 
 def entry_of(work: Work) -> Entry:
     """Work as an item that does not rest."""
-    return Entry(**{each.name: getattr(work, each.name) for each in fields(Work)})
+    return Entry.of(**work.json_fields())
 
 
 def _with_last_error(entry: Entry, why: str) -> Entry:

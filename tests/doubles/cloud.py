@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from deployer.environment.cloud_region import Execution, RegionCapacity
+from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
-from deployer.model.records import StageState
 from deployer.model.stacks import Failure, Phase, Resource, Stack
 from deployer.model.targets import Target
 from deployer.templates.release import Release

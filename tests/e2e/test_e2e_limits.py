@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deployer.model.environments import Repository
-from deployer.model.records import Work
+from deployer.queue.items import Work
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisQueueStore
 from sandbox.installation import Installation, WorkingCopy, wait_for

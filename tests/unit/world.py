@@ -8,11 +8,13 @@ import fakeredis
 
 from deployer.deployment.reconcile import Reconciler, ReconcilerOptions
 from deployer.environment.repository_state import Repositories
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository, from_tag_value, ref_from_tags
 from deployer.model.errors import PayloadError
 from deployer.model.events import CloudEvent, Push, RepositoryChange
-from deployer.model.records import Cause, EnvironmentRecord, RepositoryRecord, Work
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.model.repository_record import RepositoryRecord
+from deployer.queue.items import Cause, Work
 from deployer.queue.store import Dispatch
 from deployer.redis_store.allowance import RedisAllowance
 from deployer.redis_store.queue import RedisQueueStore

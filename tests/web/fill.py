@@ -1,23 +1,18 @@
 """Fills Redis with the data of a busy installation, for tests of all pages and for people who look at them."""
 
 import time
-from dataclasses import asdict
 
+from deployer.model.delivery_record import DeliveryRecord
+from deployer.model.environment_record import EnvironmentRecord
+from deployer.model.environment_status import StackFailure, StageState
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.production_record import Admission, RefusedTag
-from deployer.model.records import (
-    Cause,
-    DeadLetter,
-    DeliveryRecord,
-    EnvironmentRecord,
-    RepositoryRecord,
-    Seen,
-    StageState,
-    Task,
-    Work,
-)
 from deployer.model.refs import Ref
+from deployer.model.repository_record import RepositoryRecord, Seen
+from deployer.model.teardown_report import RemovedItem, RetainedItem, TeardownReport
+from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.dead_letters import letter_id
+from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import DeadLettered, Finished, WaitUntil
 from deployer.queue.store import Dispatch
 from deployer.redis_store.queue import RedisQueueStore
@@ -29,37 +24,37 @@ _LONG = (
     "Error while executing command: make test. Reason: exit status 2"
 )
 _ARN = "arn:aws:cloudformation:eu-west-1:123456789012:stack"
-RECEIPT = {
-    "outcome": "partly",
-    "removed": [
-        {
-            "what": "stack api-old-experiment-app",
-            "id": f"{_ARN}/api-old-experiment-app/6f1c1a40-0000-11ee-9000-0a1b2c3d4e5f",
-            "resources": 12,
-        },
-        {"what": "bucket api-old-experiment-artifacts", "id": "api-old-experiment-artifacts"},
-        {
-            "what": "stack api-old-experiment-1234567890",
-            "id": f"{_ARN}/api-old-experiment-1234567890/81d0a650-0000-11ee-9000-0a1b2c3d4e5f",
-            "resources": 7,
-        },
+RECEIPT = TeardownReport(
+    outcome="partly",
+    removed=[
+        RemovedItem(
+            "stack api-old-experiment-app",
+            f"{_ARN}/api-old-experiment-app/6f1c1a40-0000-11ee-9000-0a1b2c3d4e5f",
+            12,
+        ),
+        RemovedItem("bucket api-old-experiment-artifacts", "api-old-experiment-artifacts"),
+        RemovedItem(
+            "stack api-old-experiment-1234567890",
+            f"{_ARN}/api-old-experiment-1234567890/81d0a650-0000-11ee-9000-0a1b2c3d4e5f",
+            7,
+        ),
     ],
-    "retained": [
-        {
-            "what": "stack shared-network",
-            "id": f"{_ARN}/shared-network/9a2b3c50-0000-11ee-9000-0a1b2c3d4e5f",
-            "why": "it does not bear deployer's tags for this environment",
-        }
+    retained=[
+        RetainedItem(
+            "stack shared-network",
+            f"{_ARN}/shared-network/9a2b3c50-0000-11ee-9000-0a1b2c3d4e5f",
+            "it does not bear deployer's tags for this environment",
+        )
     ],
-}
-FAILURE = {
-    "resource": "Role",
-    "type": "AWS::IAM::Role",
-    "reason": "API: iam:CreateRole User: arn:aws:sts::123456789012:assumed-role/deployer-development is not authorized",
-    "url": "https://eu-west-1.console.aws.amazon.com/cloudformation/home?region=eu-west-1#/stacks/stackinfo?stackId=x",
-    "file": "deploy/pipeline.yml",
-    "line": 42,
-}
+)
+FAILURE = StackFailure(
+    "Role",
+    "AWS::IAM::Role",
+    "API: iam:CreateRole User: arn:aws:sts::123456789012:assumed-role/deployer-development is not authorized",
+    "https://eu-west-1.console.aws.amazon.com/cloudformation/home?region=eu-west-1#/stacks/stackinfo?stackId=x",
+    "deploy/pipeline.yml",
+    42,
+)
 _DRIFT = "its template was changed by an update at 2026-11-26 15:04 UTC that deployer did not order"
 UNCHECKED = "GitHub answers 404; give deployer's token or App the permission webhooks: read"
 _STATES = {
@@ -112,7 +107,7 @@ def fill_odd(lanes: RedisQueueStore, repository: str = "acme/odd") -> dict[str, 
         "held": ("held-back", {"held_at": "c" * 40}),
         "kept": ("kept", {"ttl": "3d", "used_at": now - 9 * day}),
         "asleep": ("asleep", {"state": "asleep", "aged": "night", "sleep": "Mon 00:00-Mon 00:00 UTC"}),
-        "halfway": ("half-deleted", {"state": "deleting", "receipt": {**RECEIPT, "outcome": ""}}),
+        "halfway": ("half-deleted", {"state": "deleting", "receipt": RECEIPT.but(outcome="")}),
         "orphan": ("a-branch-that-is-gone-" + "and-has-a-very-long-name-" * 4, {}),
     }
     made = {}
@@ -120,7 +115,7 @@ def fill_odd(lanes: RedisQueueStore, repository: str = "acme/odd") -> dict[str, 
         token, _, record = _begin(lanes, odd, branch)
         outcome = {"outcome": "deployed", "state": "deployed", "reason": f"{sha(branch)[:12]} went through"}
         ended = record.but(**{**outcome, "used_at": now - hour, "sleep": "", **changes})  # type: ignore[arg-type]
-        lanes.finish(odd, token, Finished("deployed", ended.reason, ended))
+        lanes.finish(odd, token, Finished("deployed", ended.status.reason, ended))
         made[name] = record.stack_name
     lanes.keep_environment(Environment(odd, Kind.DEVELOPMENT, Ref.of_branch("kept")), now + 14 * day)
     lanes.see(odd, Seen({f"development:refs/heads/{known['orphan'][0]}": now - 1200}))
@@ -142,10 +137,10 @@ def fill_production(lanes: RedisQueueStore, commit: str = "b" * 40) -> str:
     """Store a production environment that runs v1 and has refused v2 at a commit; return its id."""
     repository = Repository.parse("acme/released")
     place = Environment(repository, Kind.PRODUCTION)
-    dispatch = lanes.accept(repository, Work(place.key, ref="refs/tags/v1")).dispatch
+    dispatch = lanes.accept(repository, Work.of(place.key, ref="refs/tags/v1")).dispatch
     assert dispatch is not None
     assert lanes.begin(repository, dispatch.token) is not None
-    known = EnvironmentRecord(
+    known = EnvironmentRecord.of(
         str(repository), place.key, place.stack_name, ref="refs/tags/v1", commit="a" * 40, state="deployed",
         outcome="deployed", admitted=Admission("refs/tags/v1", "a" * 40, "it is on main at aaaaaaaaaaaa", at=1.0),
         refused_tags=(RefusedTag("refs/tags/v2", commit, commit, "v2 is not on main", "failure", 1.0),),
@@ -160,7 +155,7 @@ def accept(
     """Accept a delivery for a branch."""
     ref = Ref.of_branch(branch)
     environment = Environment.of_ref(repository, ref, "main")
-    work = Work(environment.key, cause=cause, ref=ref.name, after=sha(branch), default_branch="main")
+    work = Work.of(environment.key, cause=cause, ref=ref.name, after=sha(branch), default_branch="main")
     return lanes.accept(repository, work, f"d-{branch.replace('/', '-')}-{cause}", "push").dispatch
 
 
@@ -177,15 +172,15 @@ def _begin(
     work = lanes.begin(repository, dispatch.token)
     assert work is not None
     environment = Environment.from_key(repository, work.environment)
-    record = EnvironmentRecord(
-        str(repository), environment.key, environment.stack_name, ref=work.ref, commit=sha(branch)
+    record = EnvironmentRecord.of(
+        str(repository), environment.key, environment.stack_name, ref=work.spec.ref, commit=sha(branch)
     )
     return dispatch.token, work, record
 
 
-def _stages(*states: tuple[str, str]) -> list[dict[str, str]]:
+def _stages(*states: tuple[str, str]) -> list[StageState]:
     reason = {"failed": _LONG}
-    return [asdict(StageState(name, status, reason.get(status, ""), _CONSOLE)) for name, status in states]
+    return [StageState(name, status, reason.get(status, ""), _CONSOLE) for name, status in states]
 
 
 def _deployed(lanes: RedisQueueStore, repository: Repository, branch: str, names: tuple[str, ...]) -> str:
@@ -211,7 +206,7 @@ def _deleted(lanes: RedisQueueStore, repository: Repository, branch: str) -> str
     token, _, record = _begin(lanes, repository, branch, Cause.DELETION)
     reason = "its pipeline and all that it deployed are gone"
     ended = record.but(
-        state="deleted", outcome="deleted", reason=reason, receipt=RECEIPT | {"at": time.time()},
+        state="deleted", outcome="deleted", reason=reason, receipt=RECEIPT.but(ended_at=time.time()),
         region="eu-west-1",
     )  # fmt: skip
     lanes.finish(repository, token, Finished("deleted", reason, ended))

@@ -13,9 +13,10 @@ import redis
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
-from deployer.model.records import EnvironmentRecord, Work
 from deployer.model.refs import Ref
+from deployer.queue.items import Work
 from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.store import Dispatch
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
@@ -127,8 +128,8 @@ class Site:
 
     def put(self, record: EnvironmentRecord) -> str:
         """Have an environment in the ledger as if a worker had written it; returns its id."""
-        self.push(record.ref.removeprefix("refs/heads/"), delivery=f"d-put-{record.stack_name}")
-        self.finish(Finished(record.outcome or "deployed", record.reason, record))
+        self.push(record.spec.ref.removeprefix("refs/heads/"), delivery=f"d-put-{record.stack_name}")
+        self.finish(Finished(record.status.outcome or "deployed", record.status.reason, record))
         return record.stack_name
 
     # --- Redis ----------------------------------------------------------------------------------------------
@@ -182,4 +183,4 @@ def record(branch: str = "feature/x", repository: str = "acme/api", **changes: A
     """What is known of an environment; `main` is staging."""
     found = Environment.of_ref(Repository.parse(repository), Ref.of_branch(branch), "main")
     ref = f"refs/heads/{branch}"
-    return EnvironmentRecord(repository, found.key, found.stack_name, ref=ref, commit=SHA).but(**changes)
+    return EnvironmentRecord.of(repository, found.key, found.stack_name, ref=ref, commit=SHA).but(**changes)

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import TransientError
-from deployer.model.records import RESYNC_KEY, Cause, DeadLetter, Task, Work
 from deployer.model.refs import Ref
+from deployer.model.teardown_report import RemovedItem, TeardownReport
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.step_results import DeadLettered, Finished
 from tests.doubles import FakeHost
 from tests.web.fill import fill, fill_odd, fill_production
@@ -155,8 +158,10 @@ def test_an_environment_in_full(site: Site) -> None:
             stages=stages,
             stack_arn="arn:x",
             generation=2,
-            failure={"resource": "Role", "reason": "not allowed", "file": "deploy/pipeline.yml"},
-            receipt={"at": 1_800_000_000, "outcome": "removed", "removed": [{"what": "bucket b", "id": "b"}]},
+            failure=StackFailure(resource="Role", reason="not allowed", file="deploy/pipeline.yml"),
+            receipt=TeardownReport(
+                ended_at=1_800_000_000, outcome="removed", removed=[RemovedItem("bucket b", "b")]
+            ),
             region="eu-west-1",
         )
     )
@@ -396,7 +401,7 @@ def test_a_redeploy_is_queued(
     answer = site.api("POST", f"/environments/{made['failed']}/redeploy", json=body)
     assert answer.status_code == 202
     (work,) = [work for work in site.waiting if work.cause == Cause.REDEPLOY]
-    assert (work.ref, work.sha) == ("refs/heads/fix/rate-limit", commit)
+    assert (work.spec.ref, work.spec.sha) == ("refs/heads/fix/rate-limit", commit)
     assert answer.json == {
         "id": work.goal,
         "outcome": "queued",
@@ -418,7 +423,7 @@ def test_a_redeploy_by_the_beginning_of_a_commit_queues_the_full_id(site: Site, 
     answer = site.api("POST", f"/environments/{made['failed']}/redeploy", json={"sha": "ABab"})
     assert answer.status_code == 202
     (work,) = [work for work in site.waiting if work.cause == Cause.REDEPLOY]
-    assert work.sha == "ab" * 20
+    assert work.spec.sha == "ab" * 20
 
 
 @pytest.mark.parametrize(
@@ -463,7 +468,7 @@ def test_a_web_process_without_github_asks_for_the_full_id(site: Site, made: dic
 def test_a_redeploy_of_staging_keeps_its_ref(site: Site, made: dict[str, str]) -> None:
     assert site.api("POST", f"/environments/{made['staging']}/redeploy").status_code == 202
     (work,) = [work for work in site.waiting if work.cause == Cause.REDEPLOY]
-    assert (work.environment, work.ref) == ("staging", "refs/heads/main")
+    assert (work.environment, work.spec.ref) == ("staging", "refs/heads/main")
 
 
 @pytest.mark.parametrize(
@@ -510,7 +515,7 @@ def test_a_teardown_of_a_development_environment_is_queued(site: Site, made: dic
     answer = site.api("DELETE", f"/environments/{made['deployed']}")
     assert answer.status_code == 202
     (work,) = [work for work in site.waiting if work.cause == Cause.TEARDOWN]
-    assert (work.goal, work.ref) == (answer.json["id"], "refs/heads/feature/login")
+    assert (work.goal, work.spec.ref) == (answer.json["id"], "refs/heads/feature/login")
 
 
 def test_staging_and_production_are_not_deleted(site: Site, made: dict[str, str]) -> None:
@@ -537,7 +542,7 @@ def test_a_dead_letter_is_replayed_once(site: Site, made: dict[str, str]) -> Non
     answer = site.api("POST", f"{path}/replay")
     assert (answer.status_code, answer.json["repository"]) == (202, "acme/storefront")
     (work,) = [work for work in site.waiting if work.goal == answer.json["id"]]
-    assert (work.ref, work.deliveries) == ("refs/heads/spike", "d-spike-push")
+    assert (work.spec.ref, work.deliveries) == ("refs/heads/spike", "d-spike-push")
     assert site.outcome("d-spike-push") == "queued"
     assert site.api("GET", path).status_code == 404
     assert site.api("POST", f"{path}/replay").status_code == 404
@@ -767,7 +772,12 @@ def test_a_refused_tag_is_approved_at_the_commit_that_the_caller_saw(
     answer = site.api("POST", f"/environments/{production}/approve", json=body)
     assert answer.status_code == 202
     (work,) = site.waiting
-    assert (work.cause, work.ref, work.sha, work.approved_by) == (Cause.REDEPLOY, "refs/tags/v2", SHA, by)
+    assert (work.cause, work.spec.ref, work.spec.sha, work.spec.approved_by) == (
+        Cause.REDEPLOY,
+        "refs/tags/v2",
+        SHA,
+        by,
+    )
     assert work.goal == answer.json["id"]
 
 
@@ -775,7 +785,7 @@ def test_an_approval_of_another_commit_names_it(site: Site, production: str) -> 
     path = f"/environments/{production}/approve"
     assert site.api("POST", path, json={"tag": "v3", "commit": "c" * 40}).status_code == 202
     (work,) = site.waiting
-    assert (work.ref, work.sha) == ("refs/tags/v3", "c" * 40)
+    assert (work.spec.ref, work.spec.sha) == ("refs/tags/v3", "c" * 40)
 
 
 @pytest.mark.parametrize(
@@ -812,8 +822,8 @@ def test_a_long_approver_name_never_hides_the_caller(site: Site, production: str
     body = {"tag": "v2", "commit": SHA, "by": name}
     assert site.api("POST", f"/environments/{production}/approve", json=body).status_code == 202
     (work,) = site.waiting
-    assert work.approved_by.endswith(" (by the API token)")
-    assert len(work.approved_by) <= 100
+    assert work.spec.approved_by.endswith(" (by the API token)")
+    assert len(work.spec.approved_by) <= 100
 
 
 def test_only_production_is_approved_and_only_with_the_token(site: Site, made: dict[str, str]) -> None:

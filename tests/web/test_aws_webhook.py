@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployer.model.records import Cause, Task
+from deployer.queue.items import Cause, Task
 from tests.web.site import AWS_KEY, Site, record
 
 STACK = record("feature/x").stack_name

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from deployer.model.records import Cause, Outcome
+from deployer.model.outcomes import Outcome
+from deployer.queue.items import Cause
 from deployer.queue.step_results import Finished
 from tests.web.site import OLD, SECRET, SHA, Site, push_payload, signature
 
@@ -56,7 +57,7 @@ def test_a_push_is_queued_and_sent(site: Site) -> None:
     )
     (work,) = site.waiting
     assert (work.environment, work.cause) == ("development:refs/heads/feature/x", Cause.PUSH)
-    assert (work.ref, work.before, work.after) == ("refs/heads/feature/x", OLD, SHA)
+    assert (work.spec.ref, work.push.before, work.push.after) == ("refs/heads/feature/x", OLD, SHA)
     assert (work.deliveries, site.outcome()) == ("d-1", "queued")
     assert [each.environment for each in site.queue.sent] == [work.environment]
 
@@ -129,7 +130,7 @@ def test_a_newer_push_to_the_same_branch_supersedes(site: Site) -> None:
     site.push(delivery="d-1")
     site.push(delivery="d-2", after="b" * 40)
     assert (site.outcome("d-1"), site.outcome("d-2")) == ("superseded", "queued")
-    assert [work.after for work in site.waiting] == [SHA, "b" * 40]
+    assert [work.push.after for work in site.waiting] == [SHA, "b" * 40]
 
 
 # --- ignored ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
-from deployer.model.records import DeadLetter, Work
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import Work
 from deployer.queue.step_results import DeadLettered, Finished
 from deployer.redis_store.aws.region_status import RedisRegionStatus
 from deployer.redis_store.aws.shared_redis import SharedRedis

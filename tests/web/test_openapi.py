@@ -6,7 +6,8 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from deployer.model.records import RepositoryRecord
+from deployer.model.environment_status import StackFailure, StageState
+from deployer.model.repository_record import RepositoryRecord
 from tests.records import know_repository
 from tests.web.fill import FAILURE, fill, fill_odd, fill_production
 from tests.web.site import Site, record
@@ -126,13 +127,13 @@ def test_an_answer_is_as_described(site: Site, identity: str, asked: Json) -> No
 
 
 def test_the_environment_in_full_is_as_described(site: Site) -> None:
-    stages = [{"name": "B", "status": "stopped", "reason": "", "url": ""}]
+    stages = [StageState("B", "stopped")]
     known = {"state": "pending", "stages": stages, "stack_arn": "arn:x", "execution": "e", "generation": 1}
-    for branch, failure in (("x", FAILURE), ("y", {"reason": "Throttled"})):
+    for branch, failure in (("x", FAILURE), ("y", StackFailure(reason="Throttled"))):
         identity = site.put(record(branch, **known, failure=failure))
         found = site.api("GET", f"/environments/{identity}").json
         check(found, {"$ref": "#/components/schemas/Environment"})
-        assert found["failure"]["reason"] == failure["reason"]
+        assert found["failure"]["reason"] == failure.reason
 
 
 @pytest.mark.parametrize("identity", [name for name in OPERATIONS if name != "openapi"])

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from deployer.model.delivery_record import DeliveryRecord
+from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Repository
-from deployer.model.records import DeadLetter, DeliveryRecord, RepositoryRecord, Task, Work
 from deployer.model.refs import Ref
+from deployer.model.repository_record import RepositoryRecord
 from deployer.model.targets import UNFENCED
 from deployer.model.visible import visible
+from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.dead_letters import letter_id
+from deployer.queue.items import Task, Work
 from deployer.queue.step_results import DeadLettered, Finished, RetryLater, WaitUntil
 from tests.records import know_repository
 from tests.web.fill import FAILURE, fill, fill_odd, fill_production
@@ -323,13 +327,15 @@ def test_an_environment_shows_its_reason_and_stages(site: Site) -> None:
 def test_a_failure_leads_to_the_console_and_to_the_line(site: Site) -> None:
     identity = site.put(record(state="failed", outcome="failed", reason="Role: no", failure=FAILURE))
     page = look(site, f"/environments/{identity}")
-    for words in ("What failed", "Role AWS::IAM::Role", FAILURE["reason"], "deploy/pipeline.yml:42"):
+    for words in ("What failed", "Role AWS::IAM::Role", FAILURE.reason, "deploy/pipeline.yml:42"):
         assert words in page.words
     links = page.all("a", "href")
-    assert FAILURE["url"] in links
+    assert FAILURE.url in links
     assert f"https://github.com/acme/api/blob/{SHA}/deploy/pipeline.yml#L42" in links
 
-    bare = look(site, f"/environments/{site.put(record(failure={'reason': WILD, 'url': 'javascript:x'}))}")
+    bare = look(
+        site, f"/environments/{site.put(record(failure=StackFailure(reason=WILD, url='javascript:x')))}"
+    )
     assert " ".join(WILD.split()) in bare.words
     assert "javascript:x" not in bare.all("a", "href")
 

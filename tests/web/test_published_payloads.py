@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from deployer.model.records import Cause
+from deployer.queue.items import Cause
 from tests.web.site import PAYLOADS, SHA, Site, published
 
 ZERO = "0" * 40
@@ -36,8 +36,8 @@ def test_a_push_is_queued(
     assert (answer.status_code, answer.json["outcome"]) == (202, "queued")
     (work,) = site.waiting
     assert (work.environment, work.cause) == (environment, cause)
-    assert (work.ref, work.before, work.after) == (payload["ref"], before, after)
-    assert work.default_branch == "master"
+    assert (work.spec.ref, work.push.before, work.push.after) == (payload["ref"], before, after)
+    assert work.push.default_branch == "master"
     assert [str(each) for each in site.lanes.repositories()] == ["Codertocat/Hello-World"]
 
 

@@ -160,10 +160,10 @@ def test_without_redis_every_call_is_503_within_a_second_and_records_nothing(pla
     # what a hung Redis was sent it may have carried out when it went on: then wholly, as the duplicate proves
     first = site.push(way, delivery=f"d-{way}").json["outcome"]
     assert first == "queued" or (way == "hanging" and first == "duplicate")
-    assert [work.ref for work in site.waiting].count(f"refs/heads/{way}") == 1
+    assert [work.spec.ref for work in site.waiting].count(f"refs/heads/{way}") == 1
     assert site.outcome(f"d-{way}") == "queued"
     assert site.push(way, delivery=f"d-{way}").json["outcome"] == "duplicate"
-    assert [work.deliveries for work in site.waiting if work.ref == f"refs/heads/{way}"] == [f"d-{way}"]
+    assert [work.deliveries for work in site.waiting if work.spec.ref == f"refs/heads/{way}"] == [f"d-{way}"]
 
 
 def test_a_delivery_that_a_hung_redis_executes_late_is_queued_and_recorded_together(place: Place) -> None:
@@ -185,7 +185,7 @@ def test_a_delivery_that_a_hung_redis_executes_late_is_queued_and_recorded_toget
     assert caught.is_set()
     place.recovered()
     wait_for("the script was carried out", lambda: site.outcome("d-late") == "queued")
-    assert [work.deliveries for work in site.waiting if work.ref == "refs/heads/late"] == ["d-late"]
+    assert [work.deliveries for work in site.waiting if work.spec.ref == "refs/heads/late"] == ["d-late"]
     assert site.push("late", delivery="d-late").json["outcome"] == "duplicate"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deployer.model.environments import Repository
-from deployer.model.records import Seen
+from deployer.model.repository_record import Seen
 from tests.web.site import SHA, Site, push_payload, record
 from tests.web.test_pages import look
 
@@ -74,7 +74,7 @@ def test_a_tag_on_a_commit_that_github_skips_is_queued(site: Site, message: str)
     answer = site.deliver(payload)
     assert answer.json is not None
     assert answer.json["outcome"] == "queued"
-    assert [each.ref for each in site.waiting] == ["refs/tags/v1.2"]
+    assert [each.spec.ref for each in site.waiting] == ["refs/tags/v1.2"]
 
 
 def test_the_newest_tag_that_was_never_deployed_is_told_beside_its_repository(site: Site) -> None:

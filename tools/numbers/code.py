@@ -10,8 +10,14 @@ from typing import Any
 PRODUCT = ("deployer", "web", "workers")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 # classes whose fields are stored: the record of an environment, the queue item, their successors
-RECORDS = ("EnvironmentRecord", "Spec", "Status", "History")
-ITEMS = ("Work", "QueueItem")
+RECORDS = (
+    *("EnvironmentRecord", "EnvironmentSpec", "ExpirySpec", "ProductionSpec", "Admission"),
+    *("EnvironmentStatus", "StackStatus", "AppliedStack", "StackFailure"),
+    *("PipelineStatus", "StageState", "FollowedExecution"),
+    *("TeardownReport", "TeardownPlan", "RemovedItem", "RetainedItem", "UnlistedItems"),
+    *("EnvironmentHistory", "ExpiryNotice", "RefusedTag"),
+)
+ITEMS = ("Work", "WorkSpec", "PushFacts", "AttemptLog", "Progress", "ReplacedWork")
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _BRANCHES = (
     ast.If,
@@ -131,9 +137,10 @@ def count_fields(found: Iterable[Module], classes: Sequence[str]) -> dict[str, t
     for module in found:
         for node in ast.walk(module.tree):
             if isinstance(node, ast.ClassDef) and node.name in classes:
-                annotations = [
+                annotated = [
                     ast.unparse(each.annotation) for each in node.body if isinstance(each, ast.AnnAssign)
                 ]
+                annotations = [each for each in annotated if not each.startswith("ClassVar")]
                 counted[node.name] = len(annotations), sum("dict[str, Any]" in each for each in annotations)
     return counted
 

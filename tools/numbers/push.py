@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
-from deployer.model.records import Task
+from deployer.queue.items import Task
 from tests.unit.world import HELLO, TEMPLATE, World, sha
 from tools.numbers.code import PRODUCT
 from web.application import create_app

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from deployer.cli.checks.groups import FAIL, OK, WARN, Check
 from deployer.model.durations import span
 from deployer.model.errors import StoredValueError
-from deployer.model.records import FAILING_JOB, Outcome
-from deployer.queue.store import QueueState
+from deployer.model.outcomes import Outcome
+from deployer.queue.store import FAILING_JOB, QueueState
 from deployer.resync.missed_deliveries import APP
 from deployer.settings.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, eviction_warning
 from deployer.views.derived_values import age, missed_lately

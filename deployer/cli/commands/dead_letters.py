@@ -1,7 +1,6 @@
 """`deployer dead-letters`: list, show, replay, discard."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -13,7 +12,7 @@ from deployer.cli.parameters import F, RepositoryType, json_option
 from deployer.model.durations import span
 from deployer.model.environments import Repository
 from deployer.model.errors import DeployerError, NotFoundError
-from deployer.model.records import DeadLetter
+from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.dead_letters import chosen, describe_dead_letter, replay_order, settle
 from deployer.queue.store import QueueStore
 from deployer.views import derived_values
@@ -69,7 +68,7 @@ def show(letter: str, *, json_: bool) -> None:
             "task": found.task,
             "kind": found.kind,
             "died": f"{output.format_age(found.at)}, {shapes.iso_time(found.at)}",
-            "attempts": str(work.attempts),
+            "attempts": str(work.log.attempts),
             "reason": found.reason,
         }
     )
@@ -86,7 +85,9 @@ def show(letter: str, *, json_: bool) -> None:
         ]
         output.print_table(["Began", "Took", "Task", "Error"], rows, empty="")
     output.print_heading("Arguments")
-    output.print_facts({name: value for name, value in asdict(work).items() if value and name != "tries"})
+    output.print_facts(
+        {name: value for name, value in work.json_fields().items() if value and name != "tries"}
+    )
     if found.traceback:
         output.print_heading("Traceback")
         click.echo(output.clean_lines(found.traceback))
@@ -226,7 +227,7 @@ def _print_letters(letters: list[DeadLetter]) -> None:
             _environment_column(letter),
             letter.task.removeprefix("deployer."),
             span(derived_values.age(letter.at)),
-            letter.arguments.attempts,
+            letter.arguments.log.attempts,
             letter.kind,
             letter.reason,
         ]

@@ -11,7 +11,7 @@ from deployer.cli.wait import follow_work, wait_options
 from deployer.deployment.placement import find_stack
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NotFoundError, PermanentError
-from deployer.model.records import Cause
+from deployer.queue.items import Cause
 from deployer.queue.submit import delete_command
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def _require_confirmation(deployer: "Deployer", environment: Environment, *, yes
         PermanentError: the deletion is not confirmed; the text says what would be deleted and what to type.
     """
     record = deployer.lanes.environment(environment)
-    cloud = deployer.clouds.at(environment.kind, record.region if record else "")
+    cloud = deployer.clouds.at(environment.kind, record.spec.region if record else "")
     name, stack = find_stack(cloud, environment, record.stack_name if record else "")
-    deployed = [*cloud.deployed_stacks(name), *(record.applications if record else ())]
+    deployed = [*cloud.deployed_stacks(name), *(record.status.stack.applications if record else ())]
     deployed = [each for each in dict.fromkeys(deployed) if cloud.stack(each)]
     if stack is None and not deployed:
         raise NotFoundError(

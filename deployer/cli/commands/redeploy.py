@@ -11,8 +11,8 @@ from deployer.cli.wait import follow_work, wait_options
 from deployer.environment.commit_ids import resolve_commit
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import NotFoundError
-from deployer.model.records import Cause
 from deployer.model.refs import Ref
+from deployer.queue.items import Cause
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer

@@ -8,7 +8,7 @@ from deployer.cli import output
 from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import RepositoryType, json_option
 from deployer.model.environments import Repository
-from deployer.model.records import RepositoryRecord
+from deployer.model.repository_record import RepositoryRecord
 from deployer.resync.missed_deliveries import APP
 from deployer.resync.missed_tags import undeployed_tag_sentence
 from deployer.views import derived_values, sentences

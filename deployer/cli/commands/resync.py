@@ -13,7 +13,8 @@ from deployer.cli.parameters import RepositoryType, json_option
 from deployer.cli.wait import WorkFollower
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, DeployerError, NotFoundError, TransientError
-from deployer.model.records import RESYNC_KEY, RESYNCED
+from deployer.model.outcomes import RESYNCED
+from deployer.queue.items import RESYNC_KEY
 from deployer.views import record_json as shapes
 from deployer.views import sentences
 

@@ -14,9 +14,9 @@ from deployer.cli.environment_names import environment_label, find_queued_only
 from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import RepositoryType, json_option
 from deployer.cli.table_width import Shrink
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
-from deployer.model.records import EnvironmentRecord
 from deployer.queue.dead_letters import dead_letter_warnings
 from deployer.resync.missed_tags import undeployed_tag_sentence
 from deployer.views import derived_values, sentences
@@ -115,7 +115,7 @@ class _Snapshot:
         shown = [
             record
             for record in records
-            if (record.state in states if states else all_ or record.state != "deleted")
+            if (record.status.state in states if states else all_ or record.status.state != "deleted")
         ]
         return cls(
             repository,
@@ -152,15 +152,19 @@ class _Snapshot:
 
     def _table_row(self, record: EnvironmentRecord) -> list[str]:
         orphan = record.environment in self.orphaned.get(record.repository.lower(), ())
-        found = (("drift", record.drift), ("held", sentences.pin_words(record)), ("orphan", orphan))
+        found = (
+            ("drift", record.status.stack.drift),
+            ("held", sentences.pin_words(record)),
+            ("orphan", orphan),
+        )
         marks = [mark for mark, there in found if there]
         return [
             record.repository,
             environment_label(Repository.parse(record.repository), record.environment),
-            f"{record.state} ({', '.join(marks)})" if marks else record.state,
-            record.commit[:8],
-            output.summarize_stages(record.stages),
-            record.outcome,
+            f"{record.status.state} ({', '.join(marks)})" if marks else record.status.state,
+            record.spec.commit[:8],
+            output.summarize_stages(record.status.pipeline.stages),
+            record.status.outcome,
             output.format_age(derived_values.changed_at(record)),
         ]
 

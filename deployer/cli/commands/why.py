@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +10,16 @@ from deployer.cli import output
 from deployer.cli.environment_names import environment_label, find_queued_only
 from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import RefType, RepositoryType, json_option
+from deployer.model.activity import Activity
 from deployer.model.durations import span
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, DeployerError, NotFoundError
-from deployer.model.records import Activity, DeadLetter, EnvironmentRecord, split_key
 from deployer.model.refs import Ref, skip_reason
+from deployer.model.teardown_report import TeardownReport
+from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.dead_letters import describe_dead_letter
+from deployer.queue.items import split_key
 from deployer.queue.lookup import find_environment_record
 from deployer.queue.store import QueueState
 from deployer.resync.missed_tags import undeployed_tag_sentence
@@ -63,8 +67,8 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     for known in deployer.lanes.repository_records([repository]):
         if known.reason:
             output.print_note(known.reason)
-    if record.receipt:
-        _print_teardown_report(record.receipt)
+    if record.status.receipt:
+        _print_teardown_report(record.status.receipt)
     _print_tag_notes(Ref.from_user_input(ref), record, activity)
     _print_queue(lane, repository, key)
     _print_history(activity[:_ACTIVITY_SHOWN], letters)
@@ -72,9 +76,9 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
 
 def _print_tag_notes(named: Ref, record: EnvironmentRecord, activity: list[Activity]) -> None:
     """Print what happened to a tag that is not the one that production has."""
-    if not named.is_tag or named.name == record.ref:
+    if not named.is_tag or named.name == record.spec.ref:
         return
-    output.print_note(f"production does not have {named.short}, but {record.ref or 'an unknown tag'}")
+    output.print_note(f"production does not have {named.short}, but {record.spec.ref or 'an unknown tag'}")
     if line := next((line for line in activity if line.ref == named.name), None):
         reason = line.reason.removeprefix(f"{named.short}: ")
         output.print_note(f"{named.short} was {line.outcome} {output.format_age(line.at)}: {reason}")
@@ -122,7 +126,7 @@ def _find_record(
 
 def _record_of_activity(repository: Repository, line: Activity) -> EnvironmentRecord:
     """Make a record from a line of the history."""
-    return EnvironmentRecord(
+    return EnvironmentRecord.of(
         repository.full_name,
         line.environment,
         "",
@@ -188,60 +192,58 @@ def _print_record(
     )
     output.print_facts(
         {
-            "state": f"{record.state or 'unknown'}{f', {when}' if when else ''}",
-            "outcome": record.outcome,
-            "reason": record.reason,
-            "commit": record.commit,
+            "state": f"{record.status.state or 'unknown'}{f', {when}' if when else ''}",
+            "outcome": record.status.outcome,
+            "reason": record.status.reason,
+            "commit": record.spec.commit,
             "skipped": sentences.skipped_push_words(skipped) if skipped else "",
-            "ref": record.ref or (environment.branch.name if environment.branch else ""),
+            "ref": record.spec.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
-            "region": record.region,
+            "region": record.spec.region,
             "held": sentences.pin_words(record),
             "admitted": sentences.admitted_words(record),
-            "refused": "\n".join(each.reason for each in reversed(record.refused_tags)),
+            "refused": "\n".join(each.reason for each in reversed(record.history.refused_tags)),
             "drift": sentences.drift_words(record),
             "orphan": sentences.orphan_words(since, config.orphan_seconds) if since else "",
-            "execution": record.execution,
+            "execution": record.status.pipeline.execution,
             "age": "\n".join(filter(None, ("" if ahead in dates else ahead, dates))),
             "page": derived_values.page_url(record, config.public_url),
         }
     )
-    if failure := record.failure:
+    if failure := record.status.stack.failure:
         output.print_heading("What failed")
         output.print_facts(
             {
-                "resource": f"{failure.get('resource', '')} {failure.get('type', '')}".strip(),
-                "reason": failure.get("reason", ""),
+                "resource": f"{failure.resource} {failure.type}".strip(),
+                "reason": failure.reason,
                 "in": sentences.place(failure),
-                "console": failure.get("url", ""),
+                "console": failure.url,
             }
         )
-    if record.stages:
+    if record.status.pipeline.stages:
         output.print_heading("Stages")
         output.print_facts(
             {
-                stage["name"]: "\n".join(
+                stage.name: "\n".join(
                     filter(
                         None,
-                        [stage["status"].replace("-", " "), stage.get("reason", ""), stage.get("url", "")],
+                        [stage.status.replace("-", " "), stage.reason, stage.url],
                     )
                 )
-                for stage in record.stages
+                for stage in record.status.pipeline.stages
             }
         )
 
 
-def _print_teardown_report(receipt: Mapping[str, Any]) -> None:
-    when = output.format_age(receipt.get("at", 0)) or derived_values.UNDER_WAY
+def _print_teardown_report(receipt: TeardownReport) -> None:
+    when = output.format_age(receipt.ended_at) or derived_values.UNDER_WAY
     output.print_heading(f"Teardown report, {when}: {sentences.teardown_report_words(receipt)}")
-    for each in receipt.get("removed") or ():
-        count = each.get("resources")
+    for each in receipt.removed:
+        count = each.resources
         words = f", with {count} resource{'' if count == 1 else 's'}" if count else ""
-        output.print_facts({"removed ": f"{each.get('what', '')}{words}\n{each.get('id', '')}"})
-    for each in receipt.get("retained") or ():
-        output.print_facts(
-            {"retained": f"{each.get('what', '')}: {each.get('why', '')}\n{each.get('id', '')}"}
-        )
+        output.print_facts({"removed ": f"{each.what}{words}\n{each.id}"})
+    for left in receipt.retained:
+        output.print_facts({"retained": f"{left.what}: {left.why}\n{left.id}"})
     for name in ("removed", "retained"):
         if words := sentences.unlisted_words(receipt, name):
             output.print_facts({f"{name:8}": words})
@@ -267,7 +269,7 @@ def _describe_queue(lane: QueueState, repository: Repository, key: str) -> list[
             if lane.status != "idle" and lane.environment != key:
                 lines.append(f"behind {environment_label(repository, lane.key)}, which has {lane.task}")
             if work.last_error:
-                lines.append(f"attempt {work.attempts} failed: {work.last_error}")
+                lines.append(f"attempt {work.log.attempts} failed: {work.last_error}")
     for item in lane.asleep(key):
         _, ref = split_key(item)
         tag = f"{Ref.parse(ref).short}: " if ref else ""

@@ -12,8 +12,10 @@ from deployer.environment.code_host import CodeHost, Head
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import backoff
+from deployer.model.environment_record import EnvironmentRecord, is_over
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import CallLimitError, NoCommitError, PermanentError
+from deployer.model.outcomes import Outcome
 from deployer.model.production_record import (
     Admission,
     RefusedTag,
@@ -21,8 +23,8 @@ from deployer.model.production_record import (
     with_approval,
     with_refusal,
 )
-from deployer.model.records import Cause, EnvironmentRecord, Outcome, Task, Work, is_over
 from deployer.model.refs import Ref, skip_reason
+from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import Finished, StepResult, WaitUntil
 from deployer.queue.store import QueueStore
 from deployer.queue.submit import refused_tag_to_recheck
@@ -75,7 +77,7 @@ class CandidateJudge:
             result = self._judge_tag(context)
         except (PermanentError, CallLimitError, StepFailedError) as error:
             kept = record_refused_push(before, context.work, str(error), context.now)
-            return Finished(str(Outcome.FAILED), str(error), kept, context.work.sha)
+            return Finished(str(Outcome.FAILED), str(error), kept, context.work.spec.sha)
         if isinstance(result, WaitUntil):  # the tag waits for its commit, or for a fresh answer of GitHub
             return replace(result, record=None)
         if isinstance(result, Finished):
@@ -85,20 +87,20 @@ class CandidateJudge:
     def _judge_tag(self, context: ReconcileContext) -> StepResult:
         work = context.work
         if work.cause == Cause.DELETION:
-            return _skip(f"{work.ref} was deleted; production stays as it is")
-        ref = Ref.parse(work.ref)
+            return _skip(f"{work.spec.ref} was deleted; production stays as it is")
+        ref = Ref.parse(work.spec.ref)
         try:
             head = self._host.head(context.repository, ref)
         except NoCommitError as error:
             reason = f"{error}; production stays as it is"
-            tag = RefusedTag(ref.name, work.after, "", reason, pushed_at=work.pushed_at)
+            tag = RefusedTag(ref.name, work.push.after, "", reason, pushed_at=work.push.pushed_at)
             return replace(_skip(reason), record=_with_refused_tag(context, tag).record)
         if stop := self._tracker.wait_for_fresh_read(context, head):
             return stop.result
         if head is None:
             return _skip(f"{ref} is gone; production stays as it is")
-        if work.approved_by and head.sha != work.sha:
-            return _skip(f"{ref.short} was approved at {work.sha[:12]} and is at {head.sha[:12]} now; check that, "
+        if work.spec.approved_by and head.sha != work.spec.sha:
+            return _skip(f"{ref.short} was approved at {work.spec.sha[:12]} and is at {head.sha[:12]} now; check that, "
                          "and approve it again")  # fmt: skip
         if not_newest := self._reject_older_tag(context, ref, head):
             return not_newest
@@ -125,13 +127,13 @@ class CandidateJudge:
         decided_at = record.decision_time or _execution_start(context)
         if decided_at is None or (asked_by_person and not decided_at):
             return None  # production has run nothing yet, or a person decides anyway
-        if record.ref == ref.name and at >= decided_at:
+        if record.spec.ref == ref.name and at >= decided_at:
             return None
         found = order(at, head.at, decided_at)
-        if found is Order.UNKNOWN and at == decided_at and record.ref:
-            own = self._host.head(context.repository, Ref.parse(record.ref))
+        if found is Order.UNKNOWN and at == decided_at and record.spec.ref:
+            own = self._host.head(context.repository, Ref.parse(record.spec.ref))
             found = order(at, head.at, decided_at, own.at if own else 0)
-        what = record.ref or "what production runs"
+        what = record.spec.ref or "what production runs"
         match found:
             case Order.NEWER:
                 return None
@@ -147,7 +149,7 @@ class CandidateJudge:
     def queue_refused_tag_again(self, staging: ReconcileContext) -> None:
         """Queue the newest refused tag again after a push to the default branch, which may contain its commit now."""
         work = staging.work
-        if work.cause != Cause.PUSH or work.polls or work.execution:
+        if work.cause != Cause.PUSH or work.log.polls or work.progress.execution:
             return
         record = self._lanes.environment(Environment(staging.repository, Kind.PRODUCTION))
         if record and (tag := refused_tag_to_recheck(record, self._task_time(staging))):
@@ -167,21 +169,27 @@ class CandidateJudge:
             A stop if the commit may not be deployed, or has not arrived on its branch.
         """
         work = context.work
-        if work.approved_by:
-            by = f"approved by {work.approved_by}"
+        if work.spec.approved_by:
+            by = f"approved by {work.spec.approved_by}"
             approval = Admission(ref.name, sha, by, person=True, goal=work.goal, at=self._task_time(context))
-            context = context.with_record(approvals=with_approval(context.record.approvals, approval))
+            context = context.with_record(
+                approvals=with_approval(context.record.spec.production.approvals, approval)
+            )
         record = context.record
-        approved = next((each for each in record.approvals if each.covers(ref.name, sha)), None)
+        approved = next(
+            (each for each in record.spec.production.approvals if each.covers(ref.name, sha)), None
+        )
         answer = Admitted(approved.by) if approved else self._gate.judge(context.repository, ref, sha)
         if isinstance(answer, Refused):
             return self._refuse_commit(context, ref, head, sha, answer)
         _audit.info("production of %s: %s at %s is admitted: %s", context.repository, ref, sha, answer.by)
-        if any((each.ref, each.commit) == (ref.name, sha) and each.status for each in record.refused_tags):
+        if any(
+            (each.ref, each.commit) == (ref.name, sha) and each.status for each in record.history.refused_tags
+        ):
             # the commit has a status that says the opposite
             text = f"{ref.short} at {sha[:12]} is admitted: {answer.by}"
             self._reporter.post_production(context.environment, sha, "success", text)
-        refused = after_admission(record.refused_tags, ref.name, sha, _time_of(work, head))
+        refused = after_admission(record.history.refused_tags, ref.name, sha, _time_of(work, head))
         admission = Admission(ref.name, sha, answer.by, bool(approved), work.goal, self._task_time(context))
         return context.with_record(admitted=admission, refused_tags=refused)
 
@@ -195,21 +203,23 @@ class CandidateJudge:
         work = context.work
         left = work.accepted_at + self._wait_seconds - self._task_time(context)
         if refusal.may_follow and work.cause == Cause.PUSH and left > 0:
-            return Stop(context.snooze(seconds=backoff(context.poll_seconds, 1.5, work.polls, left)))
+            return Stop(context.snooze(seconds=backoff(context.poll_seconds, 1.5, work.log.polls, left)))
         reason = f"{refusal.reason}; production stays as it is"
         recheck = refusal.recheck and work.cause != Cause.REDEPLOY
         status = f"{refusal.state} {refusal.text}"
         tag = RefusedTag(
             ref.name, head.object, sha, reason, status, work.accepted_at, _time_of(work, head), recheck
         )
-        if not any((each.commit, each.status) == (sha, tag.status) for each in context.record.refused_tags):
+        if not any(
+            (each.commit, each.status) == (sha, tag.status) for each in context.record.history.refused_tags
+        ):
             self._reporter.post_production(context.environment, sha, refusal.state, refusal.text)
         _audit.info("production of %s: %s at %s is refused: %s", context.repository, ref, sha, reason)
         return Stop(replace(_with_refused_tag(context, tag).done(Outcome.SKIPPED, reason), commit=sha))
 
     def _task_time(self, context: ReconcileContext) -> float:
         """When the task began by Redis's clock, which also dated the queue item."""
-        return context.work.began_at or self._clock()
+        return context.work.log.began_at or self._clock()
 
 
 def record_refused_push(
@@ -229,18 +239,18 @@ def record_refused_push(
     Returns:
         The changed record; None if there is nothing to record.
     """
-    exists = bool(record.state) and not is_over(record)
+    exists = bool(record.status.state) and not is_over(record)
     if work.cause != Cause.PUSH or record.environment != Kind.PRODUCTION or exists:
         return None
-    if work.pushed_at < record.decision_time:
+    if work.push.pushed_at < record.decision_time:
         return None
-    at = work.pushed_at
-    tag = {"ref": work.ref, "commit": "", "held_at": "", "pushed_at": at, "decided_at": at}
+    at = work.push.pushed_at
+    tag = {"ref": work.spec.ref, "commit": "", "held_at": "", "pushed_at": at, "decided_at": at}
     return record.but(state="skipped", outcome="", reason=why, changed_at=now, **tag)
 
 
 def _with_refused_tag(context: ReconcileContext, tag: RefusedTag) -> ReconcileContext:
-    return context.with_record(refused_tags=with_refusal(context.record.refused_tags, tag))
+    return context.with_record(refused_tags=with_refusal(context.record.history.refused_tags, tag))
 
 
 def _with_refused(
@@ -253,12 +263,12 @@ def _with_refused(
         after: the record with the refused tag.
         reason: why it was refused; people see it if production has no deployment.
     """
-    if after.refused_tags == before.refused_tags:
+    if after.history.refused_tags == before.history.refused_tags:
         return None
-    if before.state and not before.only_skipped:
-        return before.but(refused_tags=after.refused_tags)
+    if before.status.state and not before.only_skipped:
+        return before.but(refused_tags=after.history.refused_tags)
     skipped = str(Outcome.SKIPPED)
-    return before.but(refused_tags=after.refused_tags, state=skipped, outcome=skipped, reason=reason)
+    return before.but(refused_tags=after.history.refused_tags, state=skipped, outcome=skipped, reason=reason)
 
 
 def _execution_start(context: ReconcileContext) -> float | None:
@@ -275,8 +285,8 @@ def _execution_start(context: ReconcileContext) -> float | None:
 def _time_of(work: Work, head: Head) -> float:
     """When a person asked for the tag, or when the tag was pushed, or else made (epoch seconds)."""
     if work.cause == Cause.REDEPLOY:
-        return work.decided_at or work.accepted_at
-    return work.pushed_at or head.at
+        return work.spec.decided_at or work.accepted_at
+    return work.push.pushed_at or head.at
 
 
 def _skip(reason: str, commit: str = "") -> Finished:

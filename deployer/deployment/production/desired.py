@@ -9,9 +9,10 @@ from deployer.environment.context import ReconcileContext, Stop, report_on_conte
 from deployer.environment.drift import applied, record_drift
 from deployer.environment.statuses import StatusReporter
 from deployer.model.errors import PermanentError
-from deployer.model.records import Cause, Outcome, Task, Work
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
 from deployer.model.stacks import Phase
+from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.store import QueueStore
 
@@ -56,15 +57,15 @@ class DesiredProduction:
             A stop if production stays as it is, if its running execution is followed, or if a tag is judged first.
         """
         work = context.work
-        admitted = context.record.admitted
+        admitted = context.record.spec.production.admitted
         if work.cause == Cause.DELETION:
-            reason = f"{work.ref} was deleted; production stays as it is"
+            reason = f"{work.spec.ref} was deleted; production stays as it is"
             return Stop(Finished(str(Outcome.SKIPPED), reason))
         if work.cause != Cause.RESYNC:
-            if admitted.covers(work.ref, work.sha) and admitted.goal == work.goal:
+            if admitted.covers(work.spec.ref, work.spec.sha) and admitted.goal == work.goal:
                 return Deploy(context)
             return Stop(self._requeue_for_judgement(context))
-        if context.record.commit:
+        if context.record.spec.commit:
             return self._resolve_resync(context)
         adopted = self._adopt_production(context)
         return adopted if isinstance(adopted, Stop) else self._resolve_resync(adopted)
@@ -73,17 +74,19 @@ class DesiredProduction:
     def _resolve_resync(self, context: ReconcileContext) -> Deploy | Stop:
         """Find the commit of production for a resync: what is recorded stays, as long as nothing contradicts it."""
         work, record = context.work, context.record
-        name = record.ref or work.ref
+        name = record.spec.ref or work.spec.ref
         if not name:
             return Stop(context.done(Outcome.SKIPPED, _NO_TAG))
-        if work.ref not in {"", name}:  # version 0.1.0 queued a tag that no webhook reported in this way
+        if work.spec.ref not in {"", name}:  # version 0.1.0 queued a tag that no webhook reported in this way
             return Stop(self._requeue_for_judgement(context))
-        if record.admitted.covers(record.ref, record.commit):
-            context = context.with_work(ref=record.ref, sha=record.commit)
+        if record.spec.production.admitted.covers(record.spec.ref, record.spec.commit):
+            context = context.with_work(ref=record.spec.ref, sha=record.spec.commit)
             stop = (
                 None
-                if work.polls
-                else self._stop_if_unknown_commit_runs(context, Ref.parse(record.ref), record.commit)
+                if work.log.polls
+                else self._stop_if_unknown_commit_runs(
+                    context, Ref.parse(record.spec.ref), record.spec.commit
+                )
             )
             return stop or Deploy(context)
         ref = Ref.parse(name)
@@ -92,7 +95,7 @@ class DesiredProduction:
             return stop
         if head is None:
             return Stop(context.done(Outcome.SKIPPED, f"{ref} is gone; production stays as it is"))
-        if not work.polls and (stop := self._stop_if_unknown_commit_runs(context, ref, head.sha)):
+        if not work.log.polls and (stop := self._stop_if_unknown_commit_runs(context, ref, head.sha)):
             return stop
         chosen = self._tracker.choose_commit(context, ref, head, self._judge.admit_commit)
         if isinstance(chosen, Stop):
@@ -104,39 +107,39 @@ class DesiredProduction:
         """Let the tag that the queue item names be judged, or else the tag that production should run already."""
         work = context.work
         self._queue_items_of_0_1_0(context)
-        ref = work.ref or context.record.ref
+        ref = work.spec.ref or context.record.spec.ref
         if not ref:
             return context.done(Outcome.SKIPPED, _NO_TAG)
+        sha = work.spec.sha if work.spec.chosen else ""
         not_ordered = dict.fromkeys(["created", "updated", "recovered", "replacing"], False)
         return context.again(
-            Task.SYNC, candidate=True, ref=ref, sha=work.sha if work.chosen else "", execution="", passed="", wish="",
-            **not_ordered,
-        )  # fmt: skip
+            Task.SYNC, candidate=True, ref=ref, sha=sha, execution="", passed="", wish="", **not_ordered
+        )
 
     def _queue_items_of_0_1_0(self, context: ReconcileContext) -> None:
         """Queue what version 0.1.0 kept within one item of production: other tags, and what a person asked for."""
         work = context.work
-        for line in work.passed.splitlines():
+        for line in work.replaced.passed.splitlines():
             pushed_at, _, ref = line.partition(" ")
-            tag = Work(context.environment.key, ref=ref, pushed_at=float(pushed_at), candidate=True)
+            tag = Work.of(context.environment.key, ref=ref, pushed_at=float(pushed_at), candidate=True)
             self._lanes.accept(
                 context.repository, tag
             )  # this task has the queue's lease: nothing to dispatch
-        if work.wish:
-            wish = Work.from_json(work.wish)
+        if work.replaced.wish:
+            wish = Work.from_json(work.replaced.wish)
             kept = wish.but(deliveries="", attempts=0, tries="", decided_at=wish.accepted_at)
             self._lanes.accept(context.repository, kept)
 
     def _stop_if_unknown_commit_runs(self, context: ReconcileContext, ref: Ref, sha: str) -> Stop | None:
         """Leave production as it is if AWS runs a commit that the record does not know: then the record is outdated."""
-        admitted = context.record.admitted
+        admitted = context.record.spec.production.admitted
         stack = context.cloud.stack(context.name)
         if stack is None or not context.environment.owns(
             stack.tags
         ):  # the pipeline of this name may belong to somebody else
             return None
         newest = next((each for each in context.cloud.executions(context.name) if not each.automatic), None)
-        if newest is None or newest.sha in {"", sha, context.record.commit, admitted.commit}:
+        if newest is None or newest.sha in {"", sha, context.record.spec.commit, admitted.commit}:
             return None
         if 0 < newest.started_at <= admitted.at:  # it builds an earlier tag, which this tag replaces
             return None
@@ -163,7 +166,8 @@ class DesiredProduction:
             return Stop(context.snooze())
         return self._adopt_execution(
             context.with_record(
-                applications=context.cloud.deployed_stacks(context.name) or context.record.applications,
+                applications=context.cloud.deployed_stacks(context.name)
+                or context.record.status.stack.applications,
                 region=context.cloud.region,
                 stack_arn=stack.arn,
                 applied=applied(stack),
@@ -174,7 +178,7 @@ class DesiredProduction:
     @report_on_context
     def _adopt_execution(self, context: ReconcileContext) -> ReconcileContext | Stop:
         newest = next(iter(context.cloud.executions(context.name)), None)
-        if context.work.ref and (newest is None or newest.automatic):
+        if context.work.spec.ref and (newest is None or newest.automatic):
             return (
                 context  # AWS started that by itself, at the default branch's head: the stack's tag is right
             )
@@ -195,8 +199,8 @@ class DesiredProduction:
             head = self._host.head(context.repository, ref)
             return head is not None and head.sha == sha
 
-        if context.work.ref and points_to_commit(Ref.parse(context.work.ref)):
-            return context.work.ref
+        if context.work.spec.ref and points_to_commit(Ref.parse(context.work.spec.ref)):
+            return context.work.spec.ref
         tags = {ref: target for ref, target in facts.refs.items() if ref.is_tag}
         if direct := [ref.name for ref, target in tags.items() if target == sha]:
             return min(direct)

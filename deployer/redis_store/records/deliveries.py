@@ -4,9 +4,13 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from deployer.model.activity import Activity
+from deployer.model.delivery_record import DeliveryRecord
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import PayloadError, StoredValueError
-from deployer.model.records import Activity, DeliveryRecord, EnvironmentRecord, Outcome, replace_surrogates
+from deployer.model.outcomes import Outcome
+from deployer.model.stored_value import replace_surrogates
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.records.counters import TOTALS
 from deployer.redis_store.records.repository_index import (
@@ -137,7 +141,7 @@ def _environment_record_after_skip(text: str | None, first: EnvironmentRecord) -
         known = EnvironmentRecord.from_json(text)
     except StoredValueError:
         return None
-    return first.but(generation=known.generation) if known.only_skipped else None
+    return first.but(generation=known.history.generation) if known.only_skipped else None
 
 
 def record_unserved_delivery(pipe: Any, repository: str, now: float) -> None:

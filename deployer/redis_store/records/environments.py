@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import PayloadError, StoredValueError
-from deployer.model.records import EnvironmentRecord
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.records.repository_index import RepositoryIndex, labelled_values, repository_prefix
 from deployer.redis_store.records.values import parse_environment_record, read_valid, to_number
@@ -56,7 +56,7 @@ class EnvironmentRecords(RepositoryIndex):
 
 
 def _with_keep_times(record: EnvironmentRecord, kept: Mapping[str, str]) -> EnvironmentRecord:
-    if not (record.kept_at or record.kept_until or record.environment in kept):
+    if not (record.spec.expiry.kept_at or record.spec.expiry.kept_until or record.environment in kept):
         return record  # almost every record, and there may be thousands
     at, _, until = kept.get(record.environment, "0 0").partition(" ")
     return record.but(kept_at=to_number(at), kept_until=to_number(until))

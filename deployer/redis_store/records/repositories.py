@@ -7,7 +7,7 @@ from typing import Any
 
 from deployer.model.environments import Repository
 from deployer.model.errors import PayloadError, StoredValueError
-from deployer.model.records import RepositoryRecord
+from deployer.model.repository_record import RepositoryRecord
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.records.counters import TOTALS
 from deployer.redis_store.records.repository_index import (

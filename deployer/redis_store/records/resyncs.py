@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from deployer.model.environments import Repository
-from deployer.model.records import Seen
+from deployer.model.repository_record import Seen
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.records.repositories import compare_and_set
 from deployer.redis_store.records.repository_index import RepositoryIndex, repository_key

@@ -8,7 +8,8 @@ import redis
 
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PayloadError, StoredValueError
-from deployer.model.records import DeadLetter, split_key
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import split_key
 from deployer.redis_store.errors import refuses_all_commands, unavailable
 from deployer.redis_store.records.environments import EnvironmentRecords
 from deployer.redis_store.records.repository_index import repository_prefix

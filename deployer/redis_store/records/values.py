@@ -7,10 +7,12 @@ from typing import TypeVar
 import msgspec
 import redis
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, PayloadError
-from deployer.model.records import RESYNC_KEY, EnvironmentRecord, RepositoryRecord
 from deployer.model.refs import Ref
+from deployer.model.repository_record import RepositoryRecord
+from deployer.queue.items import RESYNC_KEY
 from deployer.redis_store.errors import refuses_all_commands
 
 _log = logging.getLogger(__name__)
@@ -83,8 +85,8 @@ def parse_environment_record(repository: Repository, text: str) -> EnvironmentRe
         raise PayloadError(f"it is of the repository {record.repository[:150]!r}")
     if record.environment != RESYNC_KEY:
         Environment.from_key(repository, record.environment)
-    if record.ref:
-        Ref.parse(record.ref)
+    if record.spec.ref:
+        Ref.parse(record.spec.ref)
     return record
 
 

@@ -97,7 +97,7 @@ def _break(what: str) -> None:
         choose = RefTracker.choose_commit
 
         def believed(self, context, ref, head, *admit):  # type: ignore[no-untyped-def]
-            chosen, pushed = choose(self, context, ref, head, *admit), context.work.after
+            chosen, pushed = choose(self, context, ref, head, *admit), context.work.push.after
             if not isinstance(chosen, Deploy) or not pushed or context.work.cause != "push" or ref.is_tag:
                 return chosen
             return Deploy(chosen.context.with_work(sha=pushed).with_record(commit=pushed))

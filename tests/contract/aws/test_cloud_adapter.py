@@ -18,9 +18,9 @@ from deployer.aws import cloudformation as aws_stacks
 from deployer.aws import codepipeline as aws_pipelines
 from deployer.aws.clients import own_region
 from deployer.aws.cloudformation import INLINE_LIMIT
+from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError, TransientError
-from deployer.model.records import StageState
 from deployer.templates.release import Release
 
 

@@ -14,8 +14,9 @@ from deployer.cli.checks.redis_checks import check_lanes
 from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import Push
-from deployer.model.records import Cause, RepositoryRecord, Work
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.model.repository_record import RepositoryRecord
+from deployer.queue.items import Cause, Work
 from deployer.redis_store.aws.region_status import RedisRegionStatus
 from deployer.redis_store.aws.shared_redis import SharedRedis
 from tests.records import know_repository
@@ -123,11 +124,11 @@ class TestDecisions:
         world.lanes.clock_offset_ms += 1_800_000
         monkeypatch.undo()
         record = world.record(environment(BRANCH))
-        assert record.kept_at == pytest.approx(time.time(), abs=120)
-        assert record.kept_until == pytest.approx(time.time() + 3600, abs=120)
+        assert record.spec.expiry.kept_at == pytest.approx(time.time(), abs=120)
+        assert record.spec.expiry.kept_until == pytest.approx(time.time() + 3600, abs=120)
         world.deployer.submitter.age(world.lanes.now())
         world.run()
-        assert world.record(environment(BRANCH)).state == "deployed"
+        assert world.record(environment(BRANCH)).status.state == "deployed"
 
     def test_an_orphan_is_left_for_its_time(
         self, client: Any, monkeypatch: pytest.MonkeyPatch, skew: float
@@ -143,10 +144,10 @@ class TestDecisions:
         world.resync(HELLO)
         set_clock(monkeypatch, skew)
         world.resync(HELLO)
-        assert world.record(environment(BRANCH)).state == "deployed", "its time is not over"
+        assert world.record(environment(BRANCH)).status.state == "deployed", "its time is not over"
         world.lanes.clock_offset_ms += 3_600_000
         world.resync(HELLO)
-        assert world.record(environment(BRANCH)).state == "deleted"
+        assert world.record(environment(BRANCH)).status.state == "deleted"
 
     def test_events_are_believed_to_come(
         self, world: World, monkeypatch: pytest.MonkeyPatch, skew: float
@@ -206,7 +207,7 @@ class TestDecisions:
     def test_what_waits_is_as_old_as_it_is(
         self, world: World, monkeypatch: pytest.MonkeyPatch, skew: float
     ) -> None:
-        world.lanes.accept(HELLO, Work(Environment(HELLO, Kind.STAGING).key, cause=Cause.PUSH, ref=BRANCH))
+        world.lanes.accept(HELLO, Work.of(Environment(HELLO, Kind.STAGING).key, cause=Cause.PUSH, ref=BRANCH))
         set_clock(monkeypatch, skew)
         families = text_string_to_metric_families(Metrics(world.deployer).text()[0].decode())
         (oldest,) = (each for each in families if each.name == "deployer_lane_oldest_wait_seconds")

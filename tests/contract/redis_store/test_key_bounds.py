@@ -10,8 +10,8 @@ import pytest
 from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import Push
-from deployer.model.records import Cause
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.items import Cause
 from deployer.queue.store import Dispatch
 from deployer.redis_store import celery_dispatch as celery_queue
 from deployer.redis_store.aws.region_status import RedisRegionStatus
@@ -133,7 +133,7 @@ def test_the_data_of_a_deleted_repository_with_a_stack_is_kept(world: World) -> 
     world.host.delete(HELLO)
     world.tell("repository deleted", HELLO, word="deleted")
     months_pass(world)
-    assert world.record(STAGING).state == "deployed"
+    assert world.record(STAGING).status.state == "deployed"
     assert world.known(HELLO).state == "deleted"
 
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 import pytest
 import redis
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import (
     DeployerError,
@@ -20,8 +20,11 @@ from deployer.model.errors import (
     StoredValueError,
     UnavailableError,
 )
-from deployer.model.records import Cause, DeadLetter, EnvironmentRecord, RepositoryRecord, Seen, Task, Work
+from deployer.model.repository_record import RepositoryRecord, Seen
+from deployer.model.stored_value import field_places
+from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.dead_letters import letter_id
+from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
 from deployer.redis_store.connection import connect
 from deployer.redis_store.coordination import claimed
@@ -61,7 +64,7 @@ def later(lanes: RedisQueueStore, client: Any, seconds: float) -> None:
 
 
 def push(lanes: RedisQueueStore, delivery: str, environment: str = X, **fields: Any) -> Any:
-    return lanes.accept(HELLO, Work(environment=environment, **fields), delivery, "push")
+    return lanes.accept(HELLO, Work.of(environment=environment, **fields), delivery, "push")
 
 
 def carry_out(lanes: RedisQueueStore, dispatch: Any) -> Any:
@@ -77,7 +80,7 @@ def outcome(lanes: RedisQueueStore, delivery: str) -> str:
 
 # --- a script that fails has written nothing ----------------------------------------------------------------------
 
-_FIELDS = [*Work.__dataclass_fields__, *DeadLetter.__dataclass_fields__, "not_before"]
+_FIELDS = [*Work(X).json_fields(), *field_places(DeadLetter), "not_before"]
 GARBAGE = [
     "no JSON",
     "[5]",
@@ -116,7 +119,7 @@ def filled(lanes: RedisQueueStore, status: str) -> int:
     asleep = push(lanes, "tag", PRODUCTION, ref="refs/tags/v2", pushed_at=5, candidate=True)
     work = lanes.begin(HELLO, asleep.dispatch.token if asleep.dispatch else _token(lanes))
     assert work
-    assert work.candidate
+    assert work.spec.candidate
     lanes.finish(HELLO, _token(lanes), RetryLater(work, 5, "throttled"))
     first = push(lanes, "d1", X, ref="refs/heads/x")
     lanes.accept(HELLO, Work(environment=Y, cause=Cause.RESYNC))
@@ -138,7 +141,7 @@ def swept(lanes: RedisQueueStore) -> None:
 
 def operations(lanes: RedisQueueStore, token: int) -> dict[str, Callable[[], object]]:
     """Every operation of the script, by name."""
-    work = Work(X, goal="d1", deliveries="d1", attempts=1)
+    work = Work.of(X, goal="d1", deliveries="d1", attempts=1)
     record = EnvironmentRecord("acme/hello", X, "stack")
     letter = DeadLetter(
         letter_id(HELLO, 9), "acme/hello", "deployer.sync", "AWS", "trace", 1.0, work.to_json()
@@ -349,7 +352,7 @@ def test_a_refusal_is_no_attempt_and_counts_only_for_its_item(lanes: RedisQueueS
         lanes.refuse(HELLO, dispatch.token, "unknown")
         later(lanes, client, 300)
         (dispatch,) = lanes.sweep()
-    assert lanes.lanes()[0].waiting[0].attempts == 0
+    assert lanes.lanes()[0].waiting[0].log.attempts == 0
     dispatch = push(lanes, "d2", task="deployer.migrate").dispatch or dispatch
     assert lanes.refuse(HELLO, dispatch.token, "unknown").dead is False
     assert outcome(lanes, "d1") == "superseded"
@@ -500,7 +503,7 @@ def test_dead_letters_beyond_two_hundred_have_no_traceback(lanes: RedisQueueStor
     for number in (1, 2):
         dispatch = push(lanes, f"d{number}").dispatch
         lanes.begin(HELLO, dispatch.token)
-        lanes.finish(HELLO, dispatch.token, DeadLettered(replace(letter, id=letter_id(HELLO, number))))
+        lanes.finish(HELLO, dispatch.token, DeadLettered(letter.but(id=letter_id(HELLO, number))))
     found = [lanes.find_dead_letter(letter_id(HELLO, number)) for number in (1, 2)]
     assert [each.traceback for each in found if each] == [
         "trace",
@@ -548,7 +551,7 @@ def test_an_unreadable_value_is_left_out_of_a_listing_and_logged_once(
         accepted = lanes.accept(repository, Work(X, goal="g"))
         assert accepted.dispatch
         lanes.begin(repository, accepted.dispatch.token)
-        record = EnvironmentRecord(repository.full_name, X, "stack", ref="refs/heads/x")
+        record = EnvironmentRecord.of(repository.full_name, X, "stack", ref="refs/heads/x")
         lanes.finish(repository, accepted.dispatch.token, Finished("deployed", "because", record))
         know_repository(lanes, RepositoryRecord(repository.full_name))
         lanes.see(repository, Seen(orphans={X: 1.0}))

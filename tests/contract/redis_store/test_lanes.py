@@ -3,28 +3,21 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import fakeredis
 import pytest
 
+from deployer.model.delivery_record import DeliveryRecord
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import LaneLostError, NotFoundError, UnavailableError
-from deployer.model.records import (
-    RESYNC_KEY,
-    WORKER_LOST,
-    Cause,
-    DeadLetter,
-    DeliveryRecord,
-    EnvironmentRecord,
-    Outcome,
-    Seen,
-    Task,
-    Work,
-)
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
+from deployer.model.repository_record import Seen
+from deployer.queue.dead_letter_record import WORKER_LOST, DeadLetter
 from deployer.queue.dead_letters import letter_id
+from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
 from deployer.queue.store import Accepted, Dispatch, QueueStore
 from deployer.redis_store.connection import connect
@@ -53,7 +46,7 @@ def lanes(client: Any) -> RedisQueueStore:
 
 
 def push(lanes: QueueStore, delivery: str, environment: str = X, **fields: Any) -> Any:
-    return lanes.accept(HELLO, Work(environment=environment, **fields), delivery, "push")
+    return lanes.accept(HELLO, Work.of(environment=environment, **fields), delivery, "push")
 
 
 def event(lanes: QueueStore, delivery: str, environment: str = X) -> Any:
@@ -87,8 +80,8 @@ def test_a_delivery_goes_from_queued_to_its_outcome(lanes: RedisQueueStore) -> N
     accepted = push(lanes, "d1")
     assert (accepted.outcome, accepted.goal, outcome(lanes, "d1")) == ("queued", "d1", "queued")
     work = begin(lanes, accepted.dispatch)
-    assert (work.deliveries, work.attempts) == ("d1", 1)
-    record = EnvironmentRecord("acme/hello", X, "stack", state="deployed", commit="c" * 40)
+    assert (work.deliveries, work.log.attempts) == ("d1", 1)
+    record = EnvironmentRecord.of("acme/hello", X, "stack", state="deployed", commit="c" * 40)
     assert lanes.finish(HELLO, accepted.dispatch.token, Finished("deployed", "all green", record)) is None
     found = lanes.delivery("d1")
     assert found is not None
@@ -96,7 +89,7 @@ def test_a_delivery_goes_from_queued_to_its_outcome(lanes: RedisQueueStore) -> N
     assert found.finished_at >= found.received_at > 0
     stored = lanes.environment(Environment.from_key(HELLO, X))
     assert stored is not None
-    assert (stored.state, stored.commit) == ("deployed", "c" * 40)
+    assert (stored.status.state, stored.spec.commit) == ("deployed", "c" * 40)
     assert [line.outcome for line in lanes.activity()] == ["deployed"]
     assert lanes.lanes() == []
 
@@ -139,7 +132,7 @@ def test_a_newer_push_replaces_a_waiting_one(lanes: RedisQueueStore) -> None:
     assert (outcome(lanes, "d1"), outcome(lanes, "d2")) == ("superseded", "queued")
     begin(lanes, first.dispatch)
     work = begin(lanes, lanes.finish(HELLO, first.dispatch.token, done()))
-    assert (work.goal, work.after, work.before.split(",")) == ("d2", "3", ["2", "1"])
+    assert (work.goal, work.push.after, work.push.before.split(",")) == ("d2", "3", ["2", "1"])
 
 
 def test_a_push_to_a_running_environment_waits(lanes: RedisQueueStore) -> None:
@@ -187,7 +180,7 @@ def test_an_event_joins_a_waiting_item_and_wakes_a_snoozed_one(lanes: RedisQueue
     assert lanes.finish(HELLO, first.dispatch.token, WaitUntil(work.but(polls=7), 100)) is None
     woken = event(lanes, "e1")
     work = begin(lanes, woken.dispatch)
-    assert (work.goal, work.deliveries, work.polls, work.attempts) == ("d1", "d1,e1", 0, 1)
+    assert (work.goal, work.deliveries, work.log.polls, work.log.attempts) == ("d1", "d1,e1", 0, 1)
     lanes.finish(HELLO, woken.dispatch.token, done())
     assert outcome(lanes, "d1") == outcome(lanes, "e1") == "deployed"
 
@@ -230,7 +223,7 @@ def test_a_snoozed_item_comes_back_when_due_and_others_run_meanwhile(lanes: Redi
     assert lanes.sweep() == []
     later(lanes, 101)
     (dispatch,) = lanes.sweep()
-    assert begin(lanes, dispatch).attempts == 1
+    assert begin(lanes, dispatch).log.attempts == 1
 
 
 def test_a_retry_counts_as_an_attempt_and_a_snooze_does_not(lanes: RedisQueueStore) -> None:
@@ -238,7 +231,7 @@ def test_a_retry_counts_as_an_attempt_and_a_snooze_does_not(lanes: RedisQueueSto
     attempts = []
     for ends_well in (False, False, True, False):
         work = begin(lanes, dispatch)
-        attempts.append(work.attempts)
+        attempts.append(work.log.attempts)
         verdict = WaitUntil(work, 5) if ends_well else RetryLater(work, 5, "AWS is away")
         lanes.finish(HELLO, dispatch.token, verdict)
         later(lanes, 6)
@@ -257,7 +250,7 @@ def test_an_old_token_begins_nothing_and_finishes_nothing(lanes: RedisQueueStore
     with pytest.raises(LaneLostError):
         lanes.finish(HELLO, first.dispatch.token, done())
     assert outcome(lanes, "d1") == "queued"
-    assert begin(lanes, second).attempts == 2
+    assert begin(lanes, second).log.attempts == 2
     lanes.finish(HELLO, second.token, done())
     with pytest.raises(LaneLostError):
         lanes.finish(HELLO, second.token, done(Outcome.FAILED))
@@ -325,13 +318,13 @@ def test_a_dead_letter_is_stored_shown_and_replayed(lanes: RedisQueueStore) -> N
     (kept,) = lanes.dead_letters()
     assert kept == lanes.find_dead_letter(letter.id)
     assert kept.arguments.but(tries="") == letter.arguments
-    assert asdict(kept) | {"work": ""} == asdict(letter) | {"work": ""}
+    assert kept.but(work="") == letter.but(work="")
     assert outcome(lanes, "d1") == "dead-lettered"
     accepted = lanes.replay(letter.id)
     assert outcome(lanes, "d1") == "queued"
     assert lanes.dead_letters() == []
     work = begin(lanes, accepted.dispatch)
-    assert (work.attempts, work.deliveries) == (1, "d1")
+    assert (work.log.attempts, work.deliveries) == (1, "d1")
     assert work.goal == accepted.goal != "d1"
     lanes.finish(HELLO, accepted.dispatch.token, done())
     assert outcome(lanes, "d1") == "deployed"
@@ -413,7 +406,7 @@ def test_a_delivery_is_accepted_again_after_a_dead_letter(lanes: RedisQueueStore
     assert again.outcome == "queued"
     assert lanes.find_dead_letter(letter.id) is None
     work = begin(lanes, again.dispatch)
-    assert (work.attempts, work.failed_attempts) == (1, [])
+    assert (work.log.attempts, work.failed_attempts) == (1, [])
 
 
 def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisQueueStore) -> None:
@@ -421,11 +414,11 @@ def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisQueueStore
     began, ended = [], []
     for error in ("AWS is slow", "", "AWS is away"):  # the second attempt loses its worker
         work = begin(lanes, dispatch)
-        assert work.began_at > (ended[-1] if ended else 0)
-        began.append(work.began_at)
+        assert work.log.began_at > (ended[-1] if ended else 0)
+        began.append(work.log.began_at)
         seconds = 2 if error else LEASE + 1
         later(lanes, seconds)
-        ended.append(work.began_at + seconds)
+        ended.append(work.log.began_at + seconds)
         if error:
             # the attempt names the task that ran, whichever is next
             retry = RetryLater(work.but(task=Task.PROVISION), 5, error)
@@ -435,11 +428,11 @@ def test_a_dead_letter_lists_every_attempt_with_its_times(lanes: RedisQueueStore
     work = begin(lanes, dispatch)
     lanes.finish(HELLO, dispatch.token, _died(dispatch, work))
     (letter,) = lanes.dead_letters()
-    assert letter.arguments.attempts == 4
+    assert letter.arguments.log.attempts == 4
     told = letter.arguments.failed_attempts
     assert [each.error for each in told] == ["AWS is slow", "its worker was lost", "AWS is away", "a bug"]
     assert [each.task for each in told] == [Task.SYNC, Task.PROVISION, Task.PROVISION, Task.PROVISION]
-    assert [each.began_at for each in told] == [*began, work.began_at]
+    assert [each.began_at for each in told] == [*began, work.log.began_at]
     assert [each.ended_at for each in told[:3]] == pytest.approx(ended, abs=1)
     assert told[3].ended_at >= told[3].began_at
 
@@ -475,11 +468,11 @@ def test_attempts_are_deleted_when_their_count_is_reset(lanes: RedisQueueStore) 
     later(lanes, 6)
     (dispatch,) = lanes.sweep()
     work = begin(lanes, dispatch)
-    assert (work.attempts, work.failed_attempts) == (1, [])
+    assert (work.log.attempts, work.failed_attempts) == (1, [])
     dead = _died(dispatch, work)
     lanes.finish(HELLO, dispatch.token, dead)
     work = begin(lanes, lanes.replay(dead.letter.id).dispatch)
-    assert (work.attempts, work.failed_attempts) == (1, [])
+    assert (work.log.attempts, work.failed_attempts) == (1, [])
 
 
 def test_only_the_newest_attempts_are_stored_each_in_a_short_line(lanes: RedisQueueStore) -> None:
@@ -523,7 +516,7 @@ def test_items_of_an_older_version_are_read_and_run(lanes: RedisQueueStore, clie
     items, state = "deployer:{acme/hello}:items", "deployer:{acme/hello}:state"
     client.hset(items, X, older(client.hget(items, X)))
     work = begin(lanes, dispatch)
-    assert (work.attempts, work.failed_attempts) == (1, [])
+    assert (work.log.attempts, work.failed_attempts) == (1, [])
     client.hset(state, "current", older(client.hget(state, "current")))
     older_work = Work.from_json(older(work.to_json()))
     lanes.finish(HELLO, dispatch.token, RetryLater(older_work, 5, "AWS is away"))
@@ -571,7 +564,7 @@ def test_the_last_replaced_push_is_stored_in_the_item(lanes: RedisQueueStore) ->
     push(lanes, "d2", after="2")
     push(lanes, "d3", cause=Cause.DELETION)
     dispatch = lanes.finish(HELLO, first.dispatch.token, WaitUntil(work, 5))
-    assert begin(lanes, dispatch).replaced_after == "2"
+    assert begin(lanes, dispatch).push.replaced_after == "2"
 
 
 def test_a_push_during_the_deletion_of_its_repository_is_handed_out(lanes: RedisQueueStore) -> None:
@@ -595,7 +588,7 @@ def test_a_push_during_the_deletion_of_its_repository_is_handed_out(lanes: Redis
 
 def tag(lanes: RedisQueueStore, number: int, cause: Cause = Cause.PUSH, pushed_at: float = 0) -> Accepted:
     ref, delivery = f"refs/tags/v{number}", f"t{number}-{cause}-{pushed_at}"
-    work = Work(PRODUCTION, cause=cause, ref=ref, pushed_at=pushed_at or number, candidate=True)
+    work = Work.of(PRODUCTION, cause=cause, ref=ref, pushed_at=pushed_at or number, candidate=True)
     return lanes.accept(HELLO, work, delivery, "push")
 
 
@@ -648,14 +641,14 @@ def test_events_and_resyncs_join_an_admitted_tag(lanes: RedisQueueStore, cause: 
     first = tag(lanes, 1)
     lanes.accept(HELLO, Work(PRODUCTION, cause=cause, goal="look"), "e1" if cause == Cause.EVENT else "")
     work = begin(lanes, admitted(lanes, first, 5))
-    assert (work.cause, work.sha) == ("push", "c")
+    assert (work.cause, work.spec.sha) == ("push", "c")
     assert work.deliveries == ("t1-push-0,e1" if cause == Cause.EVENT else "t1-push-0")
 
 
 def test_every_waiting_tag_is_checked_before_production_changes(lanes: RedisQueueStore) -> None:
     first, _ = tag(lanes, 1), tag(lanes, 2)
     second = admitted(lanes, first, 1)
-    assert begin(lanes, second).ref == "refs/tags/v2"
+    assert begin(lanes, second).spec.ref == "refs/tags/v2"
 
 
 def test_work_of_production_does_not_wake_a_tag_that_waits_for_its_commit(lanes: RedisQueueStore) -> None:
@@ -705,7 +698,7 @@ def test_an_ignored_push_is_listed_once_and_becomes_the_record_of_an_unknown_env
     lanes: RedisQueueStore,
 ) -> None:
     record = DeliveryRecord("s1", "Acme/new", X, "push", str(Outcome.SKIPPED), "it says so")
-    first = EnvironmentRecord("Acme/new", X, "", "refs/heads/x", "skipped")
+    first = EnvironmentRecord.of("Acme/new", X, "", ref="refs/heads/x", state="skipped")
     for _ in range(2):
         lanes.ignore(record, ref="refs/heads/x", commit="c" * 40, first=first)
     (line,) = lanes.activity()
@@ -717,7 +710,7 @@ def test_an_ignored_push_is_listed_once_and_becomes_the_record_of_an_unknown_env
     assert lanes.repositories() == [new]
     assert lanes.sweep() == []
     (known,) = lanes.environments(new)
-    assert known.state == "skipped"
+    assert known.status.state == "skipped"
     assert known.updated_at > 0
     place = Environment.from_key(new, X)
     assert lanes.find(place.stack_name) == place
@@ -733,11 +726,11 @@ def test_an_ignored_push_changes_no_record_and_no_waiting_environment(
         lanes.finish(
             HELLO,
             dispatch.token,
-            Finished("deployed", "", EnvironmentRecord("acme/hello", X, "", state="deployed")),
+            Finished("deployed", "", EnvironmentRecord.of("acme/hello", X, "", state="deployed")),
         )
-    first = EnvironmentRecord("acme/hello", X, "", state="skipped")
+    first = EnvironmentRecord.of("acme/hello", X, "", state="skipped")
     lanes.ignore(DeliveryRecord("s1", "acme/hello", X, "push", "skipped", "why"), first=first)
-    assert [each.state for each in lanes.environments(HELLO)] == ["deployed"] * (there == "known")
+    assert [each.status.state for each in lanes.environments(HELLO)] == ["deployed"] * (there == "known")
     assert lanes.activity(HELLO)[0].goal == "s1"
 
 
@@ -808,7 +801,10 @@ def test_a_failing_item_is_shown_until_an_attempt_succeeds(lanes: RedisQueueStor
         lanes.finish(HELLO, dispatch.token, RetryLater(work, 100, f"refused {attempt} times"))
         (lane,) = lanes.lanes()
         assert 90 < lane.snoozed[X] <= 100
-        assert (lane.failing[X].attempts, lane.failing[X].last_error) == (attempt, f"refused {attempt} times")
+        assert (lane.failing[X].log.attempts, lane.failing[X].last_error) == (
+            attempt,
+            f"refused {attempt} times",
+        )
         later(lanes, 101)
         (dispatch,) = lanes.sweep()
     lanes.finish(HELLO, dispatch.token, WaitUntil(begin(lanes, dispatch), 50))
@@ -825,7 +821,7 @@ def test_the_last_error_is_that_of_the_last_attempt(lanes: RedisQueueStore) -> N
     later(lanes, LEASE + 1)
     (dispatch,) = lanes.sweep()
     work = begin(lanes, dispatch)
-    assert (work.attempts, work.last_error) == (3, "its worker was lost")
+    assert (work.log.attempts, work.last_error) == (3, "its worker was lost")
     lanes.finish(HELLO, dispatch.token, WaitUntil(work, 5))
     later(lanes, 6)
     (dispatch,) = lanes.sweep()
@@ -1077,7 +1073,7 @@ def test_a_record_that_has_changed_is_not_deleted(lanes: RedisQueueStore, what: 
     if what == "sleeps":
         lanes.finish(HELLO, dispatch.token, WaitUntil(work, 60))
     if what == "has changed":
-        record = EnvironmentRecord("acme/hello", X, environment.stack_name, state="deployed")
+        record = EnvironmentRecord.of("acme/hello", X, environment.stack_name, state="deployed")
         lanes.finish(HELLO, dispatch.token, Finished("deployed", "", record))
     lanes.forget(HELLO, seen)
     assert lanes.environment(environment) is not None
@@ -1088,7 +1084,7 @@ def test_a_record_that_has_changed_is_not_deleted(lanes: RedisQueueStore, what: 
 def test_the_record_of_production_is_not_deleted_while_a_tag_waits_to_be_checked(
     lanes: RedisQueueStore, what: str
 ) -> None:
-    record = EnvironmentRecord("acme/hello", PRODUCTION, "production-stack", state="deployed")
+    record = EnvironmentRecord.of("acme/hello", PRODUCTION, "production-stack", state="deployed")
     dispatch = tag(lanes, 1).dispatch
     begin(lanes, dispatch)
     lanes.finish(HELLO, dispatch.token, Finished("skipped", "", record))

@@ -9,7 +9,7 @@ Durations are numbers of ticks, so much is due exactly at a step. (test_lanes.py
 
 import json
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -29,21 +29,14 @@ from hypothesis.stateful import (
 )
 from lane_model import FINAL, LOST, REPEATABLE, Delivery, Entry, Handed, Lane, Letter
 
+from deployer.model.activity import Activity
+from deployer.model.delivery_record import DeliveryRecord
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import LaneLostError, NotFoundError
-from deployer.model.records import (
-    RESYNC_KEY,
-    TASK_TIMEOUT,
-    WORKER_LOST,
-    Activity,
-    Cause,
-    DeadLetter,
-    DeliveryRecord,
-    EnvironmentRecord,
-    Task,
-    Work,
-)
+from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST, DeadLetter
 from deployer.queue.dead_letters import letter_id
+from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
 from deployer.queue.store import Dispatch
 from deployer.redis_store.connection import connect
@@ -149,7 +142,7 @@ class LaneMachine(RuleBasedStateMachine):
     def accept_push(self, environment: str, cause: Cause, pushed_at: int) -> Any:
         n = self.number()
         ref = f"refs/tags/v{n % 3}" if environment == PRODUCTION else environment.partition(":")[2]
-        work = Work(environment, cause=cause, ref=ref, before=f"b{n}", after=f"a{n}", pushed_at=pushed_at)
+        work = Work.of(environment, cause=cause, ref=ref, before=f"b{n}", after=f"a{n}", pushed_at=pushed_at)
         return self.accept_both(work.but(candidate=environment == PRODUCTION), f"d.{n}", "push")
 
     @rule(target=messages, environment=PLACES)
@@ -168,7 +161,7 @@ class LaneMachine(RuleBasedStateMachine):
         cause, task = (Cause.RESYNC, Task.RESYNC) if environment == RESYNC_KEY else (cause, Task.SYNC)
         word = "" if cause not in {Cause.RESYNC, Cause.TEARDOWN} else word
         n = self.number()
-        work = Work(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3)
+        work = Work.of(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3)
         return self.accept_both(work.but(turned=turned, word=word))
 
     @rule(target=messages, cause=st.sampled_from([Cause.RESYNC, Cause.REDEPLOY]))
@@ -176,7 +169,7 @@ class LaneMachine(RuleBasedStateMachine):
         """A person names a tag for production, or a resync finds one whose webhook was lost."""
         n = self.number()
         return self.accept_both(
-            Work(PRODUCTION, cause=cause, goal=f"g{n}", ref=f"refs/tags/v{n % 3}", candidate=True)
+            Work.of(PRODUCTION, cause=cause, goal=f"g{n}", ref=f"refs/tags/v{n % 3}", candidate=True)
         )
 
     @precondition(lambda self: self.model.deliveries)
@@ -199,7 +192,7 @@ class LaneMachine(RuleBasedStateMachine):
     def accept_again(self, delivery: str) -> Any:
         if delivery.startswith("e"):
             return self.accept_both(Work(X, task=Task.NOTIFY, cause=Cause.EVENT), delivery, "stage Build")
-        return self.accept_both(Work(X, after="again", pushed_at=2), delivery, "push")
+        return self.accept_both(Work.of(X, after="again", pushed_at=2), delivery, "push")
 
     @rule(again=st.booleans())
     def ignore(self, again: bool) -> None:
@@ -269,7 +262,7 @@ class LaneMachine(RuleBasedStateMachine):
         assert (work is None) == (entry is None)
         if work is None:
             return multiple()
-        assert self.entry(asdict(work)) == known(entry)
+        assert self.entry(work.json_fields()) == known(entry)
         self.works[token] = work, entry
         return token
 
@@ -314,9 +307,11 @@ class LaneMachine(RuleBasedStateMachine):
         return self.sent(dispatch, handed)
 
     def verdict(self, kind: str, token: int, work: Work, at: float, seconds: int, recorded: bool) -> Any:
-        record = EnvironmentRecord("acme/hello", work.environment, "stack", commit=kind) if recorded else None
+        record = (
+            EnvironmentRecord.of("acme/hello", work.environment, "stack", commit=kind) if recorded else None
+        )
         match kind:
-            case "again" if work.candidate:  # it is admitted, and its tag was pushed some ticks ago
+            case "again" if work.spec.candidate:  # it is admitted, and its tag was pushed some ticks ago
                 began = at - self.now  # a decision at the very beginning would have no time in the model
                 decided_at = max(at - seconds, began + 0.5)
                 return Continue(
@@ -325,7 +320,7 @@ class LaneMachine(RuleBasedStateMachine):
             case "again":
                 return Continue(work.but(task=Task.TRIGGER, created=True, sha="c"), record)
             case "snooze":
-                return WaitUntil(work.but(polls=work.polls + 1, execution="i"), seconds, record)
+                return WaitUntil(work.but(polls=work.log.polls + 1, execution="i"), seconds, record)
             case "rest":
                 return WaitUntil(work.but(turned=True), seconds, record, keeps_attempts=True)
             case "retry":
@@ -479,7 +474,7 @@ class LaneMachine(RuleBasedStateMachine):
                 name: EnvironmentRecord.from_json(text).but(updated_at=0) for name, text in environments.items()
             },
             letters={name: self.letter(json.loads(text)) for name, text in dead.items()},
-            activity=[replace(line, at=since_start(line.at)) for line in map(Activity.from_json, activity)],
+            activity=[line.but(at=since_start(line.at)) for line in map(Activity.from_json, activity)],
             counters=Counter({name: int(value) for held in (counters, totals) for name, value in held.items()}),
         )  # fmt: skip
 
@@ -493,7 +488,7 @@ class LaneMachine(RuleBasedStateMachine):
             for line in lines
         ]
         texts = {"tries": "\n".join(tries)}
-        return Entry(**{name: found[name] for name in FIELDS if name in found} | times | texts)
+        return Entry.of(**{name: found[name] for name in FIELDS if name in found} | times | texts)
 
     def letter(self, found: dict[str, Any]) -> Letter:
         work = self.entry(json.loads(found["work"]))
@@ -526,7 +521,7 @@ def since_start(seconds: float) -> float:
 
 def known(entry: Entry) -> Entry:
     """An item without the fields that the model does not know."""
-    return Entry(**{name: getattr(entry, name) for name in FIELDS})
+    return Entry.of(**{name: getattr(entry, name) for name in FIELDS})
 
 
 def drive(client: Any, change: tuple[str, str] = ("", ""), examples: int = 100, **options: Any) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import redis
 
+from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import PermanentError, UnavailableError
 from deployer.model.events import Push
-from deployer.model.records import Cause, DeliveryRecord, Outcome, RepositoryRecord, Seen, Work
+from deployer.model.outcomes import Outcome
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.model.repository_record import RepositoryRecord, Seen
+from deployer.queue.items import Cause, Work
 from deployer.redis_store.connection import connect
 from deployer.redis_store.errors import refuses_one_command, unavailable
 from deployer.redis_store.queue import RedisQueueStore
@@ -116,7 +119,7 @@ def test_a_late_resync_does_not_overwrite_a_newer_one(world: World) -> None:
 def test_a_delivery_that_is_accepted_meanwhile_is_not_recorded_as_ignored(
     world: World, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wish = Work(environment(BRANCH).key, cause=Cause.PUSH, ref=BRANCH)
+    wish = Work.of(environment(BRANCH).key, cause=Cause.PUSH, ref=BRANCH)
     meanwhile(monkeypatch, world.lanes, "now", lambda: world.lanes.accept(HELLO, wish, "d-1", "push"))
     world.lanes.ignore(DeliveryRecord("d-1", "acme/hello", outcome=str(Outcome.SUPERSEDED), reason="missed"))
     assert world.outcome("d-1")[0] == "queued"
@@ -125,7 +128,7 @@ def test_a_delivery_that_is_accepted_meanwhile_is_not_recorded_as_ignored(
 
 def test_a_repository_with_work_is_not_dropped(world: World) -> None:
     other = Repository.parse("acme/other")
-    wish = Work("staging", cause=Cause.PUSH, ref="refs/heads/main")
+    wish = Work.of("staging", cause=Cause.PUSH, ref="refs/heads/main")
     dispatch = world.lanes.accept(other, wish, "d-1", "push").dispatch
     assert dispatch
     assert world.lanes.begin(other, dispatch.token)

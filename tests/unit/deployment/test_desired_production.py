@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import NoCommitError, TransientError
-from deployer.model.records import Cause, EnvironmentRecord
 from deployer.model.refs import Ref
+from deployer.queue.items import Cause
 
 MAIN, V1, V2, TREE = "refs/heads/main", "refs/tags/v1", "refs/tags/v2", "refs/tags/tree"
 STAGING, PRODUCTION = environment(MAIN), Environment(HELLO, Kind.PRODUCTION)
@@ -32,9 +33,9 @@ def run(world: World) -> tuple[str, str, str]:
     for _ in range(3):
         world.resync(HELLO)
     record = world.record(PRODUCTION)
-    assert world.built(PRODUCTION)[-1] == (record.commit, "succeeded")
+    assert world.built(PRODUCTION)[-1] == (record.spec.commit, "succeeded")
     assert world.told[-1] == "resynced: nothing to do"
-    return record.ref, record.outcome, record.commit
+    return record.spec.ref, record.status.outcome, record.spec.commit
 
 
 def restore(world: World, record: EnvironmentRecord) -> None:
@@ -85,7 +86,7 @@ def test_a_tag_that_is_pushed_while_the_repository_cannot_be_read_is_deployed_on
     pushed = tagged.push(V2, sha(2), at=2000)
     tagged.run()
     assert tagged.outcome(pushed)[0] == "failed"
-    assert tagged.record(PRODUCTION).outcome == "deployed", "that is what it runs"
+    assert tagged.record(PRODUCTION).status.outcome == "deployed", "that is what it runs"
     tagged.host.change(HELLO, hidden=False)
     assert run(tagged) == (V2, "deployed", sha(2))
 
@@ -107,7 +108,7 @@ def test_what_runs_has_not_failed_because_a_person_asks_while_nothing_can_be_rea
     tagged.redeploy(STAGING)
     tagged.run()
     assert tagged.lanes.activity()[0].outcome == "failed"
-    assert (tagged.record(STAGING).outcome, tagged.record(STAGING).commit) == ("deployed", sha(9))
+    assert (tagged.record(STAGING).status.outcome, tagged.record(STAGING).spec.commit) == ("deployed", sha(9))
     tagged.host.change(HELLO, hidden=False)
     tagged.resync(HELLO)
     assert tagged.told[-1] == "resynced: nothing to do"
@@ -157,7 +158,7 @@ def test_what_its_own_runs_keeps_a_ledger_that_is_older_from_moving_it_backwards
     tagged.host.remove(HELLO, V2)
     tagged.resync(HELLO)
     assert tagged.built(PRODUCTION)[-1] == (sha(2), "succeeded")
-    assert "is not known to be older than v1" in tagged.record(PRODUCTION).reason
+    assert "is not known to be older than v1" in tagged.record(PRODUCTION).status.reason
 
 
 def test_what_somebody_else_s_pipeline_of_its_name_runs_says_nothing_of_production() -> None:
@@ -173,8 +174,8 @@ def test_what_somebody_else_s_pipeline_of_its_name_runs_says_nothing_of_producti
     for _ in range(2):
         world.resync(HELLO)
     record = world.record(PRODUCTION)
-    assert (record.ref, record.outcome) == (V2, "failed")
-    assert "without deployer's tags" in record.reason
+    assert (record.spec.ref, record.status.outcome) == (V2, "failed")
+    assert "without deployer's tags" in record.status.reason
     assert world.told[-1] == "resynced: nothing to do"
 
 
@@ -182,7 +183,7 @@ def test_one_that_deployed_nothing_hides_no_missed_one(tagged: World) -> None:
     tagged.host.push(HELLO, V2, sha(2), files={"other/readme": ""}, at=1100)
     tagged.deliver(V2, sha(2))
     tagged.run()
-    assert tagged.record(PRODUCTION).outcome == "skipped"
+    assert tagged.record(PRODUCTION).status.outcome == "skipped"
     for number in (3, 4, 5, 6):  # of so many at once GitHub tells nothing
         tagged.host.push(HELLO, f"refs/tags/v{number}", sha(number), files=FILES, at=1100 + number)
     assert run(tagged) == ("refs/tags/v6", "deployed", sha(6))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from world import TEMPLATE, World, environment, sha
 
-from deployer.model.records import EnvironmentRecord, Task, Work
+from deployer.model.environment_record import EnvironmentRecord
+from deployer.queue.items import Task, Work
 
 X = "refs/heads/x"
 CHANGED = TEMPLATE.replace("Default: hi", "Default: ho")
@@ -92,7 +93,7 @@ def test_a_creation_is_stored_and_ordered_once(world: World, after: bool) -> Non
     death.run()
     assert death.stored is not None
     item, record = death.stored
-    assert (item.task, item.created, record.region) == (Task.PROVISION, True, "us-east-1")
+    assert (item.task, item.progress.created, record.spec.region) == (Task.PROVISION, True, "us-east-1")
     assert len(tokens(death, 2)) == 1
     assert world.outcome(delivery)[0] == "deployed"
     assert len(list(world.cloud.stacks())) == 1
@@ -105,7 +106,7 @@ def test_an_update_is_stored_and_ordered_once(live: World, after: bool) -> None:
     death.run()
     assert death.stored is not None
     item, record = death.stored
-    assert (item.task, item.updated, record.state) == (Task.UPDATE, True, "updating")
+    assert (item.task, item.progress.updated, record.status.state) == (Task.UPDATE, True, "updating")
     assert len(tokens(death, 2)) == 1
     assert live.outcome(delivery)[0] == "deployed"
     assert live.built(ENVIRONMENT) == [(sha(1), "succeeded"), (sha(2), "succeeded")]
@@ -117,7 +118,7 @@ def test_an_execution_is_started_once(live: World, after: bool) -> None:
     death.run()
     assert death.stored is not None
     item, record = death.stored
-    assert (item.task, item.sha, record.commit) == (Task.TRIGGER, sha(2), sha(2))
+    assert (item.task, item.spec.sha, record.spec.commit) == (Task.TRIGGER, sha(2), sha(2))
     assert len(tokens(death, 2)) == 1
     assert live.outcome(delivery)[0] == "deployed"
     assert live.built(ENVIRONMENT) == [(sha(1), "succeeded"), (sha(2), "succeeded")]
@@ -133,23 +134,23 @@ def test_an_execution_is_stopped_once(live: World, after: bool) -> None:
     death.run()
     assert death.stored is not None
     item, record = death.stored
-    assert (item.task, record.state) == (Task.DELETE, "deleting")
-    assert [arguments[1] for arguments in death.orders] == [record.execution]
-    assert live.record(ENVIRONMENT).outcome == "deleted"
+    assert (item.task, record.status.state) == (Task.DELETE, "deleting")
+    assert [arguments[1] for arguments in death.orders] == [record.status.pipeline.execution]
+    assert live.record(ENVIRONMENT).status.outcome == "deleted"
     assert list(live.cloud.stacks()) == []
 
 
 def test_a_deletion_is_stored_and_ordered_once(live: World, after: bool) -> None:
-    arn = live.record(ENVIRONMENT).stack_arn
+    arn = live.record(ENVIRONMENT).status.stack.stack_arn
     delivery = live.remove(X, sha(1))
     death = Death(live, "delete_stack", after)
     death.run()
     assert death.stored is not None
     item, record = death.stored
-    assert (item.task, record.receipt["arn"]) == (Task.DELETE, arn)
+    assert (item.task, record.status.receipt.plan.arn) == (Task.DELETE, arn)
     assert len(tokens(death, 1)) == 1
     assert live.outcome(delivery)[0] == "deleted"
-    assert [each["id"] for each in live.record(ENVIRONMENT).receipt["removed"]] == [arn]
+    assert [each.id for each in live.record(ENVIRONMENT).status.receipt.removed] == [arn]
 
 
 def test_a_rollback_is_stored_and_continued_once(live: World, after: bool) -> None:
@@ -159,7 +160,7 @@ def test_a_rollback_is_stored_and_continued_once(live: World, after: bool) -> No
     death.run()
     assert death.stored is not None
     item, record = death.stored
-    assert (item.task, item.recovered, record.state) == (Task.UPDATE, True, "updating")
+    assert (item.task, item.progress.recovered, record.status.state) == (Task.UPDATE, True, "updating")
     assert len(tokens(death, 1)) == 1
     assert live.outcome(delivery)[0] == "deployed"
     assert live.built(ENVIRONMENT)[-1] == (sha(2), "succeeded")

@@ -8,8 +8,8 @@ import pytest
 from deployer.environment.cloud_region import RegionCapacity
 from deployer.model.environments import Kind
 from deployer.model.errors import LaneLostError, PermanentError, QuotaError, TransientError
-from deployer.model.records import Cause
 from deployer.model.targets import Target
+from deployer.queue.items import Cause
 from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
@@ -55,7 +55,7 @@ def test_a_new_environment_goes_where_there_is_most_room_and_stays(world: World,
     world.push(X, sha(1))
     settle(world)
     assert away.stack(environment(X).stack_name) is not None
-    assert world.record(environment(X)).region == AWAY
+    assert world.record(environment(X)).spec.region == AWAY
     away.room_left = room(AWAY, 999)
     world.push(X, sha(2), sha(1))
     settle(world)
@@ -102,7 +102,7 @@ def test_redis_restored_from_an_old_snapshot_has_no_second_stack_created(
     settle(world)
     assert world.cloud.stack(name) is None
     assert away.pipelines[name][-1].sha == sha(2)
-    assert world.record(of).region == AWAY
+    assert world.record(of).spec.region == AWAY
 
 
 def test_what_is_made_anew_goes_to_no_region_that_the_settings_name_no_longer(
@@ -122,7 +122,7 @@ def test_what_is_made_anew_goes_to_no_region_that_the_settings_name_no_longer(
     assert world.outcome(delivery)[0] == "deployed"
     assert away.stack(name) is None
     assert world.cloud.stack(name) is not None
-    assert world.record(environment(X)).region == HOME
+    assert world.record(environment(X)).spec.region == HOME
 
 
 def test_what_stands_in_a_region_that_the_settings_name_no_longer_is_left_and_still_follows_its_branch(
@@ -182,7 +182,7 @@ def test_without_room_a_push_waits_and_goes_on_once_there_is_some(world: World, 
         in status.description
     )
     assert world.outcome(delivery)[0] == "queued"
-    assert world.record(environment(X)).state == "waiting"
+    assert world.record(environment(X)).status.state == "waiting"
     world.cloud.room_left = room(HOME, 900)
     for _ in range(20):
         world.step()
@@ -202,7 +202,7 @@ def test_what_aws_refuses_for_its_quota_waits_as_well(world: World, away: FakeCl
     away.fail_next(QuotaError("a quota of the AWS account is used up"), method="create_stack")
     delivery = world.push(X, sha(1))
     world.tasks()
-    assert world.record(environment(X)).state == "waiting"
+    assert world.record(environment(X)).status.state == "waiting"
     for _ in range(20):
         world.step()
     settle(world)
@@ -226,7 +226,7 @@ def test_what_its_pipeline_deployed_is_found_in_whichever_region(world: World, a
     settle(world)
     assert away.stack("app") is None
     assert away.stack(environment(Y).stack_name) is not None
-    assert [each["what"] for each in world.record(environment(X)).receipt["removed"]] == ["stack app"]
+    assert [each.what for each in world.record(environment(X)).status.receipt.removed] == ["stack app"]
 
 
 def test_a_worker_lost_after_the_order_makes_no_second_stack_elsewhere(world: World, away: FakeCloud) -> None:
@@ -322,7 +322,7 @@ def test_after_a_loss_production_is_found_though_a_foreign_stack_has_its_name_el
     move(world, away)
     world.push("refs/tags/v1", sha(1), at=1000)
     settle(world)
-    assert world.record(PRODUCTION).region == AWAY
+    assert world.record(PRODUCTION).spec.region == AWAY
     world.host.push(HELLO, "refs/tags/v2", sha(2), files={"pipeline.yml": TEMPLATE}, at=2000)
     world.deployer.submitter.request_environment(
         PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v1", sha=sha(2)
@@ -333,4 +333,4 @@ def test_after_a_loss_production_is_found_though_a_foreign_stack_has_its_name_el
     world.deployer.submitter.resync(HELLO)
     settle(world)
     assert away.pipelines[PRODUCTION.stack_name][-1].sha == sha(2)
-    assert world.record(PRODUCTION).region == AWAY
+    assert world.record(PRODUCTION).spec.region == AWAY

@@ -13,8 +13,9 @@ from deployer.model.environments import Environment, Kind
 from deployer.model.errors import PermanentError, TransientError
 from deployer.model.events import Push
 from deployer.model.production_record import NOT_ADMITTED, Admission
-from deployer.model.records import Cause, DeadLetter, Task, Work
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.items import Cause, Task, Work
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
 MAIN, V1, V2 = "refs/heads/main", "refs/tags/v1", "refs/tags/v2"
@@ -47,7 +48,7 @@ def deployed(world: World) -> list[tuple[str, str]]:
 
 def unchanged(world: World) -> bool:
     record = world.record(PRODUCTION)
-    told = (record.ref, record.commit, record.state, record.outcome)
+    told = (record.spec.ref, record.spec.commit, record.status.state, record.status.outcome)
     return told == (V1, sha(1), "deployed", "deployed") and deployed(world) == GOOD
 
 
@@ -127,7 +128,7 @@ def test_a_tag_that_the_rules_do_not_let_in_is_refused(world: World, attack: str
     assert status.state == state
     line = next(each for each in world.lanes.activity(HELLO) if words in each.reason)
     assert (line.outcome, line.commit) == ("skipped", commit)
-    assert words in world.record(PRODUCTION).refused_tags[-1].reason
+    assert words in world.record(PRODUCTION).history.refused_tags[-1].reason
     for _ in range(2):
         world.resync(HELLO)
     assert unchanged(world)
@@ -142,7 +143,12 @@ def test_a_first_tag_that_is_refused_makes_no_production() -> None:
     assert world.outcome(pushed)[0] == "skipped"
     assert world.cloud.stack(PRODUCTION.stack_name) is None
     record = world.record(PRODUCTION)
-    assert (record.state, record.outcome, record.ref, record.commit) == ("skipped", "skipped", "", "")
+    assert (record.status.state, record.status.outcome, record.spec.ref, record.spec.commit) == (
+        "skipped",
+        "skipped",
+        "",
+        "",
+    )
     world.resync(HELLO)
     assert world.cloud.stack(PRODUCTION.stack_name) is None
 
@@ -154,7 +160,9 @@ def test_a_tag_on_a_protected_release_branch_is_deployed(world: World) -> None:
     pushed = world.deliver(V2, _tag(world))
     world.run()
     assert world.outcome(pushed)[0] == "deployed"
-    assert world.record(PRODUCTION).admitted.by.startswith("it is on the protected branch release/1")
+    assert world.record(PRODUCTION).spec.production.admitted.by.startswith(
+        "it is on the protected branch release/1"
+    )
 
 
 def test_the_commit_that_was_judged_is_the_one_that_runs(world: World) -> None:
@@ -250,7 +258,7 @@ def _replay_of_before(world: World) -> None:
 
 
 def _stepping(task: Task, **more: Any) -> Work:
-    return Work(
+    return Work.of(
         environment=PRODUCTION.key, task=task, cause=Cause.PUSH, ref=V2, sha=STRAY, after=STRAY, **more
     )
 
@@ -303,7 +311,7 @@ def test_no_way_leads_past_the_gate(world: World, way: str) -> None:
     assert stack is not None
     assert stack.tags["deployer:commit"] != STRAY
     assert world.host.called("ancestry"), "it was judged"
-    assert world.record(PRODUCTION).admitted.commit == sha(1)
+    assert world.record(PRODUCTION).spec.production.admitted.commit == sha(1)
 
 
 BRINGS_NOTHING = {f"celery call {task}" for task in (Task.SYNC, Task.UPDATE, Task.PROVISION)}
@@ -315,7 +323,7 @@ def test_and_every_way_is_open_to_a_commit_of_the_default_branch(world: World, w
     WAYS[way](world)
     world.run()
     assert deployed(world)[-1] == (STRAY, "succeeded")
-    assert world.record(PRODUCTION).admitted.commit == STRAY
+    assert world.record(PRODUCTION).spec.production.admitted.commit == STRAY
 
 
 @pytest.mark.parametrize("way", sorted(BRINGS_NOTHING))
@@ -331,9 +339,9 @@ def test_what_runs_after_redis_was_lost_is_followed_and_nothing_is_started(world
     world.forget()
     world.resync(HELLO)
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit, record.outcome) == (V1, sha(1), "deployed")
+    assert (record.spec.ref, record.spec.commit, record.status.outcome) == (V1, sha(1), "deployed")
     assert deployed(world) == GOOD
-    world.cloud.protect(record.stack_arn, on=False)
+    world.cloud.protect(record.status.stack.stack_arn, on=False)
     world.cloud.delete_stack(PRODUCTION.stack_name, "a person")
     for _ in range(5):
         world.step()
@@ -343,7 +351,7 @@ def test_what_runs_after_redis_was_lost_is_followed_and_nothing_is_started(world
 
 def test_what_was_admitted_comes_back_by_itself_whatever_the_rules_are_now(world: World) -> None:
     world.rules("tags: x*")
-    world.cloud.protect(world.record(PRODUCTION).stack_arn, on=False)
+    world.cloud.protect(world.record(PRODUCTION).status.stack.stack_arn, on=False)
     world.cloud.delete_stack(PRODUCTION.stack_name, "a person")
     for _ in range(5):
         world.step()
@@ -359,12 +367,12 @@ def test_a_stray_tag_ends_nothing_of_what_is_on_its_way(world: World) -> None:
     for _ in range(2):
         world.step()
         world.tasks()
-    assert world.record(PRODUCTION).outcome == ""
+    assert world.record(PRODUCTION).status.outcome == ""
     pushed = stray(world, "refs/tags/v3")
     world.run()
     assert world.outcome(pushed)[0] == "skipped"
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit, record.outcome) == (V2, sha(2), "deployed")
+    assert (record.spec.ref, record.spec.commit, record.status.outcome) == (V2, sha(2), "deployed")
     assert deployed(world) == [*GOOD, (sha(2), "succeeded")]
     assert world.statuses(sha(2))["deployer/prepare"] == "success"
 
@@ -453,7 +461,7 @@ def test_a_push_to_the_default_branch_within_the_hour_has_it_judged_again(
     later(world, minutes * 60)
     main_moves(world, 10, 2, message=message)
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit) == outcome
+    assert (record.spec.ref, record.spec.commit) == outcome
     assert deployed(world)[-1][0] == outcome[1]
     assert world.statuses(sha(2))["deployer/production"] == ("success" if outcome[0] == V2 else "failure")
 
@@ -477,9 +485,9 @@ def test_only_the_newest_tag_is_judged_again(world: World) -> None:
     world.host.push(HELLO, "refs/tags/v3", sha(3), files=FILES, at=3000)
     push_at(world, "refs/tags/v3", sha(3), 3000)
     world.run()
-    assert world.record(PRODUCTION).commit == sha(3)
+    assert world.record(PRODUCTION).spec.commit == sha(3)
     main_moves(world, 10, 2)
-    assert world.record(PRODUCTION).commit == sha(3)
+    assert world.record(PRODUCTION).spec.commit == sha(3)
     assert (sha(2), "succeeded") not in world.built(PRODUCTION)
 
 
@@ -497,9 +505,9 @@ def test_strays_of_other_names_do_not_end_that_a_tag_is_judged_again(world: Worl
     for number in range(12):
         early(world, f"refs/tags/x{number}", 20 + number, pushed_at=3000 + number)
         world.run()
-    assert len(world.record(PRODUCTION).refused_tags) == 10
+    assert len(world.record(PRODUCTION).history.refused_tags) == 10
     main_moves(world, 10, 2)
-    assert world.record(PRODUCTION).ref == V2
+    assert world.record(PRODUCTION).spec.ref == V2
 
 
 def test_a_refused_redeployment_is_not_judged_again(world: World) -> None:
@@ -508,9 +516,9 @@ def test_a_refused_redeployment_is_not_judged_again(world: World) -> None:
     world.host.push(HELLO, "refs/tags/v0", sha(3), files=FILES, parent=sha(9), at=500)
     world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v0")
     world.run()
-    assert world.record(PRODUCTION).refused_tags[-1].ref == "refs/tags/v0"
+    assert world.record(PRODUCTION).history.refused_tags[-1].ref == "refs/tags/v0"
     main_moves(world, 10, 3)
-    assert world.record(PRODUCTION).ref == V2
+    assert world.record(PRODUCTION).spec.ref == V2
     assert sha(3) not in [commit for commit, _ in world.built(PRODUCTION)]
 
 
@@ -519,7 +527,7 @@ def test_a_tag_that_no_webhook_told_of_takes_no_newer_ones_place_when_it_may_be_
 ) -> None:
     world.host.push(HELLO, "refs/tags/v1.5", sha(3), files=FILES, parent=sha(9), at=1500)
     world.resync(HELLO)
-    assert world.record(PRODUCTION).refused_tags[-1].commit == sha(3)
+    assert world.record(PRODUCTION).history.refused_tags[-1].commit == sha(3)
     world.host.push(HELLO, MAIN, sha(10), files={**FILES, "deployer.yml": "tags: v*"})
     world.host.merge(HELLO, sha(3))
     world.deliver(MAIN, sha(10), sha(9))
@@ -528,7 +536,7 @@ def test_a_tag_that_no_webhook_told_of_takes_no_newer_ones_place_when_it_may_be_
     world.run()
     assert world.outcome(good)[0] == "deployed"
     world.resync(HELLO)
-    assert world.record(PRODUCTION).ref == V2
+    assert world.record(PRODUCTION).spec.ref == V2
 
 
 def test_a_mended_file_and_a_new_tag_that_are_pushed_together_deploy_the_new_tag(world: World) -> None:
@@ -542,7 +550,7 @@ def test_a_mended_file_and_a_new_tag_that_are_pushed_together_deploy_the_new_tag
     good = push_at(world, V2, sha(10), 2000)
     world.run()
     assert world.outcome(good)[0] == "deployed"
-    assert world.record(PRODUCTION).ref == V2
+    assert world.record(PRODUCTION).spec.ref == V2
 
 
 def test_a_push_that_mends_the_rules_has_the_tag_judged_again(world: World) -> None:
@@ -551,7 +559,7 @@ def test_a_push_that_mends_the_rules_has_the_tag_judged_again(world: World) -> N
     world.run()
     assert unchanged(world)
     main_moves(world, 10, 2)
-    assert world.record(PRODUCTION).commit == sha(2)
+    assert world.record(PRODUCTION).spec.commit == sha(2)
 
 
 # --- stray tags and what waits --------------------------------------------------------------------------------------
@@ -580,7 +588,7 @@ def test_stray_tags_do_not_delay_a_good_one(world: World, begun: bool) -> None:
     for _ in strays(world, 4):
         pass
     assert deployed(world) == [*GOOD, (sha(2), "succeeded")]
-    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).outcome) == (V2, "deployed")
+    assert (world.record(PRODUCTION).spec.ref, world.record(PRODUCTION).status.outcome) == (V2, "deployed")
 
 
 def test_many_stray_tags_at_once_do_not_delay_a_good_one(world: World) -> None:
@@ -591,7 +599,7 @@ def test_many_stray_tags_at_once_do_not_delay_a_good_one(world: World) -> None:
         push_at(world, f"refs/tags/v9.{number}", STRAY, 2001 + number)
     world.tasks()
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit) == (V2, sha(2))
+    assert (record.spec.ref, record.spec.commit) == (V2, sha(2))
 
 
 def stray_after(world: World, ref: str = "refs/tags/nightly") -> str:
@@ -622,8 +630,8 @@ def test_an_approval_survives_a_stray_tag(world: World, kind: str, begun: bool) 
     _let_stray(world, kind)
     world.run()
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit, record.outcome) == (V2, STRAY, "deployed")
-    assert record.admitted.by == "approved by ada@desk"
+    assert (record.spec.ref, record.spec.commit, record.status.outcome) == (V2, STRAY, "deployed")
+    assert record.spec.production.admitted.by == "approved by ada@desk"
     assert deployed(world) == [*GOOD, (STRAY, "succeeded")], "it ran once"
 
 
@@ -637,7 +645,7 @@ def test_a_rollback_survives_a_stray_tag(world: World, kind: str, begun: bool) -
         world.tasks()
     _let_stray(world, kind)
     world.run()
-    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).commit) == (V1, sha(1))
+    assert (world.record(PRODUCTION).spec.ref, world.record(PRODUCTION).spec.commit) == (V1, sha(1))
     assert deployed(world) == [*GOOD, (sha(2), "succeeded"), *GOOD], "it ran once"
 
 
@@ -649,7 +657,7 @@ def test_a_teardown_survives_a_stray_tag(world: World, kind: str, begun: bool) -
         world.tasks()
     _let_stray(world, kind)
     world.run()
-    assert world.record(PRODUCTION).state == "deleted"
+    assert world.record(PRODUCTION).status.state == "deleted"
     assert world.cloud.stack(PRODUCTION.stack_name) is None
 
 
@@ -663,7 +671,7 @@ def test_of_several_tags_the_good_one_that_came_last_is_deployed_and_not_what_a_
     push_now(world, "refs/tags/v3", sha(3))
     stray_after(world)
     world.run()
-    assert world.record(PRODUCTION).ref == "refs/tags/v3"
+    assert world.record(PRODUCTION).spec.ref == "refs/tags/v3"
     assert deployed(world) == [*GOOD, (sha(2), "succeeded"), (sha(3), "succeeded")]
 
 
@@ -676,9 +684,9 @@ def test_what_a_person_wants_comes_before_the_tags_before_it(world: World) -> No
     for number in range(3):
         stray_after(world, f"refs/tags/v9.{number}")
     world.run()
-    assert world.record(PRODUCTION).ref == V1
+    assert world.record(PRODUCTION).spec.ref == V1
     world.resync(HELLO)
-    assert world.record(PRODUCTION).ref == V1, "what came before was not missed"
+    assert world.record(PRODUCTION).spec.ref == V1, "what came before was not missed"
 
 
 def test_a_good_tag_that_comes_while_a_stray_one_is_judged_is_not_lost_to_what_goes_on(world: World) -> None:
@@ -697,7 +705,7 @@ def test_a_good_tag_that_comes_while_a_stray_one_is_judged_is_not_lost_to_what_g
     world.host.ancestry = meanwhile  # type: ignore[method-assign]
     world.run()
     assert world.outcome(good[0])[0] == "deployed"
-    assert world.record(PRODUCTION).ref == "refs/tags/v3"
+    assert world.record(PRODUCTION).spec.ref == "refs/tags/v3"
 
 
 @pytest.mark.parametrize("ways", ["a refused tag", "a commit that is not there", "a tag that is gone"])
@@ -722,9 +730,9 @@ def test_a_redeployment_in_vain_ends_nothing_that_is_under_way(
     world.run()
     record = world.record(PRODUCTION)
     if under_way == "a teardown":
-        assert (record.state, world.cloud.stack(PRODUCTION.stack_name)) == ("deleted", None)
+        assert (record.status.state, world.cloud.stack(PRODUCTION.stack_name)) == ("deleted", None)
     else:
-        assert (record.ref, record.commit, record.outcome) == (V2, sha(2), "deployed")
+        assert (record.spec.ref, record.spec.commit, record.status.outcome) == (V2, sha(2), "deployed")
         assert deployed(world) == [*GOOD, (sha(2), "succeeded")], "it ran once"
 
 
@@ -734,10 +742,10 @@ def test_while_a_tag_waits_for_its_commit_an_earlier_one_is_deployed(world: Worl
     world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
     push_at(world, V2, sha(2), 2000)
     world.tasks()
-    assert (world.record(PRODUCTION).ref, world.outcome(waits)[0]) == (V2, "queued")
+    assert (world.record(PRODUCTION).spec.ref, world.outcome(waits)[0]) == (V2, "queued")
     world.host.merge(HELLO, sha(3))
     world.run()
-    assert (world.outcome(waits)[0], world.record(PRODUCTION).ref) == ("deployed", "refs/tags/v3")
+    assert (world.outcome(waits)[0], world.record(PRODUCTION).spec.ref) == ("deployed", "refs/tags/v3")
 
 
 def test_a_tag_of_which_nobody_can_tell_whether_it_is_newer_is_reported(world: World) -> None:
@@ -751,7 +759,7 @@ def test_a_tag_of_which_nobody_can_tell_whether_it_is_newer_is_reported(world: W
     assert unchanged(world)
     world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2)
     world.run()
-    assert world.record(PRODUCTION).ref == V2
+    assert world.record(PRODUCTION).spec.ref == V2
 
 
 def test_two_tags_of_one_push_deploy_the_one_that_was_made_later(world: World) -> None:
@@ -759,7 +767,7 @@ def test_two_tags_of_one_push_deploy_the_one_that_was_made_later(world: World) -
         world.host.push(HELLO, ref, sha(number), files=FILES, at=made_at)
         push_at(world, ref, sha(number), 3000)
     world.run()
-    assert world.record(PRODUCTION).ref == "refs/tags/v3"
+    assert world.record(PRODUCTION).spec.ref == "refs/tags/v3"
 
 
 def test_a_tag_that_was_pushed_before_a_teardown_does_not_bring_production_back(world: World) -> None:
@@ -769,7 +777,7 @@ def test_a_tag_that_was_pushed_before_a_teardown_does_not_bring_production_back(
     late = push_at(world, V2, sha(2), 2000)
     world.resync(HELLO)
     assert world.outcome(late)[0] == "superseded"
-    assert world.record(PRODUCTION).state == "deleted"
+    assert world.record(PRODUCTION).status.state == "deleted"
     later(world, 10)
     pushed = push_now(world, "refs/tags/v3", sha(3))
     world.run()
@@ -790,7 +798,7 @@ def test_whatever_comes_in_which_order_the_newest_that_is_allowed_wins(steps: li
     world.push(MAIN, sha(9), files={"deployer.yml": 'tags: ["v*"]\n'})
     push_now(world, V1, sha(1))
     world.run()
-    wishes = [(world.record(PRODUCTION).decided_at, sha(1))]
+    wishes = [(world.record(PRODUCTION).spec.production.decided_at, sha(1))]
     for step in steps:
         later(world, 10)
         number += 10
@@ -819,10 +827,10 @@ def test_whatever_comes_in_which_order_the_newest_that_is_allowed_wins(steps: li
     _, wanted = max(wishes)
     record = world.record(PRODUCTION)
     if wanted:
-        assert (record.commit, record.outcome) == (wanted, "deployed"), (steps, world.told)
+        assert (record.spec.commit, record.status.outcome) == (wanted, "deployed"), (steps, world.told)
         assert deployed(world)[-1] == (wanted, "succeeded")
     else:
-        assert (record.state, world.cloud.stack(PRODUCTION.stack_name)) == ("deleted", None), (
+        assert (record.status.state, world.cloud.stack(PRODUCTION.stack_name)) == ("deleted", None), (
             steps,
             world.told,
         )
@@ -836,7 +844,7 @@ def test_whatever_comes_in_which_order_the_newest_that_is_allowed_wins(steps: li
 def stored(world: World, **fields: Any) -> None:
     """An item of production as version 0.1.0 stored it: without what is newer."""
     work = json.loads(
-        Work(environment="production", goal="old", accepted_at=world.lanes.now(), **fields).to_json()
+        Work.of(environment="production", goal="old", accepted_at=world.lanes.now(), **fields).to_json()
     )
     for name in ("candidate", "decided_at"):
         del work[name]
@@ -855,8 +863,11 @@ def test_the_tags_within_an_item_of_version_0_1_0_are_judged_each(world: World) 
         world, cause=Cause.PUSH, ref="refs/tags/v4", pushed_at=4000, passed=f"3000 refs/tags/v3\n2000 {V2}"
     )
     world.run()
-    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).outcome) == ("refs/tags/v3", "deployed")
-    assert world.record(PRODUCTION).refused_tags[-1].ref == "refs/tags/v4"
+    assert (world.record(PRODUCTION).spec.ref, world.record(PRODUCTION).status.outcome) == (
+        "refs/tags/v3",
+        "deployed",
+    )
+    assert world.record(PRODUCTION).history.refused_tags[-1].ref == "refs/tags/v4"
 
 
 @pytest.mark.parametrize("cause", [Cause.REDEPLOY, Cause.TEARDOWN])
@@ -864,14 +875,14 @@ def test_what_a_person_wants_within_an_item_of_version_0_1_0_is_done(world: Worl
     world.push(V2, sha(2), at=2000)
     world.run()
     ref = V1 if cause == Cause.REDEPLOY else ""
-    wish = Work(
+    wish = Work.of(
         environment="production", cause=cause, ref=ref, goal="wish", accepted_at=world.lanes.now() - 5
     )
     world.host.push(HELLO, "refs/tags/v4", STRAY, files=FILES, parent=sha(9), at=4000)
     stored(world, cause=Cause.PUSH, ref="refs/tags/v4", pushed_at=world.lanes.now(), wish=wish.to_json())
     world.run()
     record = world.record(PRODUCTION)
-    assert (record.ref if cause == Cause.REDEPLOY else record.state) == (V1 if ref else "deleted")
+    assert (record.spec.ref if cause == Cause.REDEPLOY else record.status.state) == (V1 if ref else "deleted")
 
 
 def test_a_deployment_that_version_0_1_0_has_begun_goes_on(world: World) -> None:
@@ -883,7 +894,7 @@ def test_a_deployment_that_version_0_1_0_has_begun_goes_on(world: World) -> None
         world, cause=Cause.PUSH, ref=V2, sha=sha(2), pushed_at=2000, task=Task.TRIGGER, looked_at=time.time()
     )
     world.run()
-    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).outcome) == (V2, "deployed")
+    assert (world.record(PRODUCTION).spec.ref, world.record(PRODUCTION).status.outcome) == (V2, "deployed")
     assert deployed(world) == [*GOOD, (sha(2), "succeeded")]
 
 
@@ -892,11 +903,11 @@ def test_after_an_upgrade_no_missed_tag_ends_what_a_person_chose(world: World) -
     world.host.push(HELLO, V2, sha(2), files=FILES, at=2000)
     for _ in range(2):
         world.resync(HELLO)
-    assert world.record(PRODUCTION).ref == V1
+    assert world.record(PRODUCTION).spec.ref == V1
     later(world, 10)
     push_now(world, "refs/tags/v3", sha(3))
     world.run()
-    assert world.record(PRODUCTION).ref == "refs/tags/v3"
+    assert world.record(PRODUCTION).spec.ref == "refs/tags/v3"
 
 
 # --- Redis was lost -------------------------------------------------------------------------------------------------
@@ -925,7 +936,12 @@ def test_what_production_runs_since_when_is_learnt_from_aws(world: World) -> Non
     world.forget()
     world.resync(HELLO)
     began_at = world.cloud.pipelines[PRODUCTION.stack_name][-1].started_at
-    assert world.record(PRODUCTION).decided_at == began_at > before.decided_at == 1000
+    assert (
+        world.record(PRODUCTION).spec.production.decided_at
+        == began_at
+        > before.spec.production.decided_at
+        == 1000
+    )
 
 
 # --- a person's approval ----------------------------------------------------------------------------------------
@@ -941,14 +957,14 @@ def test_an_operator_may_release_whatever_was_refused(world: World, attack: str)
     push, _, _, commit = ATTACKS[attack]
     pushed = push(world)
     world.run()
-    ref = world.record(PRODUCTION).refused_tags[-1].ref
+    ref = world.record(PRODUCTION).history.refused_tags[-1].ref
     approve(world, ref, commit)
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit, record.outcome) == (ref, commit, "deployed")
-    assert record.admitted.by == "approved by ada@desk"
+    assert (record.spec.ref, record.spec.commit, record.status.outcome) == (ref, commit, "deployed")
+    assert record.spec.production.admitted.by == "approved by ada@desk"
     assert world.statuses(commit)["deployer/production"] == "success"
     assert world.outcome(pushed)[0] == "skipped"
-    assert record.refused_tags == ()
+    assert record.history.refused_tags == ()
     assert any("approved by ada@desk" in each.reason for each in world.lanes.activity(HELLO))
     world.redeploy(PRODUCTION)
     world.run()
@@ -967,7 +983,7 @@ def test_an_approval_is_for_the_tag_at_that_commit_only(world: World) -> None:
     assert unchanged(world)
     assert "was approved at 000000000000 and is at" in world.lanes.activity(HELLO)[0].reason
     approve(world, V2, sha(67))
-    assert world.record(PRODUCTION).commit == sha(67)
+    assert world.record(PRODUCTION).spec.commit == sha(67)
     later(world, 10)
     same = push_now(world, "refs/tags/v4", sha(67), parent=STRAY)
     later(world, 70)
@@ -982,7 +998,7 @@ def test_a_redeployment_of_something_else_does_not_inherit_an_approval(world: Wo
     world.host.push(HELLO, "refs/heads/x", sha(68), files=FILES, parent=STRAY)
     world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref=V2, sha=sha(68))
     world.run()
-    assert world.record(PRODUCTION).commit == STRAY
+    assert world.record(PRODUCTION).spec.commit == STRAY
     assert (sha(68), "succeeded") not in world.built(PRODUCTION)
 
 

@@ -8,8 +8,8 @@ from deployer.deployment.executions import needs_start
 from deployer.environment.cloud_region import Execution
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import TransientError
-from deployer.model.records import Cause, Task, Work
 from deployer.model.refs import ZERO_SHA
+from deployer.queue.items import Cause, Task, Work
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
 MAIN, X, V1, V2 = "refs/heads/main", "refs/heads/x", "refs/tags/v1", "refs/tags/v2"
@@ -31,8 +31,11 @@ def test_a_new_branch_gets_its_pipeline_and_its_first_execution_is_the_one(world
     assert world.built(environment(X)) == [(sha(1), "succeeded")]
     assert world.statuses(sha(1)) == GREEN
     record = world.record(environment(X))
-    assert (record.state, record.commit, record.ref) == ("deployed", sha(1), X)
-    assert [(stage["name"], stage["status"]) for stage in record.stages][-1] == ("Deploy", "succeeded")
+    assert (record.status.state, record.spec.commit, record.spec.ref) == ("deployed", sha(1), X)
+    assert [(stage.name, stage.status) for stage in record.status.pipeline.stages][-1] == (
+        "Deploy",
+        "succeeded",
+    )
 
 
 def test_a_second_push_triggers_the_same_pipeline(world: World) -> None:
@@ -101,7 +104,7 @@ def test_a_push_that_two_webhooks_tell_of_runs_once_though_aws_lists_executions_
 def test_a_pipeline_that_waits_for_days_is_waited_for(world: World) -> None:
     delivery = world.push(X, sha(1))
     world.tasks()
-    while world.record(environment(X)).state != "running":
+    while world.record(environment(X)).status.state != "running":
         world.step()
         world.tasks()
     items = f"deployer:{{{HELLO.key}}}:items"
@@ -209,7 +212,7 @@ def test_what_died_is_under_way_again_as_soon_as_that_is_decided(world: World) -
     world.cloud.fail_next(RuntimeError("a bug"), method="create_stack")
     world.push(X, sha(1))
     world.run()
-    assert world.record(environment(X)).state == "failed"
+    assert world.record(environment(X)).status.state == "failed"
     (letter,) = world.lanes.dead_letters()
     accepted = world.deployer.submitter.replay(letter.id)
     assert accepted.outcome == "queued"
@@ -217,13 +220,13 @@ def test_what_died_is_under_way_again_as_soon_as_that_is_decided(world: World) -
     files = world.host.files
 
     def looked_at(*arguments: Any) -> dict[str, bytes]:
-        seen.append(world.record(environment(X)).state)
+        seen.append(world.record(environment(X)).status.state)
         return files(*arguments)
 
     world.host.files = looked_at  # type: ignore[method-assign]
     world.run()
     assert seen[-1] == "provisioning"
-    assert world.record(environment(X)).state == "deployed"
+    assert world.record(environment(X)).status.state == "deployed"
 
 
 def test_a_redelivery_after_a_failure_runs_it_again(world: World) -> None:
@@ -309,7 +312,7 @@ def test_staging_and_production(world: World) -> None:
     world.push(V2, sha(2), annotated=sha(77))
     world.run()
     assert world.built(PRODUCTION)[-1] == (sha(2), "succeeded")
-    assert world.record(PRODUCTION).ref == V2
+    assert world.record(PRODUCTION).spec.ref == V2
 
 
 def test_a_deleted_branch_takes_what_it_deployed_along(world: World) -> None:
@@ -324,7 +327,7 @@ def test_a_deleted_branch_takes_what_it_deployed_along(world: World) -> None:
     world.run()
     assert world.outcome(delivery)[0] == "deleted"
     assert [stack.name for stack in world.cloud.stacks()] == [STAGING.stack_name]
-    assert world.record(environment(X)).state == "deleted"
+    assert world.record(environment(X)).status.state == "deleted"
 
 
 def test_a_branch_that_comes_back_is_made_anew_at_the_same_commit(world: World) -> None:
@@ -527,7 +530,7 @@ def test_a_resync_after_a_wipe_learns_everything_and_changes_nothing(world: Worl
     world.deployer.submitter.resync(HELLO)
     world.run()
     assert [world.built(each) for each in (environment(X), STAGING, PRODUCTION)] == built
-    assert {record.outcome for record in world.lanes.environments()} == {"deployed"}
+    assert {record.status.outcome for record in world.lanes.environments()} == {"deployed"}
     world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.told[-1] == "resynced: nothing to do"
@@ -576,7 +579,7 @@ A, B = sha(1), sha(2)
 def test_needs_start(
     status: str, commit: str, cause: str, reported: str, updated: bool, expected: bool
 ) -> None:
-    work = Work(environment="staging", cause=cause, sha=A, updated=updated)
+    work = Work.of(environment="staging", cause=cause, sha=A, updated=updated)
     assert needs_start(Execution("e", status, commit), work, reported) is expected
 
 

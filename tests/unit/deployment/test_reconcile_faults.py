@@ -8,8 +8,8 @@ from world import HELLO, TEMPLATE, World, environment, sha
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, TransientError
 from deployer.model.events import Push
-from deployer.model.records import Cause, Task, Work
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.items import Cause, Task, Work
 
 MAIN, X = "refs/heads/main", "refs/heads/x"
 V1, V2 = "refs/tags/v1", "refs/tags/v2"
@@ -154,7 +154,7 @@ def test_a_tag_that_is_not_chosen_gives_way_to_the_one_whose_place_it_took(
     push_tags(world, "v3", "v2", "sdk-v4", "docs-v5")
     world.run()
     assert built(world, PRODUCTION)[-1] == sha(3)
-    assert world.record(PRODUCTION).ref == "refs/tags/v3"
+    assert world.record(PRODUCTION).spec.ref == "refs/tags/v3"
     assert world.outcome("docs-v5")[0] == "skipped"
     push_tags(world, "sdk-v6")
     world.run()
@@ -171,7 +171,7 @@ def test_a_tag_that_gives_way_moves_nothing_backwards(world: World) -> None:
     push_tags(world, "sdk-v4", "v2")
     world.run()
     assert world.outcome("sdk-v4")[0] == "skipped"
-    assert world.record(PRODUCTION).commit == sha(3)
+    assert world.record(PRODUCTION).spec.commit == sha(3)
 
 
 def test_a_deletion_that_comes_after_the_branch_is_back_deletes_nothing(world: World) -> None:
@@ -255,7 +255,11 @@ def test_a_death_is_told_and_the_next_resync_mends_it(world: World) -> None:
     world.push(X, sha(2), sha(1))
     world.run()
     record = world.record(environment(X))
-    assert (record.state, record.outcome, record.reason) == ("failed", "dead-lettered", "AWS is away")
+    assert (record.status.state, record.status.outcome, record.status.reason) == (
+        "failed",
+        "dead-lettered",
+        "AWS is away",
+    )
     assert world.statuses(sha(2))["deployer/prepare"] == "error"
     world.deployer.submitter.resync(HELLO)
     world.run()
@@ -266,7 +270,7 @@ def test_an_unexpected_error_tells_the_commit_no_more_than_its_kind(world: World
     world.cloud.fail_next(RuntimeError("token=hush"), method="create_stack")
     world.push(X, sha(1))
     world.run()
-    assert world.record(environment(X)).reason == "RuntimeError"
+    assert world.record(environment(X)).status.reason == "RuntimeError"
     told = world.host.statuses[HELLO, sha(1)]["deployer/prepare"].description
     assert "hush" not in told
     assert "RuntimeError" in told
@@ -278,7 +282,7 @@ def test_half_a_character_in_a_reason_keeps_no_verdict_away(world: World) -> Non
     delivery = world.push(X, sha(1))
     world.run()
     assert world.outcome(delivery) == ("failed", "parameter \\ud800 is not declared")
-    assert world.record(environment(X)).reason == "parameter \\ud800 is not declared"
+    assert world.record(environment(X)).status.reason == "parameter \\ud800 is not declared"
 
 
 def test_a_dead_letter_tells_what_it_died_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -394,7 +398,7 @@ def test_a_redeploy_that_is_decided_anew_keeps_the_commit_only_if_a_person_chose
     world.deployer.submitter.resync(HELLO)
     world.run()
     assert built(world, environment(X))[-1] == (chosen or sha(2))
-    assert bool(world.record(environment(X)).held_at) == bool(chosen)
+    assert bool(world.record(environment(X)).spec.held_at) == bool(chosen)
 
 
 def test_an_update_whose_stack_is_gone_makes_it_anew(world: World) -> None:
@@ -442,15 +446,19 @@ def test_a_tag_that_is_not_deployed_ends_nothing_of_what_was_on_its_way_to_produ
     for _ in range(steps):
         world.step()
         world.tasks()
-    held = world.record(PRODUCTION).held_at
+    held = world.record(PRODUCTION).spec.held_at
     if other != "gone":
         name = "refs/tags/nightly" if other == "not chosen" else "refs/tags/v1.5"
         world.host.push(HELLO, name, sha(4), files=files(4), at=1.5)
     tag("nightly" if other != "late" else "v1.5", 4, 4 if other != "late" else 1.5)
     world.run()
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit, record.held_at) == (f"refs/tags/v{wanted}", sha(wanted), held)
-    assert (record.state, record.outcome) == ("deployed", "deployed")
+    assert (record.spec.ref, record.spec.commit, record.spec.held_at) == (
+        f"refs/tags/v{wanted}",
+        sha(wanted),
+        held,
+    )
+    assert (record.status.state, record.status.outcome) == ("deployed", "deployed")
     assert world.built(PRODUCTION)[1:] == [(sha(number), "succeeded") for number in (1, 2, wanted)]
 
 
@@ -464,7 +472,7 @@ def test_a_push_that_takes_the_place_of_a_redeploy_does_what_that_was_to_do(
     world.run()
     world.cloud.tamper(place.stack_name, Greeting="changed")
     world.resync(HELLO)
-    assert world.record(place).drift
+    assert world.record(place).status.stack.drift
     world.redeploy(place)
     world.tasks()
     for _ in range(steps):
@@ -473,7 +481,7 @@ def test_a_push_that_takes_the_place_of_a_redeploy_does_what_that_was_to_do(
     world.push(ref, sha(2), sha(1), files={**paths, "docs/readme.md": ""})
     world.run()
     record = world.record(place)
-    assert (record.state, record.outcome) == ("deployed", "deployed")
+    assert (record.status.state, record.status.outcome) == ("deployed", "deployed")
     assert built(world, place)[1:] in ([sha(2)], [sha(1), sha(2)])
 
 
@@ -492,7 +500,7 @@ def test_a_wipe_does_not_move_production(live: World, annotated: str) -> None:
     live.run()
     assert live.built(PRODUCTION) == before
     record = live.record(PRODUCTION)
-    assert (record.ref, record.commit, record.outcome) == (V2, sha(2), "deployed")
+    assert (record.spec.ref, record.spec.commit, record.status.outcome) == (V2, sha(2), "deployed")
     live.redeploy(PRODUCTION)
     live.run()
     assert live.built(PRODUCTION) == [*before, before[-1]]
@@ -531,7 +539,7 @@ def test_a_tag_that_is_delivered_late_moves_production_forwards_only(world: Worl
     world.run()
     assert world.outcome(late)[0] == "superseded"
     world.resync(HELLO)
-    assert built(world, PRODUCTION)[-1] == world.record(PRODUCTION).commit == sha(3)
+    assert built(world, PRODUCTION)[-1] == world.record(PRODUCTION).spec.commit == sha(3)
     world.lanes.clock_offset_ms += 7_200_000
     tag(4)
     late = deliver(4, 3600)
@@ -555,7 +563,7 @@ def test_a_wipe_while_production_is_made_leaves_it_not_at_the_default_branch(
         world.cloud.advance()
     world.resync(HELLO)
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit, record.outcome) == (V1, sha(1), "deployed")
+    assert (record.spec.ref, record.spec.commit, record.status.outcome) == (V1, sha(1), "deployed")
     assert world.built(PRODUCTION)[-1] == (sha(1), "succeeded")
 
 
@@ -575,10 +583,10 @@ def test_what_comes_first_after_a_wipe_and_deploys_nothing_hides_no_production(
         world.deliver(other, ZERO_SHA if first == "a deletion" else sha(1))
     world.run()
     known = world.lanes.environment(PRODUCTION)
-    assert known is None or known.commit == ""
+    assert known is None or known.spec.commit == ""
     world.resync(HELLO)
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit, record.outcome) == (V1, sha(1), "deployed")
+    assert (record.spec.ref, record.spec.commit, record.status.outcome) == (V1, sha(1), "deployed")
     assert built(world, PRODUCTION)[-1] == sha(1)
     assert world.deployer.resyncer.plan(HELLO) == []
 
@@ -730,7 +738,7 @@ def test_what_changed_nothing_leaves_the_record_alone(live: World) -> None:
     live.remove("refs/tags/v0", sha(9))
     live.run()
     record = live.record(PRODUCTION)
-    assert (record.outcome, record.ref, record.commit) == ("deployed", V1, sha(1))
+    assert (record.status.outcome, record.spec.ref, record.spec.commit) == ("deployed", V1, sha(1))
     live.cloud.protect(PRODUCTION.stack_name, on=False)
     live.cloud.delete_stack(PRODUCTION.stack_name, "lost")
     live.cloud.settle()
@@ -745,7 +753,11 @@ def test_a_skipped_head_is_no_commit_of_the_environment(world: World) -> None:
     world.push(X, sha(2), sha(1), message="Typo [skip ci]")
     world.run()
     record = world.record(environment(X))
-    assert (record.commit, record.outcome, record.state) == (sha(1), "deployed", "deployed")
+    assert (record.spec.commit, record.status.outcome, record.status.state) == (
+        sha(1),
+        "deployed",
+        "deployed",
+    )
     world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.told[-1] == "resynced: nothing to do"
@@ -755,7 +767,7 @@ def test_a_branch_without_a_pipeline_is_not_under_way(world: World) -> None:
     world.host.push(HELLO, X, sha(1), files={})
     world.deliver(X, sha(1))
     world.run()
-    assert world.record(environment(X)).state == "skipped"
+    assert world.record(environment(X)).status.state == "skipped"
 
 
 def test_a_commit_is_never_shown_with_anothers_stages(world: World) -> None:
@@ -764,7 +776,11 @@ def test_a_commit_is_never_shown_with_anothers_stages(world: World) -> None:
     world.push(X, sha(2), sha(1), template="Resources: [")
     world.run()
     record = world.record(environment(X))
-    assert (record.outcome, record.commit, record.stages) == ("failed", sha(2), [])
+    assert (record.status.outcome, record.spec.commit, record.status.pipeline.stages) == (
+        "failed",
+        sha(2),
+        [],
+    )
 
 
 def test_a_redeploy_of_a_commit_that_is_not_there_changes_nothing(live: World) -> None:
@@ -772,7 +788,7 @@ def test_a_redeploy_of_a_commit_that_is_not_there_changes_nothing(live: World) -
     live.deployer.submitter.request_environment(STAGING, cause=Cause.REDEPLOY, sha=sha(999))
     live.run()
     record = live.record(STAGING)
-    assert (record.commit, record.outcome) == (sha(1), "deployed")
+    assert (record.spec.commit, record.status.outcome) == (sha(1), "deployed")
     assert "nothing was changed" in live.lanes.activity(HELLO)[0].reason
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 from world import HELLO, World, environment, sha
 
+from deployer.model.environment_status import AppliedStack
 from deployer.model.environments import Environment
-from deployer.model.records import Outcome
+from deployer.model.outcomes import Outcome
 
 UNHEARD_OF = "REBUILD_COMPLETE"
 MAIN, X, Y = (f"refs/heads/{name}" for name in ("main", "x", "y"))
@@ -84,7 +85,7 @@ def test_a_task_for_the_stack_becomes_a_dead_letter_that_names_the_status(
 
 def test_another_environments_teardown_continues(world: World) -> None:
     """Though the ledger does not tell what the other's pipeline deploys, so that AWS is asked."""
-    world.lanes_note(environment(X), applications=[], applied={})
+    world.lanes_note(environment(X), applications=[], applied=AppliedStack())
     world.cloud.applications[environment(Y).stack_name] = ["y-app"]
     world.cloud.add_stack("y-app", environment(Y).tags)
     world.remove(Y, sha(2))

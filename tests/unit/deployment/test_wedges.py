@@ -2,6 +2,7 @@
 
 import pytest
 
+from deployer.model.environment_status import StackFailure
 from deployer.model.errors import ThrottledError, TransientError
 from deployer.model.stacks import REFUSED, TABLE, Phase
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
@@ -71,13 +72,13 @@ def test_a_resync_after_redis_was_lost_ends_well_too(world: World, status: str, 
     if gone:
         assert stack is None
     elif status in _FOR_PEOPLE | REFUSED | {"ROLLBACK_IN_PROGRESS"}:
-        assert world.record(ENV).outcome == "failed", (
+        assert world.record(ENV).status.outcome == "failed", (
             "a creation that failed is tried again when people ask for it"
         )
     else:
         assert stack is not None
         assert stack.phase is Phase.READY
-        assert world.record(ENV).outcome == "deployed"
+        assert world.record(ENV).status.outcome == "deployed"
 
 
 def test_a_creation_that_failed_is_kept_until_people_ask_again(world: World) -> None:
@@ -91,13 +92,13 @@ def test_a_creation_that_failed_is_kept_until_people_ask_again(world: World) -> 
     assert stack is not None
     assert stack.status == "ROLLBACK_COMPLETE", "the failure can be looked at in the console"
     record = world.record(ENV)
-    assert record.failure["resource"] == "Thing"
-    assert record.failure["reason"] == "the role is not allowed"
-    assert record.failure["url"].startswith("https://console.example/arn:")
+    assert record.status.stack.failure.resource == "Thing"
+    assert record.status.stack.failure.reason == "the role is not allowed"
+    assert record.status.stack.failure.url.startswith("https://console.example/arn:")
     world.redeploy(ENV)
     world.run()
     assert world.built(ENV) == [(sha(1), "succeeded")]
-    assert world.record(ENV).failure == {}
+    assert world.record(ENV).status.stack.failure == StackFailure()
 
 
 def test_the_same_template_is_tried_so_many_times_and_then_only_when_a_person_insists(world: World) -> None:
@@ -118,8 +119,8 @@ def test_the_same_template_is_tried_so_many_times_and_then_only_when_a_person_in
     world.redeploy(ENV)
     world.cloud._fates.clear()
     world.run()
-    assert world.record(ENV).outcome == "deployed"
-    assert world.record(ENV).refusals == 0
+    assert world.record(ENV).status.outcome == "deployed"
+    assert world.record(ENV).status.stack.refusals == 0
 
 
 def test_a_rollback_that_fails_again_says_what_a_person_must_do(world: World) -> None:

@@ -30,7 +30,7 @@ def test_an_update_that_the_next_push_overtakes_is_no_drift(
     assert under_way(world) == "UPDATE_IN_PROGRESS"
     world.push(BRANCH, sha(3), before=sha(2), template=template)
     world.run()
-    assert (world.record(DEV).state, world.record(DEV).drift) == ("deployed", "")
+    assert (world.record(DEV).status.state, world.record(DEV).status.stack.drift) == ("deployed", "")
 
 
 def test_an_update_that_a_resync_goes_on_with_after_a_dead_letter_is_no_drift(world: World) -> None:
@@ -38,9 +38,9 @@ def test_an_update_that_a_resync_goes_on_with_after_a_dead_letter_is_no_drift(wo
     world.tasks()
     world.cloud.fail_next(RuntimeError("a bug"), method="stack")
     world.run()
-    assert world.record(DEV).outcome == "dead-lettered"
+    assert world.record(DEV).status.outcome == "dead-lettered"
     world.resync(HELLO)
-    assert (world.record(DEV).state, world.record(DEV).drift) == ("deployed", "")
+    assert (world.record(DEV).status.state, world.record(DEV).status.stack.drift) == ("deployed", "")
 
 
 def test_what_somebody_else_changes_afterwards_is_drift(world: World) -> None:
@@ -50,7 +50,7 @@ def test_what_somebody_else_changes_afterwards_is_drift(world: World) -> None:
     world.run()
     world.cloud.tamper(DEV.stack_name, Greeting="changed by hand")
     world.resync(HELLO)
-    assert "parameters changed outside deployer" in world.record(DEV).drift
+    assert "parameters changed outside deployer" in world.record(DEV).status.stack.drift
 
 
 def under_way(world: World) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from deployer.model.errors import TransientError
-from deployer.model.records import Cause
+from deployer.queue.items import Cause
 from tests.unit.world import World, environment, sha
 
 X = "refs/heads/x"
@@ -17,7 +17,7 @@ def world() -> World:
 
 
 def shown(world: World) -> dict[str, str]:
-    return {stage["name"]: stage["status"] for stage in world.record(environment(X)).stages}
+    return {stage.name: stage.status for stage in world.record(environment(X)).status.pipeline.stages}
 
 
 def history(world: World) -> list[tuple[str, tuple[str, ...]]]:
@@ -32,7 +32,11 @@ def history(world: World) -> list[tuple[str, tuple[str, ...]]]:
         else:
             return seen
         record = world.lanes.environment(environment(X))
-        now = (record.state, tuple(stage["status"] for stage in record.stages)) if record else ("", ())
+        now = (
+            (record.status.state, tuple(stage.status for stage in record.status.pipeline.stages))
+            if record
+            else ("", ())
+        )
         if not seen or seen[-1] != now:
             seen.append(now)
     raise AssertionError(f"not quiet: {seen[-5:]}")
@@ -103,17 +107,17 @@ def test_stages_of_the_execution_before_are_not_shown_beside_a_new_state(
     world.run()
     assert shown(world)
     happens(world)
-    before = world.record(environment(X)).changed_at
+    before = world.record(environment(X)).status.changed_at
     for state, stages in history(world):
         now = world.record(environment(X))
         if state in {"pending", "provisioning", "updating", "waiting", "deleting", "deleted"}:
             assert stages == (), state
         if state == "failed":
-            assert stages == (), now.reason
-        if state == "running" and now.changed_at != before:
-            assert "pending" in stages or "running" in stages or now.state == "deployed", stages
+            assert stages == (), now.status.reason
+        if state == "running" and now.status.changed_at != before:
+            assert "pending" in stages or "running" in stages or now.status.state == "deployed", stages
     if happens in {stuck, dead, broken}:
-        assert world.record(environment(X)).state == "failed"
+        assert world.record(environment(X)).status.state == "failed"
         assert shown(world) == {}
 
 
@@ -126,7 +130,7 @@ def test_an_execution_that_still_runs_is_not_shown_beside_an_update_under_way(wo
     world.lanes_note(environment(X), state="updating", stages=[])
     world.event(environment(X))
     world.tasks()
-    assert (world.record(environment(X)).state, shown(world)) == ("updating", {})
+    assert (world.record(environment(X)).status.state, shown(world)) == ("updating", {})
 
 
 def test_a_stage_that_a_person_tries_again_is_shown(world: World) -> None:

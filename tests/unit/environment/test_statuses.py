@@ -116,7 +116,7 @@ def test_a_stage_that_a_person_has_tried_again_is_told_as_it_ends(world: World, 
     world.event(DEV)
     world.run()
     assert set(world.statuses(sha(1)).values()) == {"success"}
-    assert (world.record(DEV).state, world.record(DEV).outcome) == ("deployed", "deployed")
+    assert (world.record(DEV).status.state, world.record(DEV).status.outcome) == ("deployed", "deployed")
     posted = len(world.posted(sha(1)))
     world.event(DEV)
     world.run()
@@ -127,7 +127,7 @@ def test_a_first_execution_that_fails_before_it_knows_its_commit_is_told_on_it(w
     world.cloud.fail_next_execution("the connection is not authorized", stage="Source")
     world.push(BRANCH, sha(1))
     world.run()
-    assert world.record(DEV).state == "failed"
+    assert world.record(DEV).status.state == "failed"
     why = "development: Source failed: the connection is not authorized"
     assert said(world, sha(1), "Source") == ("failure", why)
 

@@ -10,11 +10,12 @@ from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.deployment.reconcile import Reconciler, ReconcilerOptions
 from deployer.model.durations import date
+from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, TransientError
 from deployer.model.expiry import FOREVER, AgeAction, asleep_until, due, expires_at
-from deployer.model.records import Cause, EnvironmentRecord, Work
 from deployer.model.refs import Ref
+from deployer.queue.items import Cause, Work
 from workers.scheduler import Scheduler
 
 BRANCH, MAIN = "refs/heads/x", "refs/heads/main"
@@ -25,7 +26,7 @@ FILES = {"pipeline.yml": TEMPLATE}
 
 
 def record(**fields: object) -> EnvironmentRecord:
-    made = EnvironmentRecord("acme/hello", DEV.key, DEV.stack_name, state="deployed", used_at=NOW)
+    made = EnvironmentRecord.of("acme/hello", DEV.key, DEV.stack_name, state="deployed", used_at=NOW)
     return made.but(**fields)
 
 
@@ -130,19 +131,19 @@ def life() -> Iterator[Life]:
     made.push(MAIN, sha(9))
     made.push(BRANCH, sha(1), files={"deployer.yml": "ttl: 3d"})
     made.run()
-    assert made.record(DEV).state == "deployed"
+    assert made.record(DEV).status.state == "deployed"
     return made
 
 
 def expire(life: Life) -> None:
     life.pass_time(2.5 * DAY)
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).status.state == "deleted"
 
 
 def test_it_is_warned_of_then_taken_down_with_a_receipt_and_woken_by_a_push(life: Life) -> None:
     life.pass_time(2.5 * DAY)
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
     warning = (
         "development: will be taken down in 18h if it stays unused; push, or: deployer keep acme/hello x"
     )
@@ -152,48 +153,54 @@ def test_it_is_warned_of_then_taken_down_with_a_receipt_and_woken_by_a_push(life
 
     life.pass_time(DAY)
     known = life.record(DEV)
-    assert (known.state, known.outcome, known.receipt["outcome"]) == ("deleted", "deleted", "removed")
-    assert known.reason.startswith("idle for 3d 12h")
-    assert known.reason.endswith("(ttl of deploy/deployer.yml); a push or deployer redeploy brings it back")
+    assert (known.status.state, known.status.outcome, known.status.receipt.outcome) == (
+        "deleted",
+        "deleted",
+        "removed",
+    )
+    assert known.status.reason.startswith("idle for 3d 12h")
+    assert known.status.reason.endswith(
+        "(ttl of deploy/deployer.yml); a push or deployer redeploy brings it back"
+    )
     assert "was taken down: idle for 3d" in life.age(sha(1))
     assert life.cloud.stack(DEV.stack_name) is None
 
     life.resync()
     life.pass_time(9 * DAY)
-    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).status.state == "deleted"
 
     life.push(BRANCH, sha(2), before=sha(1), files={"deployer.yml": "ttl: 3d"})
     life.run()
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deployed", "its time begins anew"
+    assert life.record(DEV).status.state == "deployed", "its time begins anew"
 
 
 def test_a_redeploy_brings_it_back(life: Life) -> None:
     expire(life)
     life.redeploy(DEV)
     life.run()
-    assert (life.record(DEV).state, life.record(DEV).aged) == ("deployed", "")
+    assert (life.record(DEV).status.state, life.record(DEV).spec.expiry.aged) == ("deployed", "")
     life.resync()
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
 
 
 def test_a_branch_that_is_made_anew_brings_it_back(life: Life) -> None:
     expire(life)
     life.remove(BRANCH, sha(1))
     life.run()
-    assert (life.record(DEV).state, life.record(DEV).held_at) == ("deleted", "")
+    assert (life.record(DEV).status.state, life.record(DEV).spec.held_at) == ("deleted", "")
     life.host.push(HELLO, BRANCH, sha(1))  # at the same commit, and nobody tells
     life.resync()
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
 
 
 def test_a_push_that_was_lost_is_found_instead_of_an_end(life: Life) -> None:
     life.pass_time(2.5 * DAY)
     life.host.push(HELLO, BRANCH, sha(2), files={"pipeline.yml": TEMPLATE})
     life.pass_time(DAY)
-    assert (life.record(DEV).state, life.record(DEV).commit) == ("deployed", sha(2))
+    assert (life.record(DEV).status.state, life.record(DEV).spec.commit) == ("deployed", sha(2))
 
 
 def test_what_is_kept_stays_and_the_warning_is_taken_back(
@@ -204,17 +211,17 @@ def test_what_is_kept_stays_and_the_warning_is_taken_back(
     monkeypatch.setattr(time, "time", lambda: now)
     life.lanes.clock_offset_ms = 0
     kept = life.deployer.submitter.keep(DEV, 20 * DAY)
-    assert kept.kept_until == pytest.approx(life._now() + 20 * DAY)
+    assert kept.spec.expiry.kept_until == pytest.approx(life._now() + 20 * DAY)
     life.redeploy(DEV)  # a record that is written meanwhile loses nothing
     life.pass_time(60)  # what the scheduler asks for joins the redeploy
     life.pass_time(60)
     assert "is used again and stays" in life.age(sha(1))
     life.pass_time(10 * DAY)
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
     life.pass_time(9.5 * DAY)
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deleted"
-    assert life.record(DEV).kept_until == 0
+    assert life.record(DEV).status.state == "deleted"
+    assert life.record(DEV).spec.expiry.kept_until == 0
 
 
 def test_only_a_development_environment_that_stands_is_kept(life: Life) -> None:
@@ -239,15 +246,17 @@ def test_it_sleeps_at_night_and_wakes_in_the_morning() -> None:
     life, hours = sleeper()
     life.pass_time(3 * HOUR)
     known = life.record(DEV)
-    assert (known.state, known.receipt["outcome"]) == ("asleep", "removed")
-    assert f"it sleeps at {hours} UTC" in known.reason
+    assert (known.status.state, known.status.receipt.outcome) == ("asleep", "removed")
+    assert f"it sleeps at {hours} UTC" in known.status.reason
     assert life.host.called("facts") == [(HELLO, Ref.parse(BRANCH))], "not a walk through all refs"
-    used = known.used_at
+    used = known.history.used_at
     life.resync()
     life.pass_time(HOUR)
-    assert life.record(DEV).state == "asleep"
+    assert life.record(DEV).status.state == "asleep"
     life.pass_time(7 * HOUR)
-    assert (life.record(DEV).state, life.record(DEV).used_at) == ("deployed", used), "a night is no use"
+    assert (life.record(DEV).status.state, life.record(DEV).history.used_at) == ("deployed", used), (
+        "a night is no use"
+    )
 
 
 def test_it_does_not_end_sooner_than_people_were_told_though_the_time_to_live_is_shortened() -> None:
@@ -256,27 +265,27 @@ def test_it_does_not_end_sooner_than_people_were_told_though_the_time_to_live_is
     life.push(BRANCH, sha(1))
     life.run()
     life.pass_time(7.1 * DAY)
-    told = life.record(DEV).told_end
+    told = life.record(DEV).history.told_end
     assert told == pytest.approx(life._now() + DAY, abs=60)
     life.live("4h")
     life.pass_time(0.9 * DAY)
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
     life.pass_time(0.2 * DAY)
-    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).status.state == "deleted"
 
 
 def test_it_stays_as_long_as_nobody_can_be_warned(life: Life) -> None:
     life.host.fail_next(PermanentError("no right to"), times=2, method="post")
     life.host.fail_next(PermanentError("no right to"), times=2, method="comment")
     life.pass_time(2.5 * DAY)
-    assert (life.record(DEV).state, life.record(DEV).warned_at) == ("deployed", 0)
+    assert (life.record(DEV).status.state, life.record(DEV).history.warned_at) == ("deployed", 0)
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
     life.pass_time(DAY)  # by now it can be told
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
     assert "will be taken down" in life.age(sha(1))
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).status.state == "deleted"
 
 
 class Patient(Life):
@@ -294,7 +303,7 @@ def test_the_age_of_what_has_lost_its_branch_does_not_cut_its_time_short(wishes:
     life.resync()
     before = life.record(DEV)
     life.pass_time(DAY)  # its warning, or its night, is due
-    assert life.record(DEV).state == before.state == "deployed"
+    assert life.record(DEV).status.state == before.status.state == "deployed"
     assert life.cloud.stack(DEV.stack_name)
     lines = len(life.lanes.activity(limit=500))
     life.pass_time(60)
@@ -305,12 +314,12 @@ def test_what_stands_though_its_head_has_no_pipeline_any_more_ages_too(life: Lif
     life.host.push(HELLO, BRANCH, sha(2), files={})
     life.deliver(BRANCH, sha(2), sha(1))
     life.run()
-    assert (life.record(DEV).state, life.record(DEV).outcome) == ("skipped", "skipped")
+    assert (life.record(DEV).status.state, life.record(DEV).status.outcome) == ("skipped", "skipped")
     assert life.cloud.stack(DEV.stack_name)
     life.pass_time(2.5 * DAY)
     assert "will be taken down" in life.age(sha(2))
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).status.state == "deleted"
     assert life.cloud.stack(DEV.stack_name) is None
 
 
@@ -322,11 +331,11 @@ def test_what_sleeps_every_night_is_warned_of_once_and_ends_all_the_same() -> No
     life.run()
     for _ in range(3 * 24):
         life.pass_time(HOUR)
-    assert life.record(DEV).warned_at
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).history.warned_at
+    assert life.record(DEV).status.state == "deployed"
     for _ in range(24):
         life.pass_time(HOUR)
-    assert (life.record(DEV).state, life.record(DEV).aged) == ("deleted", "idle")
+    assert (life.record(DEV).status.state, life.record(DEV).spec.expiry.aged) == ("deleted", "idle")
     assert sum("if it stays unused" in each for each in life.posted(sha(1))) == 1
 
 
@@ -339,9 +348,9 @@ def test_whoever_looks_while_it_sleeps_still_sees_when_it_ends() -> None:
     life.pass_time(18.5 * HOUR)
     ends = expires_at(life.record(DEV), "never", life._now())
     assert ends
-    assert life.record(DEV).warned_at
+    assert life.record(DEV).history.warned_at
     life.pass_time(2 * HOUR)
-    assert life.record(DEV).state == "asleep"
+    assert life.record(DEV).status.state == "asleep"
     assert f"will be taken down for good on {date(ends)}, and is for the night" in life.age(sha(1))
 
 
@@ -350,12 +359,12 @@ def test_it_wakes_as_it_was_where_its_head_asks_to_be_skipped() -> None:
     life.pass_time(3 * HOUR)
     life.host.push(HELLO, BRANCH, sha(2), files=FILES, message="docs [skip ci]")
     life.pass_time(8 * HOUR)
-    assert (life.record(DEV).state, life.record(DEV).commit) == ("deployed", sha(1))
+    assert (life.record(DEV).status.state, life.record(DEV).spec.commit) == ("deployed", sha(1))
     lines = len(life.lanes.activity(limit=500))
     for _ in range(10):
         life.pass_time(60)
     life.resync()
-    assert life.record(DEV).commit == sha(1)
+    assert life.record(DEV).spec.commit == sha(1)
     assert len(life.lanes.activity(limit=500)) <= lines + 1, "nothing more to do, and no more is told"
 
 
@@ -366,10 +375,10 @@ def test_it_wakes_at_the_commit_that_a_person_chose() -> None:
     life.deployer.submitter.request_environment(DEV, cause=Cause.REDEPLOY, sha=sha(1))
     life.run()
     life.pass_time(3 * HOUR)
-    assert life.record(DEV).state == "asleep"
+    assert life.record(DEV).status.state == "asleep"
     life.pass_time(8 * HOUR)
     life.resync()
-    assert (life.record(DEV).state, life.record(DEV).commit) == ("deployed", sha(1))
+    assert (life.record(DEV).status.state, life.record(DEV).spec.commit) == ("deployed", sha(1))
     assert life.built(DEV)[-1] == (sha(1), "succeeded")
 
 
@@ -379,8 +388,8 @@ def test_it_does_not_wake_where_it_is_not_chosen_any_more() -> None:
     wishes = f"sleep: {{hours: '{hours}'}}\nbranches: [release/*]"
     life.host.push(HELLO, BRANCH, sha(2), files={**FILES, "deployer.yml": wishes})
     life.pass_time(8 * HOUR)
-    assert (life.record(DEV).state, life.record(DEV).aged) == ("deleted", "")
-    assert "branches" in life.record(DEV).reason
+    assert (life.record(DEV).status.state, life.record(DEV).spec.expiry.aged) == ("deleted", "")
+    assert "branches" in life.record(DEV).status.reason
     assert life.cloud.stack(DEV.stack_name) is None
 
 
@@ -388,19 +397,19 @@ def test_what_stands_of_an_archived_repository_stays_and_what_sleeps_sleeps_on()
     life, _ = sleeper()
     life.host.change(HELLO, archived=True)
     life.pass_time(3 * HOUR)  # nobody has told
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
     life.host.change(HELLO, archived=False)
     life.resync()
     life.pass_time(HOUR)
-    assert life.record(DEV).state == "asleep"
+    assert life.record(DEV).status.state == "asleep"
     life.host.change(HELLO, archived=True)
     life.resync()
     life.pass_time(7 * HOUR)
-    assert life.record(DEV).state == "asleep"
+    assert life.record(DEV).status.state == "asleep"
     life.host.change(HELLO, archived=False)
     life.resync()
     life.pass_time(60)
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
 
 
 def test_fifty_that_cannot_be_looked_at_do_not_keep_others_asleep() -> None:
@@ -412,7 +421,7 @@ def test_fifty_that_cannot_be_looked_at_do_not_keep_others_asleep() -> None:
     mine = life.record(DEV)
     for number in range(60):
         place = Environment(away, Kind.DEVELOPMENT, Ref.of_branch(f"b{number:02}"))
-        record = replace(mine, repository="acme/aaa", environment=place.key, stack_name=place.stack_name)
+        record = mine.but(repository="acme/aaa", environment=place.key, stack_name=place.stack_name)
         life.redis.hset(f"deployer:{{{away.key}}}:environments", place.key, record.to_json())
     life.redis.zadd("deployer:lanes", {away.key: 0})
     life.redis.hset("deployer:spelled", away.key, away.full_name)
@@ -421,7 +430,7 @@ def test_fifty_that_cannot_be_looked_at_do_not_keep_others_asleep() -> None:
         life.lanes.clock_offset_ms += 60_000
         life.deployer.submitter.age(life._now())
         life.run(most=200)
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
 
 
 def test_records_that_cannot_be_read_keep_no_others_waiting(
@@ -443,10 +452,10 @@ def test_one_that_cannot_be_looked_at_is_as_it_was_and_is_looked_at_now_and_then
     for _ in range(10):
         life.pass_time(60)
     assert len(life.lanes.activity(limit=500)) == lines
-    assert (life.record(DEV).state, life.record(DEV).outcome) == ("deployed", "deployed")
+    assert (life.record(DEV).status.state, life.record(DEV).status.outcome) == ("deployed", "deployed")
     life.host.change(HELLO, hidden=False)
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).status.state == "deleted"
 
 
 def test_who_keeps_it_at_the_last_moment_keeps_it(life: Life) -> None:
@@ -462,7 +471,7 @@ def test_who_keeps_it_at_the_last_moment_keeps_it(life: Life) -> None:
     life.host.head = slow
     life.pass_time(DAY)
     assert kept
-    assert (life.record(DEV).state, life.record(DEV).aged) == ("deployed", "")
+    assert (life.record(DEV).status.state, life.record(DEV).spec.expiry.aged) == ("deployed", "")
     assert life.cloud.stack(DEV.stack_name) is not None
 
 
@@ -470,7 +479,7 @@ def test_one_whose_branch_is_gone_is_taken_down_at_its_end(life: Life) -> None:
     life.pass_time(2.5 * DAY)
     life.host.remove(HELLO, BRANCH)  # and no webhook tells
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).status.state == "deleted"
 
 
 def test_an_end_that_stops_half_way_is_begun_again(life: Life) -> None:
@@ -485,11 +494,11 @@ def test_an_end_that_stops_half_way_is_begun_again(life: Life) -> None:
 
     life.cloud.delete_stack = ill
     life.pass_time(DAY)
-    assert life.record(DEV).state == "failed"
-    assert "no access" in life.record(DEV).reason
+    assert life.record(DEV).status.state == "failed"
+    assert "no access" in life.record(DEV).status.reason
     life.host.change(HELLO, hidden=False)
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).status.state == "deleted"
 
 
 def test_a_look_too_many_postpones_nothing() -> None:
@@ -502,7 +511,7 @@ def test_a_look_too_many_postpones_nothing() -> None:
     life.run()
     life.pass_time(180)
     life.pass_time(60)
-    assert life.record(DEV).state == "deployed"
+    assert life.record(DEV).status.state == "deployed"
 
 
 def test_a_command_to_paste_runs_nothing_of_the_branch_s_name() -> None:
@@ -581,7 +590,7 @@ def test_a_comment_on_a_pull_request_is_corrected_whatever_comes(
     life.run()
     life.pass_time(60)
     assert words in life.said()["issues/2"]
-    assert life.record(DEV).notice == {}
+    assert life.record(DEV).history.notice == ExpiryNotice()
     life.pass_time(60)
     assert len(life.host.called("change_comment")) == 1
 
@@ -597,7 +606,7 @@ def test_where_comments_are_refused_the_status_alone_warns_and_that_is_logged_on
     assert len(told) == 1
     assert told[0].startswith("only its commit's status warns of the end of acme/hello x: ")
     life.pass_time(DAY)
-    assert life.record(DEV).state == "deleted"
+    assert life.record(DEV).status.state == "deleted"
     assert life.lanes.dead_letters() == []
 
 
@@ -611,7 +620,7 @@ def test_a_comment_that_cannot_be_changed_holds_nothing_up(life: Life, rights: b
     delivery = life.push(BRANCH, sha(2), before=sha(1))
     life.run()
     assert life.outcome(delivery)[0] == "deployed"
-    assert bool(life.record(DEV).notice) is rights  # what failed is tried again
+    assert bool(life.record(DEV).history.notice) is rights  # what failed is tried again
     assert life.lanes.dead_letters() == []
 
 
@@ -629,13 +638,13 @@ def test_a_push_that_changes_no_path_is_skipped_and_a_later_one_is_not() -> None
         "skipped",
         f"nothing among the paths of deploy/deployer.yml has changed since {sha(1)[:12]}",
     )
-    assert (world.record(DEV).state, world.record(DEV).commit) == ("deployed", sha(1))
+    assert (world.record(DEV).status.state, world.record(DEV).spec.commit) == ("deployed", sha(1))
     world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.built(DEV) == [(sha(1), "succeeded")]
     world.push(BRANCH, sha(3), before=sha(2), files={**wishes, "docs/a": "1", "src/b": "1"})
     world.run()
-    assert world.record(DEV).commit == sha(3)
+    assert world.record(DEV).spec.commit == sha(3)
 
 
 def test_a_branch_that_is_not_chosen_has_no_environment_unless_a_person_asks() -> None:
@@ -648,7 +657,7 @@ def test_a_branch_that_is_not_chosen_has_no_environment_unless_a_person_asks() -
     assert world.cloud.stack(DEV.stack_name) is None
     world.redeploy(DEV)
     world.run()
-    assert world.record(DEV).state == "deployed"
+    assert world.record(DEV).status.state == "deployed"
 
 
 def test_a_tag_that_is_not_chosen_leaves_production_as_it_is() -> None:
@@ -661,8 +670,8 @@ def test_a_tag_that_is_not_chosen_leaves_production_as_it_is() -> None:
     world.run()
     assert world.outcome(delivery)[0] == "skipped"
     known = world.record(production)
-    assert (known.ref, known.commit, known.state) == ("refs/tags/v1", sha(1), "deployed")
-    assert known.held_at == ""
+    assert (known.spec.ref, known.spec.commit, known.status.state) == ("refs/tags/v1", sha(1), "deployed")
+    assert known.spec.held_at == ""
 
 
 def test_a_record_that_cannot_be_read_keeps_no_other_from_its_age(
@@ -670,7 +679,7 @@ def test_a_record_that_cannot_be_read_keeps_no_other_from_its_age(
 ) -> None:
     first = Repository("acme", "first")  # comes before the other one
     life.deployer.submitter.resync(first)
-    record = EnvironmentRecord("acme/first", "development:", "", state="deployed", used_at=1, ttl="1d")
+    record = EnvironmentRecord.of("acme/first", "development:", "", state="deployed", used_at=1, ttl="1d")
     life.redis.hset("deployer:{acme/first}:environments", record.environment, record.to_json())
     life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
     life.deployer.submitter.age(life._now())

@@ -73,7 +73,7 @@ def test_a_stack_with_a_former_name_is_found_after_redis_was_lost(world: World, 
         world.resync(HELLO)
     assert names(world, ref) == {name}
     record = world.record(environment(ref))
-    assert (record.stack_name, record.outcome) == (name, "deployed")
+    assert (record.stack_name, record.status.outcome) == (name, "deployed")
 
 
 def test_a_new_environment_has_its_present_name_and_is_looked_for_by_it_alone(world: World) -> None:
@@ -140,7 +140,7 @@ def test_a_teardown_deletes_the_former_name_and_what_comes_next_has_the_present_
     world.run()
     assert world.outcome(delivery)[0] == "deleted"
     assert names(world) == set()
-    assert [each["what"] for each in world.record(ENV).receipt["removed"]] == [
+    assert [each.what for each in world.record(ENV).status.receipt.removed] == [
         f"stack {name}-app", f"stack {name}",
     ]  # fmt: skip
     deploy(world, X, 3)
@@ -174,7 +174,7 @@ def test_a_task_that_died_while_aws_was_away_leaves_no_name_on_record(world: Wor
     world.deployer.submitter.replay(letter.id)
     world.run()
     assert names(world) == {name}
-    assert world.record(ENV).outcome == "deployed"
+    assert world.record(ENV).status.outcome == "deployed"
 
 
 def test_a_push_that_was_refused_leaves_no_name_on_record(world: World) -> None:
@@ -207,7 +207,7 @@ def test_a_former_name_is_found_in_whatever_region_it_is(world: World, *, known:
     delivery = deploy(world, X, 2)
     assert world.outcome(delivery)[0] == "deployed"
     record = world.record(ENV)
-    assert (record.region, record.stack_name) == (AWAY, name)
+    assert (record.spec.region, record.stack_name) == (AWAY, name)
     assert not list(away.stacks())
 
 
@@ -293,8 +293,10 @@ def test_what_runs_in_a_pipeline_of_somebody_else_with_our_name_is_not_believed(
     world.run()
     after = world.record(ENV)
     assert world.outcome(delivery)[0] == ("failed" if ours else "skipped")
-    assert (after.outcome, after.reported) == (
-        (before.outcome, before.reported) if not ours else ("failed", after.execution)
+    assert (after.status.outcome, after.status.pipeline.reported) == (
+        (before.status.outcome, before.status.pipeline.reported)
+        if not ours
+        else ("failed", after.status.pipeline.execution)
     )
     assert bool(world.host.statuses.get((HELLO, sha(7)))) is ours
 
@@ -325,6 +327,6 @@ def test_the_stages_of_a_pipeline_with_a_former_name_are_shown_before_they_run(w
     world.push(X, sha(2), sha(1))
     world.tasks()
     assert world.record(ENV).stack_name == name
-    assert [(each["name"], each["status"]) for each in world.record(ENV).stages][1:] == [
+    assert [(each.name, each.status) for each in world.record(ENV).status.pipeline.stages][1:] == [
         ("Build", "pending"), ("Deploy", "pending"),
     ]  # fmt: skip

@@ -7,9 +7,9 @@ from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.model.environments import Environment, Repository
 from deployer.model.events import Push
-from deployer.model.records import Cause
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.queue.call_counter import note, save_quota
+from deployer.queue.items import Cause
 from deployer.views.sentences import waiting_words
 
 BRANCH = "refs/heads/x"
@@ -92,7 +92,7 @@ def test_waiting_for_a_share_is_no_attempt_and_resets_none(world: Costly) -> Non
     world.tasks()
     (lane,) = world.lanes.lanes(HELLO)
     assert lane.resting.keys() >= {key}
-    assert (lane.failing[key].attempts, len(lane.failing[key].failed_attempts)) == (1, 1)
+    assert (lane.failing[key].log.attempts, len(lane.failing[key].failed_attempts)) == (1, 1)
 
 
 @pytest.mark.parametrize("cause", [Cause.PUSH, Cause.REDEPLOY])
@@ -188,7 +188,7 @@ def test_a_task_at_the_limit_says_so_on_the_commit_and_in_the_record(
     outcome, reason = world.outcome(delivery)
     assert (outcome, "more than 20 calls to GitHub" in reason) == ("failed", True)
     record = world.record(of)
-    assert (record.state, record.reason) == ("failed", reason)
+    assert (record.status.state, record.status.reason) == ("failed", reason)
     status = world.host.statuses[HELLO, sha(2)]["deployer/prepare"]
     assert (status.state, "more than 20 calls to GitHub" in status.description) == ("failure", True)
 
@@ -202,7 +202,7 @@ def test_statuses_beyond_the_limit_are_posted_by_the_next_task(
     if fails:
         world.cloud.fail_next_execution("2 tests failed")
     world.push(BRANCH, sha(1))
-    while not (record := world.lanes.environment(of)) or not record.open:
+    while not (record := world.lanes.environment(of)) or not record.status.pipeline.open:
         world.tasks()
         world.step()
     bounded(monkeypatch, 1)
@@ -210,15 +210,17 @@ def test_statuses_beyond_the_limit_are_posted_by_the_next_task(
         world.cloud.advance()
     world.run()
     stages = {
-        each["name"]: each["status"] for each in world.record(of).stages if each["status"] != "not-reached"
+        each.name: each.status
+        for each in world.record(of).status.pipeline.stages
+        if each.status != "not-reached"
     }
     posted = {name: {"failed": "failure", "succeeded": "success"}[status] for name, status in stages.items()}
     assert len(posted) >= 2
     assert world.statuses(sha(1)) == {f"deployer/{name}": state for name, state in posted.items()} | {
         "deployer/prepare": "success"
     }
-    assert world.record(of).outcome == ("failed" if fails else "deployed")
-    assert not world.record(of).open
+    assert world.record(of).status.outcome == ("failed" if fails else "deployed")
+    assert not world.record(of).status.pipeline.open
 
 
 def test_a_task_that_github_slows_down_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from world import HELLO, World, environment, sha
 
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import RepositoryChange
-from deployer.model.records import Seen
+from deployer.model.repository_record import Seen
 from deployer.resync.missed_deliveries import APP
 from workers import scheduler
 from workers.scheduler import Scheduler
@@ -65,12 +65,12 @@ def test_a_repository_that_ends_for_a_moment_keeps_its_deleted_environments_dele
     world.teardown(STAGING)
     world.run()
     pass_days(world, 40)
-    assert world.record(STAGING).state == "deleted"
+    assert world.record(STAGING).status.state == "deleted"
     undo = end(world)
     pass_days(world, 0.1)
     undo()
     pass_days(world, 0.1)
-    assert world.record(STAGING).state == "deleted"
+    assert world.record(STAGING).status.state == "deleted"
     assert STAGING not in world.standing(HELLO), "a person deleted it"
 
 
@@ -84,7 +84,7 @@ def test_each_exclusion_of_a_repository_counts_separately(
         pass_days(world, 20)
         undo()
         pass_days(world, 20)
-    assert world.record(STAGING).state == "deleted"
+    assert world.record(STAGING).status.state == "deleted"
     assert STAGING not in world.standing(HELLO)
     leave_out(world)
     pass_days(world, 1)

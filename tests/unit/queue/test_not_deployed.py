@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from deployer.github.webhook import parse_delivery
+from deployer.model.activity import Activity
 from deployer.model.environments import Environment, Kind
 from deployer.model.events import Ignored, Push
-from deployer.model.records import Activity
 from deployer.model.refs import ZERO_SHA, Ref
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 
@@ -141,8 +141,8 @@ def test_a_skipped_branch_that_never_had_an_environment_is_shown_as_skipped() ->
     world, place = World(), environment(X)
     delivery = push(world, X, sha(1), "docs [skip ci]")
     record = world.record(place)
-    assert (record.state, record.outcome, record.commit) == ("skipped", "skipped", sha(1))
-    assert record.reason == "the head commit's message says [skip ci]"
+    assert (record.status.state, record.status.outcome, record.spec.commit) == ("skipped", "skipped", sha(1))
+    assert record.status.reason == "the head commit's message says [skip ci]"
     assert world.lanes.find(place.stack_name) == place, "its page is found"
     assert [(line.goal, line.commit) for line in lines(world, X)] == [(delivery, sha(1))]
     assert world.lanes.repositories() == [HELLO]
@@ -154,15 +154,15 @@ def test_the_record_of_a_branch_that_never_ran_is_of_its_newest_push() -> None:
     push(world, X, sha(1), "docs [skip ci]")
     push(world, X, sha(2), "docs [skip deploy]", sha(1))
     record = world.record(place)
-    assert (record.state, record.commit, record.held_at) == ("skipped", sha(2), sha(2))
-    assert record.reason == "the head commit's message says [skip deploy]"
+    assert (record.status.state, record.spec.commit, record.spec.held_at) == ("skipped", sha(2), sha(2))
+    assert record.status.reason == "the head commit's message says [skip deploy]"
     world.push(X, sha(3), before=sha(2), files={"deployer.yml": "branches: main"})
     world.run()
     record = world.record(place)
-    assert (record.state, record.commit) == ("skipped", sha(3))
-    assert "branches" in record.reason
+    assert (record.status.state, record.spec.commit) == ("skipped", sha(3))
+    assert "branches" in record.status.reason
     push(world, X, sha(4), "docs [skip ci]", sha(3))
-    assert world.record(place).commit == sha(4)
+    assert world.record(place).spec.commit == sha(4)
     assert world.deployer.resyncer.plan(HELLO) == []
 
 
@@ -189,19 +189,19 @@ def test_a_skipped_push_does_not_describe_a_branch_whose_first_push_waits() -> N
     )
     assert world.lanes.environment(place) is None
     world.run()
-    assert (world.record(place).state, world.record(place).commit) == ("deployed", sha(1))
+    assert (world.record(place).status.state, world.record(place).spec.commit) == ("deployed", sha(1))
 
 
 def test_a_skipped_branch_is_deployed_by_its_next_push_and_gone_with_its_deletion() -> None:
     world, place = World(), environment(X)
     push(world, X, sha(1), "docs [skip ci]")
     push(world, X, sha(2), "fix", sha(1))
-    assert (world.record(place).state, world.record(place).commit) == ("deployed", sha(2))
+    assert (world.record(place).status.state, world.record(place).spec.commit) == ("deployed", sha(2))
     other = "refs/heads/y"
     push(world, other, sha(3), "docs [skip ci]")
     world.remove(other, sha(3))
     world.run()
-    assert world.record(environment(other)).state == "deleted"
+    assert world.record(environment(other)).status.state == "deleted"
 
 
 def test_a_skipped_tag_is_not_what_production_is_of() -> None:
@@ -272,7 +272,7 @@ def test_a_tag_on_a_release_commit_is_deployed_though_its_branch_is_skipped() ->
     tagged = push(world, V1, sha(1), message)
     assert world.outcome(skipped)[0] == "skipped"
     assert world.outcome(tagged)[0] == "deployed"
-    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).commit) == (V1, sha(1))
+    assert (world.record(PRODUCTION).spec.ref, world.record(PRODUCTION).spec.commit) == (V1, sha(1))
     assert world.cloud.stack(environment(main).stack_name) is None
 
 
@@ -307,4 +307,4 @@ def test_the_line_of_a_skipped_push_names_its_commit_not_what_runs(why: str) -> 
     world.run()
     (line,) = [line for line in lines(world, X) if line.outcome == "skipped"]
     assert line.commit == sha(2)
-    assert world.record(environment(X)).commit == sha(1)
+    assert world.record(environment(X)).spec.commit == sha(1)

@@ -16,9 +16,10 @@ from world import HELLO, TEMPLATE, World, environment, sha
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ThrottledError, TransientError, UnavailableError
 from deployer.model.events import Push
-from deployer.model.records import FAILING_JOB, OUT_OF_TIME, TASK_TIMEOUT, WORKER_LOST, Task, Work
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.queue.store import Dispatch
+from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
+from deployer.queue.items import OUT_OF_TIME, Task, Work
+from deployer.queue.store import FAILING_JOB, Dispatch
 from sandbox.installation import wait_for
 from workers import scheduler
 from workers.scheduler import Scheduler
@@ -172,13 +173,13 @@ def test_an_item_that_loses_every_worker_is_reported_on_its_commit(world: World,
     assert world.lanes.dead_letters() == []
     world.tasks()
     (letter,) = world.lanes.dead_letters()
-    assert (letter.kind, letter.arguments.attempts) == (WORKER_LOST, attempts)
+    assert (letter.kind, letter.arguments.log.attempts) == (WORKER_LOST, attempts)
     assert [each.error for each in letter.arguments.failed_attempts] == ["its worker was lost"] * attempts
     assert world.outcome(delivery)[0] == "dead-lettered"
     told = world.host.statuses[HELLO, sha(1)]["deployer/prepare"]
     assert (told.state, letter.id in told.description) == ("error", True)
     assert "its worker was lost 3 times" in told.description
-    assert world.record(environment(BRANCH)).outcome == "dead-lettered"
+    assert world.record(environment(BRANCH)).status.outcome == "dead-lettered"
     world.deployer.submitter.replay(letter.id)
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
@@ -223,7 +224,7 @@ def test_a_task_that_runs_out_of_time_twice_is_a_dead_letter(world: World) -> No
     killed_for_time(world)
     world.tasks()
     (letter,) = world.lanes.dead_letters()
-    assert (letter.kind, letter.arguments.attempts) == (TASK_TIMEOUT, 2)
+    assert (letter.kind, letter.arguments.log.attempts) == (TASK_TIMEOUT, 2)
     assert [each.error for each in letter.arguments.failed_attempts] == [OUT_OF_TIME] * 2
     assert world.outcome(delivery)[0] == "dead-lettered"
     told = world.host.statuses[HELLO, sha(1)]["deployer/prepare"]
@@ -253,7 +254,7 @@ def test_a_wait_for_aws_between_two_kills_does_not_hide_the_first(world: World) 
     world.cloud.fail_next(ThrottledError("AWS is asked as often as it bears", retry_after=6))
     world.tasks()
     (lane,) = world.lanes.lanes(HELLO)
-    assert lane.failing[environment(BRANCH).key].attempts == 1, "the wait itself is no attempt"
+    assert lane.failing[environment(BRANCH).key].log.attempts == 1, "the wait itself is no attempt"
     world.step()
     killed_for_time(world)
     world.tasks()
@@ -324,7 +325,7 @@ def test_an_interrupted_task_is_repeated_at_once_and_is_no_attempt(
     with pytest.raises(SystemExit):
         world.run()
     (lane,) = world.lanes.lanes()
-    assert (lane.status, [work.attempts for work in lane.waiting]) == ("sent", [0])
+    assert (lane.status, [work.log.attempts for work in lane.waiting]) == ("sent", [0])
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
@@ -427,11 +428,11 @@ def test_people_submit_work_by_the_names_of_tasks(world: World) -> None:
 
     world.runner.carry_out(Task.DELETE, "acme/hello", "x", 0)
     world.run()
-    assert world.record(environment(BRANCH)).state == "deleted"
+    assert world.record(environment(BRANCH)).status.state == "deleted"
 
     world.runner.carry_out(Task.SYNC, "acme/hello", f"development:{BRANCH}", 0)
     world.run()
-    assert world.record(environment(BRANCH)).state == "deployed"
+    assert world.record(environment(BRANCH)).status.state == "deployed"
 
 
 def test_requests_of_people_wait_for_no_turn(world: World) -> None:
@@ -687,7 +688,7 @@ def test_everything_is_resynced_at_once_after_redis_lost_its_data(
         made.run_due_jobs()
         world.run()
     assert world.lanes.delivery(delivery) is None
-    assert world.record(environment(BRANCH)).state == "deployed"
+    assert world.record(environment(BRANCH)).status.state == "deployed"
     assert world.built(environment(BRANCH)) == [(sha(1), "succeeded")]
     resynced = [line.repository for line in world.lanes.activity() if line.environment == "*"]
     assert sorted(set(resynced)) == ["acme/hello", "acme/other"]

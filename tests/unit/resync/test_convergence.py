@@ -10,8 +10,9 @@ from world import HELLO, TEMPLATE, World, environment, sha
 from deployer.model.environments import Environment, Kind
 from deployer.model.events import Push
 from deployer.model.expiry import AgeAction, due
-from deployer.model.records import Cause
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.queue.items import Cause
+from tests.records import field_value
 
 PRODUCTION = Environment(HELLO, Kind.PRODUCTION)
 
@@ -62,7 +63,7 @@ def deleted_long_ago(world: World, ref: str) -> None:
     world.remove(ref, sha(1))
     world.run()
     resync(world)
-    assert world.record(environment(ref)).state == "deleted"
+    assert world.record(environment(ref)).status.state == "deleted"
     world.lanes_note(environment(ref), updated_at=time.time() - 31 * 86400)
 
 
@@ -71,7 +72,7 @@ def test_what_was_deleted_long_ago_is_forgotten() -> None:
     deleted_long_ago(world, "refs/heads/x")
     resync(world)
     assert world.lanes.environment(place) is None
-    assert world.record(environment("refs/heads/main")).state == "deployed"
+    assert world.record(environment("refs/heads/main")).status.state == "deployed"
 
 
 def test_what_comes_while_a_resync_looks_is_not_forgotten() -> None:
@@ -88,7 +89,7 @@ def test_what_comes_while_a_resync_looks_is_not_forgotten() -> None:
     world.host.facts = slow  # type: ignore[method-assign]
     resync(world)
     assert world.outcome(came[0])[0] == "deployed"
-    assert world.record(place).state == "deployed"
+    assert world.record(place).status.state == "deployed"
     assert world.lanes.find(place.stack_name) == place, "AWS's events of it find it"
 
 
@@ -101,17 +102,21 @@ def test_a_tag_that_no_webhook_told_of_is_deployed_if_it_is_newer() -> None:
     world.host.push(HELLO, "refs/tags/v0", sha(2), files={"pipeline.yml": TEMPLATE}, at=900)
     assert world.deployer.resyncer.plan(HELLO) == []
     resync(world)
-    assert world.record(PRODUCTION).ref == "refs/tags/v1", "never backwards"
+    assert world.record(PRODUCTION).spec.ref == "refs/tags/v1", "never backwards"
     for number, at in ((3, 1100), (5, 1300), (4, 1200)):
         world.host.push(HELLO, f"refs/tags/v{number}", sha(number), files={"pipeline.yml": TEMPLATE}, at=at)
     resync(world)
     record = world.record(PRODUCTION)
-    assert (record.ref, record.commit, record.outcome) == ("refs/tags/v5", sha(5), "deployed")
+    assert (record.spec.ref, record.spec.commit, record.status.outcome) == (
+        "refs/tags/v5",
+        sha(5),
+        "deployed",
+    )
     world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v3")
     world.run()
     world.host.push(HELLO, "refs/tags/v6", sha(6), files={"pipeline.yml": TEMPLATE}, at=1400)
     resync(world)
-    assert world.record(PRODUCTION).ref == "refs/tags/v3", "a person has chosen it"
+    assert world.record(PRODUCTION).spec.ref == "refs/tags/v3", "a person has chosen it"
 
 
 @pytest.mark.parametrize("annotated", ["", "a" * 40])
@@ -126,10 +131,10 @@ def test_a_tag_that_was_moved_and_no_webhook_told_of_is_deployed_if_it_is_newer(
     resync(world)
     world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=1900)
     resync(world)
-    assert world.record(PRODUCTION).commit == sha(1), "it may be older"
+    assert world.record(PRODUCTION).spec.commit == sha(1), "it may be older"
     world.host.push(HELLO, "refs/tags/v1", sha(3), files=files, at=2100, annotated=annotated)
     resync(world)
-    assert world.record(PRODUCTION).commit == sha(3)
+    assert world.record(PRODUCTION).spec.commit == sha(3)
     assert world.built(PRODUCTION)[-1] == (sha(3), "succeeded")
     assert world.deployer.resyncer.plan(HELLO) == []
 
@@ -145,7 +150,7 @@ def test_a_tag_that_was_moved_to_what_asks_to_be_skipped_is_looked_at_once() -> 
     resync(world)
     world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=2100, message="x [skip deploy]")
     resync(world)
-    assert world.record(PRODUCTION).commit == sha(1)
+    assert world.record(PRODUCTION).spec.commit == sha(1)
     assert world.deployer.resyncer.plan(HELLO) == []
 
 
@@ -175,8 +180,8 @@ def test_a_missed_tag_that_is_not_chosen_is_not_deployed_and_hides_none_that_is(
     make_tags(tagged, "nightly-2", "v3", "nightly-5")
     for _ in range(2):
         resync(tagged)
-        assert tagged.record(PRODUCTION).ref in {"refs/tags/v1", "refs/tags/v3"}
-    assert tagged.record(PRODUCTION).ref == "refs/tags/v3"
+        assert tagged.record(PRODUCTION).spec.ref in {"refs/tags/v1", "refs/tags/v3"}
+    assert tagged.record(PRODUCTION).spec.ref == "refs/tags/v3"
 
 
 def test_a_missed_tag_takes_the_place_of_an_older_one_that_is_on_its_way(tagged: World) -> None:
@@ -185,11 +190,11 @@ def test_a_missed_tag_takes_the_place_of_an_older_one_that_is_on_its_way(tagged:
         tagged.tasks()
         tagged.step()
     tagged.tasks()
-    assert tagged.record(PRODUCTION).outcome == ""
+    assert tagged.record(PRODUCTION).status.outcome == ""
     make_tags(tagged, "v3", "v4", "v5", "v6")
     tagged.deployer.submitter.resync(HELLO)
     tagged.run()
-    assert tagged.record(PRODUCTION).ref == "refs/tags/v6"
+    assert tagged.record(PRODUCTION).spec.ref == "refs/tags/v6"
     assert tagged.built(PRODUCTION)[-1] == (sha(6), "succeeded")
 
 
@@ -199,16 +204,16 @@ def test_a_missed_tag_is_not_forgotten_where_its_wish_joins_a_push(tagged: World
     tagged.push("refs/tags/v2", sha(2), files=FILES, at=1002)  # before the resync begins
     tagged.run()
     resync(tagged)
-    assert tagged.record(PRODUCTION).ref == "refs/tags/v6"
+    assert tagged.record(PRODUCTION).spec.ref == "refs/tags/v6"
 
 
 def test_a_missed_tag_that_asks_to_be_skipped_hides_no_later_one(tagged: World) -> None:
     make_tags(tagged, "v2", message="x [skip deploy]")
     resync(tagged)
-    assert tagged.record(PRODUCTION).ref == "refs/tags/v1"
+    assert tagged.record(PRODUCTION).spec.ref == "refs/tags/v1"
     make_tags(tagged, "v3")
     resync(tagged)
-    assert tagged.record(PRODUCTION).ref == "refs/tags/v3"
+    assert tagged.record(PRODUCTION).spec.ref == "refs/tags/v3"
 
 
 def test_a_wish_of_a_resync_takes_its_turn() -> None:
@@ -254,12 +259,16 @@ def test_what_is_held_at_its_commit_comes_back_there_and_tells_of_its_drift(why:
         world.run()
     world.cloud.tamper(x.stack_name, Greeting="by hand")
     resync(world)
-    assert "outside deployer" in world.record(x).drift
+    assert "outside deployer" in world.record(x).status.stack.drift
     world.cloud.delete_stack(x.stack_name, "a person")
     world.cloud.settle()
     resync(world)
     assert world.built(x)[-1] == (sha(1), "succeeded")
-    assert (world.record(x).commit, world.record(x).outcome, world.record(x).drift) == (
+    assert (
+        world.record(x).spec.commit,
+        world.record(x).status.outcome,
+        world.record(x).status.stack.drift,
+    ) == (
         sha(1),
         "deployed",
         "",
@@ -279,13 +288,13 @@ def test_what_a_person_deletes_is_held_no_more_and_made_anew() -> None:
         world.run()
     world.deployer.submitter.request_environment(place, cause=Cause.REDEPLOY, sha=sha(1))
     world.run()
-    assert world.record(place).held_at == sha(2)
+    assert world.record(place).spec.held_at == sha(2)
     world.teardown(place)
     world.run()
     assert not world.cloud.holds(place.stack_name)
     resync(world)
-    assert (world.record(place).state, world.record(place).commit) == ("deployed", sha(2))
-    assert world.record(place).held_at == ""
+    assert (world.record(place).status.state, world.record(place).spec.commit) == ("deployed", sha(2))
+    assert world.record(place).spec.held_at == ""
 
 
 @pytest.mark.parametrize("first", ["a resync", "its push, told again"])
@@ -301,17 +310,19 @@ def test_what_is_held_is_learnt_anew_after_redis_was_lost(ref: str, first: str) 
     if first != "a resync":
         world.deliver(ref, sha(2), sha(1))
         world.run()
-        assert world.record(place).outcome == "skipped"
+        assert world.record(place).status.outcome == "skipped"
     resync(world)
     record = world.record(place)
     for name in ("state", "outcome", "commit", "ref", "held_at", "stack_arn", "region", "applied", "ttl"):
-        assert getattr(record, name) == getattr(before, name), name
-    assert due(record, "never", record.used_at + 4 * 86400) is (AgeAction.WARN if place.branch else None)
+        assert field_value(record, name) == field_value(before, name), name
+    assert due(record, "never", record.history.used_at + 4 * 86400) is (
+        AgeAction.WARN if place.branch else None
+    )
     assert world.built(place) == [(sha(1), "succeeded")]
     assert world.deployer.resyncer.plan(HELLO) == []
     world.cloud.tamper(place.stack_name, Greeting="by hand")
     resync(world)
-    assert "outside deployer" in world.record(place).drift
+    assert "outside deployer" in world.record(place).status.stack.drift
 
 
 def test_what_stands_and_never_ran_is_learnt_too() -> None:
@@ -320,7 +331,7 @@ def test_what_stands_and_never_ran_is_learnt_too() -> None:
     world.host.push(HELLO, "refs/heads/x", sha(1), message="A word [skip ci]")
     resync(world)
     record = world.record(x)
-    assert (record.state, record.stack_arn) == ("skipped", arn)
+    assert (record.status.state, record.status.stack.stack_arn) == ("skipped", arn)
     assert due(record, "3d", record.updated_at + 4 * 86400) is AgeAction.WARN
     assert world.deployer.resyncer.plan(HELLO) == []
 
@@ -333,25 +344,25 @@ def test_what_is_stuck_and_held_is_learnt_and_left_until_its_ref_moves() -> None
     world.host.push(HELLO, "refs/heads/x", sha(2), message="A word [skip ci]")
     world.cloud.set_status(x.stack_name, "UPDATE_ROLLBACK_FAILED")
     resync(world)
-    assert (world.record(x).state, world.record(x).outcome) == ("skipped", "skipped")
-    assert world.record(x).stack_arn
+    assert (world.record(x).status.state, world.record(x).status.outcome) == ("skipped", "skipped")
+    assert world.record(x).status.stack.stack_arn
     assert world.deployer.resyncer.plan(HELLO) == []
     world.push("refs/heads/x", sha(3), before=sha(2))
     world.run()
-    assert (world.record(x).state, world.record(x).commit) == ("deployed", sha(3))
+    assert (world.record(x).status.state, world.record(x).spec.commit) == ("deployed", sha(3))
 
 
 def test_an_event_after_redis_was_lost_does_not_hide_why_a_stack_is_left() -> None:
     world, x = World(), environment("refs/heads/x")
     world.push("refs/heads/x", sha(1))
     world.run()
-    world.cloud.protect(world.record(x).stack_arn, on=True)
+    world.cloud.protect(world.record(x).status.stack.stack_arn, on=True)
     world.forget()
     world.host.remove(HELLO, "refs/heads/x")
     resync(world)
     world.event(x)
     world.run()
-    assert "termination protection" in world.record(x).reason
+    assert "termination protection" in world.record(x).status.reason
 
 
 def test_what_is_held_and_has_nothing_to_go_back_to_is_left_alone() -> None:
@@ -376,13 +387,13 @@ def test_a_look_that_finds_nothing_new_does_not_change_since_when_it_is_so() -> 
     x = environment("refs/heads/x")
     world.push("refs/heads/x", sha(1))
     world.run()
-    since = world.record(x).changed_at
+    since = world.record(x).status.changed_at
     assert since > 0
     world.cloud.tamper(x.stack_name, Greeting="by hand")
     resync(world)
     world.push("refs/heads/x", sha(2), sha(1), message="A word [skip ci]")
     world.run()
-    assert (world.record(x).drift != "", world.record(x).changed_at) == (True, since)
+    assert (world.record(x).status.stack.drift != "", world.record(x).status.changed_at) == (True, since)
     world.redeploy(x)
     world.run()
-    assert world.record(x).changed_at > since
+    assert world.record(x).status.changed_at > since

@@ -11,8 +11,8 @@ from deployer.github.webhook import parse_delivery
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.model.events import Push
-from deployer.model.records import RepositoryRecord
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.model.repository_record import RepositoryRecord
 from deployer.resync.missed_deliveries import APP, CheckResult, MissedDeliveries
 from deployer.views import sentences
 from tests.records import know_repository

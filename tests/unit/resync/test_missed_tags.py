@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deployer.model.environments import Environment, Kind
-from deployer.model.records import Cause
+from deployer.queue.items import Cause
 from deployer.views.derived_values import never_deployed
 from tests.unit.world import HELLO, TEMPLATE, World, sha
 
@@ -57,7 +57,7 @@ def test_a_tag_is_named_until_it_is_deployed(world: World) -> None:
         assert listed(world) == "v1"
     world.deployer.submitter.request_environment(PRODUCTION, cause=Cause.REDEPLOY, ref="refs/tags/v1")
     world.run()
-    assert world.record(PRODUCTION).commit == sha(1)
+    assert world.record(PRODUCTION).spec.commit == sha(1)
     assert listed(world) == "", "before the next resync, too"
     world.resync(HELLO)
     assert listed(world) == ""
@@ -93,7 +93,7 @@ def test_if_production_runs_only_a_newer_tag_is_named(world: World) -> None:
     world.forget()
     world.resync(HELLO)
     assert listed(world) == "v3"
-    assert world.record(PRODUCTION).commit == sha(2)
+    assert world.record(PRODUCTION).spec.commit == sha(2)
 
 
 @pytest.mark.parametrize("rules", ["tags: v*", ""])
@@ -119,7 +119,7 @@ def test_a_refused_tag_is_not_named(world: World) -> None:
     tag(world, "v1", 1)
     world.deliver("refs/tags/v1", sha(1))
     world.run()
-    assert world.record(PRODUCTION).commit == sha(1)
+    assert world.record(PRODUCTION).spec.commit == sha(1)
     world.resync(HELLO)
     assert listed(world) == ""
 

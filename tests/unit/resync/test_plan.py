@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
 from deployer.model.stacks import Stack
+from deployer.model.teardown_report import RetainedItem, TeardownReport
 from deployer.resync.orphans import find_orphans, records_to_forget
 from deployer.resync.plan import plan
 from deployer.resync.snapshot import RepositorySnapshot, environments_with_unknown_status
@@ -34,7 +35,7 @@ def _stack(environment: Environment, **tags: str) -> Stack:
 def _record(
     environment: Environment, commit: str = A, outcome: str = "deployed", ref: str = ""
 ) -> EnvironmentRecord:
-    return EnvironmentRecord(
+    return EnvironmentRecord.of(
         "acme/hello", environment.key, environment.stack_name, commit=commit, outcome=outcome, ref=ref,
         stack_arn=f"arn:{environment.stack_name}", state=outcome,
     )  # fmt: skip
@@ -50,9 +51,9 @@ CASES = [
     ("skipped, so no stack", {X: A}, [], [_record(DEV, outcome="skipped")], []),
     ("skipped, and its stack stands", {X: A}, [_stack(DEV)], [_record(DEV, outcome="skipped")], []),
     ("skipped, and nobody knew of its stack", {X: A}, [_stack(DEV)],
-     [replace(_record(DEV, outcome="skipped"), stack_arn="")], [("check", DEV)]),
+     [_record(DEV, outcome="skipped").but(stack_arn="")], [("check", DEV)]),
     ("skipped, and its stack is another's", {X: A}, [replace(_stack(DEV), tags={})],
-     [replace(_record(DEV, outcome="skipped"), stack_arn="")], []),
+     [_record(DEV, outcome="skipped").but(stack_arn="")], []),
     ("another stack than is known", {X: A}, [replace(_stack(DEV), arn="arn:new")], [_record(DEV)], [("check", DEV)]),
     (
         "the one of two in the region on record",
@@ -80,7 +81,7 @@ CASES = [
     ("development was deleted by a person", {X: A}, [], [_record(DEV, outcome="deleted", ref=X.name)],
      [("provision", DEV)]),
     ("development was held, and went with its repository's name", {X: B}, [],
-     [replace(_record(DEV, outcome="deleted", ref=X.name), held_at=B, receipt={"word": "renamed"})],
+     [_record(DEV, outcome="deleted", ref=X.name).but(held_at=B, receipt=TeardownReport(repository_state="renamed"))],
      [("provision", DEV)]),
     ("production was lost", {TAG: A}, [], [_record(PRODUCTION, ref="refs/tags/v1")], [("provision", PRODUCTION)]),
     ("a foreign stack", {}, [Stack("arn", "other", "CREATE_COMPLETE", {"deployer:managed": "true"})], [], []),
@@ -114,9 +115,7 @@ def test_a_stack_that_may_exist_in_an_unlisted_region_is_not_created_again(
     place: str, refs: dict, record: EnvironmentRecord, expected: list
 ) -> None:
     regions = {Kind.DEVELOPMENT: {"r1"}, Kind.STAGING: {"r2"}, Kind.PRODUCTION: {"r2"}}
-    snapshot = RepositorySnapshot(
-        REPOSITORY, "main", refs, [], [replace(record, region=place)], regions=regions
-    )
+    snapshot = RepositorySnapshot(REPOSITORY, "main", refs, [], [record.but(region=place)], regions=regions)
     assert [each.action for each in plan(snapshot, {}, 0, 0)] == expected
 
 
@@ -128,7 +127,7 @@ def test_a_kind_whose_regions_were_not_listed_is_not_planned() -> None:
 
 DAY = 86400.0
 NOW = 100 * DAY
-LEFT = {"retained": [{"id": "arn:bucket", "why": "it is shared"}]}
+LEFT = TeardownReport(retained=[RetainedItem(id="arn:bucket", why="it is shared")])
 
 
 @pytest.mark.parametrize(
@@ -150,13 +149,13 @@ LEFT = {"retained": [{"id": "arn:bucket", "why": "it is shared"}]}
 def test_which_records_are_forgotten(
     refs: dict, stacks: list, changes: dict, listed_at: float, *, forgotten: bool
 ) -> None:
-    record = replace(_record(DEV), **{"updated_at": 10 * DAY, "stack_arn": "", **changes})
+    record = _record(DEV).but(**{"updated_at": 10 * DAY, "stack_arn": "", **changes})
     snapshot = RepositorySnapshot(REPOSITORY, "main", refs, stacks, [record], listed_at)
     assert records_to_forget(snapshot, NOW) == ([record] if forgotten else [])
 
 
 def test_records_of_staging_and_production_are_kept() -> None:
-    records = [replace(_record(each), state="deleted") for each in (STAGING, PRODUCTION)]
+    records = [_record(each).but(state="deleted") for each in (STAGING, PRODUCTION)]
     assert records_to_forget(RepositorySnapshot(REPOSITORY, "main", {}, [], records), NOW) == []
 
 

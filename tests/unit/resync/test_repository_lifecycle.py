@@ -11,8 +11,9 @@ from deployer.environment.repository_state import judge
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import TransientError
 from deployer.model.events import Push, RepositoryChange
-from deployer.model.records import Cause, RepositoryRecord, Work
 from deployer.model.refs import ZERO_SHA, Ref
+from deployer.model.repository_record import RepositoryRecord
+from deployer.queue.items import Cause, Work
 from deployer.views.sentences import repository_warnings
 from workers.scheduler import Scheduler
 
@@ -100,7 +101,7 @@ def test_after_a_rename_back_a_pinned_environment_is_created_again_at_its_commit
     world.tell("repository renamed", HELLO, SHOP)
 
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
-    assert (world.record(DEV).commit, world.record(DEV).held_at) == (sha(1), sha(5))
+    assert (world.record(DEV).spec.commit, world.record(DEV).spec.held_at) == (sha(1), sha(5))
     assert world.built(DEV)[-1] == (sha(1), "succeeded")
     world.resync(HELLO)
     assert world.told[-1] == "resynced: nothing to do"
@@ -120,7 +121,7 @@ def test_after_a_rename_back_an_environment_whose_teardown_began_is_created_agai
     world.resync(HELLO)
 
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
-    assert world.record(DEV).outcome == "deployed"
+    assert world.record(DEV).status.outcome == "deployed"
     assert world.deployer.resyncer.plan(HELLO) == []
 
 
@@ -185,7 +186,7 @@ def test_a_push_of_another_repository_is_recognized_by_its_id(world: World) -> N
 
     assert world.outcome("p1")[0] == "skipped"
     assert "repositories accept" in world.outcome("p1")[1]
-    assert world.record(DEV).commit == sha(1)
+    assert world.record(DEV).spec.commit == sha(1)
     assert world.known(HELLO).state == "replaced"
 
 
@@ -257,12 +258,12 @@ def test_another_repository_with_a_former_name_gets_nothing_until_a_person_accep
 
     assert world.known(HELLO).state == "replaced"
     assert world.standing(HELLO) == {STAGING, PRODUCTION}
-    assert world.record(STAGING).commit == sha(2)
+    assert world.record(STAGING).spec.commit == sha(2)
 
     world.deployer.lifecycle.accept(HELLO)
     world.resync(HELLO)
     assert world.known(HELLO).state == ""
-    assert world.record(STAGING).commit == sha(8)
+    assert world.record(STAGING).spec.commit == sha(8)
 
 
 def test_the_existing_tags_of_an_accepted_repository_do_not_count_as_missed() -> None:
@@ -282,12 +283,12 @@ def test_the_existing_tags_of_an_accepted_repository_do_not_count_as_missed() ->
     world.deployer.lifecycle.accept(HELLO)
     for _ in range(2):
         world.resync(HELLO)
-    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).commit) == (TAG, sha(1))
+    assert (world.record(PRODUCTION).spec.ref, world.record(PRODUCTION).spec.commit) == (TAG, sha(1))
 
     later = int(world.lanes.now()) + 10  # than the acceptance
     world.host.push(HELLO, "refs/tags/v3", sha(4), files={"pipeline.yml": TEMPLATE}, at=later)
     world.resync(HELLO)
-    assert world.record(PRODUCTION).commit == sha(4)
+    assert world.record(PRODUCTION).spec.commit == sha(4)
 
 
 # --- archived, private, public ---
@@ -300,13 +301,13 @@ def test_an_archived_repository_keeps_its_environments_and_deploys_nothing_new(w
     world.run()
 
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
-    assert world.record(DEV).commit == sha(1)
+    assert world.record(DEV).spec.commit == sha(1)
     assert world.outcome(late)[0] == "skipped"
     assert "archived" in world.outcome(late)[1]
 
     world.host.change(HELLO, archived=False)
     world.tell("repository unarchived", HELLO)
-    assert world.record(DEV).commit == sha(9)
+    assert world.record(DEV).spec.commit == sha(9)
 
 
 def test_a_repository_archived_during_a_creation_of_production_still_runs_the_tags_commit() -> None:
@@ -320,7 +321,7 @@ def test_a_repository_archived_during_a_creation_of_production_still_runs_the_ta
 
     assert world.outcome(tag)[0] == "deployed"
     assert world.built(PRODUCTION)[-1] == (sha(3), "succeeded")
-    assert world.record(PRODUCTION).commit == sha(3)
+    assert world.record(PRODUCTION).spec.commit == sha(3)
 
 
 @pytest.mark.parametrize("before", ["none", "deleted", "skipped"])
@@ -348,7 +349,7 @@ def test_a_first_tag_that_is_refused_is_deployed_once_it_is_allowed(before: str,
     world.resync(HELLO)
     assert [world.outcome(each)[0] for each in tags] == ["skipped", "skipped"]
     assert PRODUCTION not in world.standing(HELLO)
-    assert "archived" in world.record(PRODUCTION).reason
+    assert "archived" in world.record(PRODUCTION).status.reason
 
     world.host.change(HELLO, archived=False)
     if end == "resync":
@@ -357,7 +358,7 @@ def test_a_first_tag_that_is_refused_is_deployed_once_it_is_allowed(before: str,
         world.tell("repository unarchived", HELLO)
     assert world.built(PRODUCTION)[-1] == (sha(4), "succeeded")
     found = world.record(PRODUCTION)
-    assert (found.ref, found.state, found.commit) == ("refs/tags/v2.1", "deployed", sha(4))
+    assert (found.spec.ref, found.status.state, found.spec.commit) == ("refs/tags/v2.1", "deployed", sha(4))
     world.resync(HELLO)
     assert world.told[-1] == "resynced: nothing to do"
 
@@ -375,7 +376,10 @@ def test_a_first_tag_refused_after_redis_was_lost_is_deployed_once_it_is_allowed
     world.host.change(HELLO, archived=False)
     for _ in range(2):
         world.resync(HELLO)
-    assert (world.record(PRODUCTION).ref, world.record(PRODUCTION).commit) == ("refs/tags/v2", sha(4))
+    assert (world.record(PRODUCTION).spec.ref, world.record(PRODUCTION).spec.commit) == (
+        "refs/tags/v2",
+        sha(4),
+    )
     assert world.built(PRODUCTION)[-1] == (sha(4), "succeeded")
     world.resync(HELLO)
     assert world.told[-1] == "resynced: nothing to do"
@@ -401,7 +405,7 @@ def test_a_push_ends_a_state_whose_end_no_event_reported(world: World) -> None:
     world.push(BRANCH, sha(9))
     world.run()
 
-    assert (world.known(HELLO).state, world.record(DEV).commit) == ("", sha(9))
+    assert (world.known(HELLO).state, world.record(DEV).spec.commit) == ("", sha(9))
 
 
 def test_a_repository_made_public_is_warned_of_and_still_deployed(
@@ -427,7 +431,7 @@ def test_a_repository_made_private_is_deployed_once_it_can_be_read(world: World)
     world.push(BRANCH, sha(9))
     world.run()
     world.resync(HELLO)
-    assert world.record(DEV).commit == sha(9)
+    assert world.record(DEV).spec.commit == sha(9)
     assert world.standing(HELLO) == {DEV, STAGING, PRODUCTION}
 
 
@@ -462,7 +466,7 @@ def test_a_staging_that_was_never_created_is_not_left_to_people() -> None:
     world = World()
     world.push(MAIN, sha(1), template="Resources: [")
     world.run()
-    assert (world.record(STAGING).state, world.standing(HELLO)) == ("failed", set())
+    assert (world.record(STAGING).status.state, world.standing(HELLO)) == ("failed", set())
     world.host.rename(HELLO, SHOP)
     world.resync(HELLO)
     assert (world.known(HELLO).state, world.known(HELLO).over) == ("renamed", True)
@@ -557,7 +561,7 @@ def test_a_repository_removed_from_the_app_is_left_alone_until_it_is_added_again
     world.host.change(HELLO, hidden=False)
     world.host.push(HELLO, BRANCH, sha(9), files={"pipeline.yml": "Resources: {}"})
     world.tell("installation_repositories added", HELLO)
-    assert (world.known(HELLO).state, world.record(DEV).commit) == ("", sha(9))
+    assert (world.known(HELLO).state, world.record(DEV).spec.commit) == ("", sha(9))
 
 
 def test_the_state_in_an_event_is_kept_when_a_resync_already_waits(world: World) -> None:
@@ -583,7 +587,7 @@ def test_a_new_default_branch_becomes_staging_and_loses_its_development(world: W
     world.host.create(HELLO, default_branch="x")
     world.tell("repository edited", HELLO)
 
-    assert world.record(STAGING).ref == BRANCH
+    assert world.record(STAGING).spec.ref == BRANCH
     assert world.built(STAGING)[-1] == (sha(1), "succeeded")
     former = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))
     assert world.standing(HELLO) == {former, STAGING, PRODUCTION}
@@ -595,7 +599,7 @@ def test_staging_moves_to_a_new_default_branch_with_the_same_commit(world: World
     world.host.create(HELLO, default_branch="x")
     world.tell("repository edited", HELLO)
 
-    assert world.record(STAGING).ref == BRANCH
+    assert world.record(STAGING).spec.ref == BRANCH
     assert DEV not in world.standing(HELLO)
     assert world.deployer.resyncer.plan(HELLO) == []
 
@@ -608,7 +612,7 @@ def test_a_push_from_before_another_default_branch_does_not_move_staging_back(wo
     world.run()
 
     assert world.outcome(late)[0] == "deployed"
-    assert world.record(STAGING).ref == BRANCH
+    assert world.record(STAGING).spec.ref == BRANCH
     assert [commit for commit, _ in world.built(STAGING)] == [sha(2), sha(1)]
     former = Environment(HELLO, Kind.DEVELOPMENT, Ref.parse(MAIN))
     assert world.built(former)[-1] == (sha(4), "succeeded")
@@ -624,7 +628,7 @@ def test_a_push_from_before_its_branch_became_the_default_creates_no_development
 
     assert world.outcome(late) == ("skipped", "x is the default branch now: staging deploys it")
     assert DEV not in world.standing(HELLO)
-    assert world.record(STAGING).commit == sha(5)
+    assert world.record(STAGING).spec.commit == sha(5)
 
 
 def test_after_redis_was_lost_such_a_push_creates_no_development_either(world: World) -> None:
@@ -635,7 +639,7 @@ def test_after_redis_was_lost_such_a_push_creates_no_development_either(world: W
     world.run()
 
     assert world.outcome(late)[0] == "deployed"
-    assert world.record(STAGING).ref == BRANCH
+    assert world.record(STAGING).spec.ref == BRANCH
     assert world.built(STAGING)[-1] == (sha(1), "succeeded")
 
 
@@ -667,7 +671,7 @@ def test_development_is_pinned_again_once_its_branch_is_no_longer_the_default(wo
     world.tell("repository edited", HELLO)
 
     assert DEV in world.standing(HELLO)
-    assert (world.record(DEV).commit, world.record(DEV).held_at) == (sha(1), sha(5))
+    assert (world.record(DEV).spec.commit, world.record(DEV).spec.held_at) == (sha(1), sha(5))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
@@ -686,10 +690,10 @@ def test_a_late_event_of_a_deleted_repository_cancels_no_teardown(
 
     assert world.outcome(delivery)[0] in {"skipped", "deleted"}
     assert world.standing(HELLO) == {STAGING, PRODUCTION}
-    assert world.record(DEV).state == "deleted"
+    assert world.record(DEV).status.state == "deleted"
     world.deliver(BRANCH, sha(7), sha(1))
     world.run()
-    assert world.record(DEV).state == "deleted"
+    assert world.record(DEV).status.state == "deleted"
 
 
 @pytest.mark.parametrize("first", ["while it was archived", "by a worker that was lost", "after a push"])
@@ -838,7 +842,7 @@ def test_which_work_of_an_environment_is_refused(world: World, state: str, refus
 def test_work_that_has_ordered_something_continues(world: World) -> None:
     world.host.change(HELLO, archived=True)
     world.resync(HELLO)
-    assert not world.deployer.lifecycle.refusal(HELLO, Work(DEV.key, cause=Cause.RESYNC, created=True))
+    assert not world.deployer.lifecycle.refusal(HELLO, Work.of(DEV.key, cause=Cause.RESYNC, created=True))
 
 
 def test_a_resync_without_changes_reads_the_repository_once(world: World) -> None:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from world import HELLO
 
+from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment, Kind
-from deployer.model.records import EnvironmentRecord
 from deployer.model.refs import Ref
 from deployer.model.visible import visible
 from deployer.teardown import expiry_comment as notice
@@ -21,9 +21,9 @@ def development(branch: str) -> Environment:
 
 
 def record(environment: Environment, **fields: object) -> EnvironmentRecord:
-    made = EnvironmentRecord(
+    made = EnvironmentRecord.of(
         "acme/hello", environment.key, environment.stack_name, state="deployed", used_at=NOW, ttl="3d",
-        warned_at=NOW + 2.5 * DAY, notice={"comments": ["comments/1"], "at": NOW + 2.5 * DAY},
+        warned_at=NOW + 2.5 * DAY, notice=ExpiryNotice(comments=["comments/1"], at=NOW + 2.5 * DAY),
     )  # fmt: skip
     return made.but(**fields)
 
@@ -69,7 +69,7 @@ def test_a_warning_says_when_why_and_how_to_keep_it() -> None:
         ),
         ({"state": "deleted", "aged": ""}, "was deleted**", False),
         (
-            {"state": "deleted", "aged": "idle", "notice": {"comments": [], "at": NOW, "down": True}},
+            {"state": "deleted", "aged": "idle", "notice": ExpiryNotice([], NOW, down=True)},
             None,
             True,
         ),

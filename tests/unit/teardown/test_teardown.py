@@ -3,13 +3,15 @@
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import LaneLostError, PermanentError, TransientError
-from deployer.model.records import Cause, Work
 from deployer.model.stacks import Resource
 from deployer.model.targets import Target
+from deployer.model.teardown_report import TeardownPlan, TeardownReport, UnlistedItems
+from deployer.queue.items import Cause, Work
 from deployer.views.sentences import teardown_report_words, unlisted_words
 from tests.doubles import FakeCloud
 from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
@@ -63,11 +65,11 @@ def protect(world: World, name: str) -> None:
 
 
 def removed(world: World, of: Environment = ENV) -> list[str]:
-    return [each["what"] for each in world.record(of).receipt["removed"]]
+    return [each.what for each in world.record(of).status.receipt.removed]
 
 
 def retained(world: World, of: Environment = ENV) -> dict[str, str]:
-    return {each["what"]: each["why"] for each in world.record(of).receipt["retained"]}
+    return {each.what: each.why for each in world.record(of).status.receipt.retained}
 
 
 def test_everything_goes_and_the_receipt_names_it(world: World) -> None:
@@ -76,16 +78,14 @@ def test_everything_goes_and_the_receipt_names_it(world: World) -> None:
     world.run()
     assert world.outcome(delivery) == GONE
     assert names(world) == set()
-    receipt = world.record(ENV).receipt
-    assert receipt["outcome"] == "removed"
-    assert receipt["retained"] == []
+    receipt = world.record(ENV).status.receipt
+    assert receipt.outcome == "removed"
+    assert receipt.retained == []
     own = f"stack {ENV.stack_name}"
     assert removed(world) == [f"stack {APP}", f"bucket {APP}-files", f"stack {OTHER}", own], (
         "what was deployed last first"
     )
-    assert all(
-        each["id"].startswith("arn:") for each in receipt["removed"] if each["what"].startswith("stack")
-    )
+    assert all(each.id.startswith("arn:") for each in receipt.removed if each.what.startswith("stack"))
     status = world.host.statuses[HELLO, sha(1)]["deployer/teardown"]
     assert (status.state, status.description) == (
         "success", "development: removed 3 stacks with 4 resources and emptied 1 bucket",
@@ -150,18 +150,18 @@ def test_what_an_earlier_definition_deployed_goes_too_or_is_told(world: World) -
     world.run()
     renames(world, OTHER)
     record = world.record(ENV)
-    assert (record.applications, record.earlier) == ([OTHER], [APP, f"{APP}2"])
+    assert (record.status.stack.applications, record.status.stack.earlier) == ([OTHER], [APP, f"{APP}2"])
     world.remove(X, sha(2))
     world.run()
     assert names(world) == set()
     assert retained(world) == {f"stack {APP}2": "it does not bear deployer's tags for this environment"}
-    assert world.record(ENV).earlier == []
+    assert world.record(ENV).status.stack.earlier == []
 
 
 def test_the_latest_of_many_earlier_ones_are_kept(world: World) -> None:
     world.lanes_note(ENV, earlier=[f"a{each}" for each in range(20)])
     renames(world, OTHER)
-    assert world.record(ENV).earlier == [*(f"a{each}" for each in range(1, 20)), APP]
+    assert world.record(ENV).status.stack.earlier == [*(f"a{each}" for each in range(1, 20)), APP]
 
 
 def test_what_another_pipeline_no_longer_names_is_not_left_for_it(world: World) -> None:
@@ -199,7 +199,7 @@ def test_what_another_pipeline_names_too_is_left_though_redis_was_lost(
     world.run()
     assert names(world) == {APP, other.stack_name}
     assert retained(world) == {f"stack {APP}": f"the pipeline of acme/hello {other.key} deploys it as well"}
-    assert not resyncs or world.record(other).applications == [APP]
+    assert not resyncs or world.record(other).status.stack.applications == [APP]
 
 
 @pytest.mark.parametrize("resyncs", [0, 1])
@@ -220,9 +220,8 @@ def test_what_staging_names_too_is_left_whatever_its_head(
 def test_what_the_ledger_has_learnt_since_counts_more_than_what_aws_told(world: World) -> None:
     world.push(Y, sha(2))
     world.run()
-    waiting = {"began_at": 1, "at": 0, "again": 0, "removed": [], "retained": [], "left": {}, "arn": ""}
-    shared = {APP: environment(Y).key}
-    world.lanes_note(ENV, receipt={**waiting, "todo": [APP, OTHER, ENV.stack_name], "shared": shared})
+    plan = TeardownPlan([APP, OTHER, ENV.stack_name], shared={APP: environment(Y).key})
+    world.lanes_note(ENV, receipt=TeardownReport(began_at=1, plan=plan))
     world.remove(X, sha(1))
     world.run()
     assert names(world) == {environment(Y).stack_name}
@@ -281,7 +280,7 @@ def test_protection_that_comes_meanwhile_counts(world: World) -> None:
     world.run()
     assert names(world) == {ENV.stack_name}
     assert world.outcome(delivery)[0] == "failed"
-    assert world.record(ENV).receipt["outcome"] == "partly"
+    assert world.record(ENV).status.receipt.outcome == "partly"
 
 
 def test_what_cannot_be_deleted_is_left_after_a_second_try(world: World) -> None:
@@ -394,7 +393,7 @@ def test_a_branch_that_is_back_at_its_commit_gets_what_was_deleted_already(world
     world.run()
     assert {APP, OTHER, ENV.stack_name} <= names(world)
     assert world.built(ENV) == [(sha(1), "succeeded"), (sha(1), "succeeded")]
-    assert world.record(ENV).outcome == "deployed"
+    assert world.record(ENV).status.outcome == "deployed"
     world.resync(HELLO)
     assert len(world.built(ENV)) == 2
 
@@ -414,7 +413,7 @@ def test_a_push_during_the_teardown_that_changes_no_chosen_path_makes_it_whole_a
     world.run()
     assert world.outcome(pushed)[0] == "deployed"
     assert {APP, OTHER, place.stack_name} <= names(world)
-    assert world.record(place).state == "deployed"
+    assert world.record(place).status.state == "deployed"
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
@@ -431,7 +430,7 @@ def test_a_push_during_the_teardown_that_is_not_wanted_leaves_nothing_half_delet
     world.run()
     world.resync(HELLO)
     assert names(world) == set()
-    assert world.record(ENV).state == "deleted"
+    assert world.record(ENV).status.state == "deleted"
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
@@ -447,7 +446,7 @@ def test_a_tag_that_is_not_chosen_saves_no_production_that_a_person_has_deleted(
     world.run()
     world.resync(HELLO)
     assert names(world) == set()
-    assert world.record(PRODUCTION).state == "deleted"
+    assert world.record(PRODUCTION).status.state == "deleted"
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
@@ -466,12 +465,12 @@ def test_a_teardown_goes_on_if_what_replaced_it_deploys_nothing(ref: str, event:
         world.remove(ref, sha(1))
     else:
         is_tag = ref == V1
-        wish = Work(of.key, cause=Cause.REDEPLOY, ref=ref, sha=sha(9), chosen=True, candidate=is_tag)
+        wish = Work.of(of.key, cause=Cause.REDEPLOY, ref=ref, sha=sha(9), chosen=True, candidate=is_tag)
         if dispatch := world.lanes.accept(HELLO, wish).dispatch:
             world.send(dispatch)
     world.run()
     assert names(world) == set()
-    assert world.record(of).state == "deleted"
+    assert world.record(of).status.state == "deleted"
 
 
 @pytest.mark.parametrize("runs", [True, False])
@@ -534,7 +533,7 @@ def test_a_push_during_the_teardown_waits_for_what_is_being_deleted(world: World
     assert world.outcome(delivery)[0] == "deployed"
     assert world.built(ENV)[-1] == (sha(2), "succeeded")
     assert {APP, OTHER, ENV.stack_name} == names(world)
-    assert world.record(ENV).receipt["outcome"] == "cancelled"
+    assert world.record(ENV).status.receipt.outcome == "cancelled"
 
 
 def test_a_branch_that_is_back_while_its_stack_is_being_deleted_gets_a_new_one(world: World) -> None:
@@ -681,7 +680,7 @@ def test_a_stack_that_outlived_the_one_it_was_in_is_removed(world: World) -> Non
     world.remove(X, sha(1))
     world.run()
     assert names(world) == set()
-    assert inner in [each["id"] for each in world.record(ENV).receipt["removed"]]
+    assert inner in [each.id for each in world.record(ENV).status.receipt.removed]
 
 
 @pytest.mark.parametrize("status", ["DELETE_SKIPPED", "DELETE_COMPLETE"])
@@ -700,21 +699,21 @@ def test_a_receipt_keeps_every_stack_however_many_resources_there_are(
     world.push("refs/heads/main", sha(9))
     world.remove(X, sha(1))
     world.run(most=120)
-    receipt = world.record(ENV).receipt
+    receipt = world.record(ENV).status.receipt
     assert retained(world)[f"stack {APP}"] == "it has termination protection"
     assert {f"stack {OTHER}", f"stack {ENV.stack_name}"} <= set(removed(world))
     many_of = "retained" if status == "DELETE_SKIPPED" else "removed"
-    assert len(receipt[many_of]) < 110
-    assert receipt["unlisted"] == {many_of: 50}
+    assert len(getattr(receipt, many_of)) < 110
+    assert receipt.unlisted == UnlistedItems(**{many_of: 50})
     counts = {"removed": 2, "retained": 1}
     counts[many_of] += 150
     assert teardown_report_words(receipt) == f"{counts['removed']} removed, {counts['retained']} retained"
     assert unlisted_words(receipt, many_of) == "50 more are not listed"
 
-    generation = world.record(ENV).generation
+    generation = world.record(ENV).history.generation
     world.resync(HELLO)
     assert world.told[-1] == "resynced: nothing to do"
-    assert world.record(ENV).generation == generation
+    assert world.record(ENV).history.generation == generation
     assert names(world) >= {APP}
 
 
@@ -730,7 +729,7 @@ def test_a_stack_that_something_makes_anew_without_end_is_told(world: World) -> 
     world.cloud.advance = stubborn  # type: ignore[method-assign]
     world.run(most=120)
     assert retained(world) == {f"stack {APP}": "something creates it again each time it is deleted"}
-    assert world.record(ENV).receipt["outcome"] == "partly"
+    assert world.record(ENV).status.receipt.outcome == "partly"
     assert "creates it again" in world.outcome(delivery)[1]
 
 
@@ -754,8 +753,8 @@ def test_a_stack_that_became_another_s_while_its_deletion_waited_is_left(world: 
     world.cloud.applications[other.stack_name] = [APP]
     world.push(Y, sha(2))
     world.run()
-    waiting = {"began_at": 1, "at": 0, "again": 0, "removed": [], "retained": [], "left": {}}
-    world.lanes_note(ENV, receipt={**waiting, "todo": [APP, ENV.stack_name], "arn": stack.arn})
+    plan = TeardownPlan([APP, ENV.stack_name], stack.arn)
+    world.lanes_note(ENV, receipt=TeardownReport(began_at=1, plan=plan))
     world.remove(X, sha(1))
     world.run()
     assert world.cloud.stack(APP) is not None
@@ -793,13 +792,13 @@ def test_a_teardown_that_a_broken_push_took_back_is_over(world: World) -> None:
     world.tasks()
     world.push(X, sha(2), template="Resources: [")
     world.run()
-    receipt = world.record(ENV).receipt
-    assert receipt["outcome"] == "cancelled"
-    assert [each["what"] for each in receipt["removed"]] == [f"stack {APP}"]
+    receipt = world.record(ENV).status.receipt
+    assert receipt.outcome == "cancelled"
+    assert [each.what for each in receipt.removed] == [f"stack {APP}"]
     world.remove(X, sha(2))
     world.run()
     assert names(world) == set()
-    assert world.record(ENV).receipt["outcome"] == "removed"
+    assert world.record(ENV).status.receipt.outcome == "removed"
 
 
 def test_what_was_left_is_left_by_a_resync(world: World) -> None:
@@ -826,8 +825,8 @@ def test_a_replacement_tells_what_it_left(world: World) -> None:
     world.push(X, sha(2), sha(1))
     world.run()
     record = world.record(ENV)
-    assert record.outcome == "deployed"
-    assert record.receipt["outcome"] == "replaced"
+    assert record.status.outcome == "deployed"
+    assert record.status.receipt.outcome == "replaced"
     assert list(retained(world)) == [f"AWS::Test::Thing {ENV.stack_name}-thing"]
 
 
@@ -892,7 +891,7 @@ def test_a_branch_that_is_back_uses_the_stack_that_was_left_in_another_region(
     delivery = world.push(X, sha(2))
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
-    assert world.record(ENV).region == away.region
+    assert world.record(ENV).spec.region == away.region
     assert names(world) == set()
 
 
@@ -915,8 +914,8 @@ def test_a_teardown_that_an_earlier_release_began_in_two_regions_is_ended(
     (far,) = away.stacks()
     world.remove(X, sha(1))
     world.tasks()
-    begun = world.record(ENV).receipt | {"todo": [APP, OTHER, ENV.stack_name], "retained": []}
-    world.lanes_note(ENV, receipt={**begun, "away": [far.arn], "arn": far.arn})
+    begun = world.record(ENV).status.receipt.but(todo=[APP, OTHER, ENV.stack_name], retained=[], arn=far.arn)
+    world.lanes_note(ENV, receipt=msgspec.structs.replace(begun, unknown={"away": [far.arn]}))
     world.run()
     assert names(world) == set()
     world.resync(HELLO)
@@ -924,7 +923,7 @@ def test_a_teardown_that_an_earlier_release_began_in_two_regions_is_ended(
 
 
 def test_what_stands_in_an_account_that_the_settings_no_longer_name_is_on_the_receipt(world: World) -> None:
-    arn = world.record(ENV).stack_arn
+    arn = world.record(ENV).status.stack.stack_arn
     world.clouds.clouds[world.cloud.region] = FakeCloud(world.cloud.head)
     region, other = world.cloud.region, "222222222222"
     world.clouds.targets[Kind.DEVELOPMENT] = Target(Kind.DEVELOPMENT, account=other, regions=(region,))
@@ -935,6 +934,6 @@ def test_what_stands_in_an_account_that_the_settings_no_longer_name_is_on_the_re
         "with all that its pipeline deployed"
     )
     assert retained(world) == {f"stack {ENV.stack_name}": why}
-    assert [each["id"] for each in world.record(ENV).receipt["retained"]] == [arn]
+    assert [each.id for each in world.record(ENV).status.receipt.retained] == [arn]
     assert world.outcome(delivery) == ("deleted", f"left are stack {ENV.stack_name}: {why}")
     assert world.statuses(sha(1))["deployer/teardown"] == "failure"

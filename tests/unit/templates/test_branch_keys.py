@@ -11,6 +11,7 @@ import pytest
 from deployer.model.environments import Environment, Kind
 from deployer.templates.repository_config import CONFIG_KEYS
 from tests.doubles import FakeCloud
+from tests.records import field_value
 from tests.unit.world import HELLO, World, environment, sha
 
 MAIN, X, Y = "refs/heads/main", "refs/heads/x", "refs/heads/y"
@@ -56,8 +57,12 @@ class Tried:
         world.push(MAIN, sha(10), sha(9), files={"deployer.yml": "tags: v*", "docs/a.md": "x"})
         self.settle()
         for place in (environment(MAIN), environment(Y)):  # whatever it says, it says of nobody else
-            assert world.record(place).outcome == "deployed"
-            assert (world.record(place).ttl, world.record(place).warn, world.record(place).sleep) == (
+            assert world.record(place).status.outcome == "deployed"
+            assert (
+                world.record(place).spec.expiry.ttl,
+                world.record(place).spec.expiry.warn,
+                world.record(place).spec.expiry.sleep,
+            ) == (
                 "",
                 "",
                 "",
@@ -74,7 +79,7 @@ class Tried:
 
     def kept(self, kind: str, field: str) -> str:
         """What the record of the kind's environment has."""
-        return str(getattr(self.world.record(PLACES[kind]), field))
+        return str(field_value(self.world.record(PLACES[kind]), field))
 
     def tag(self, kind: str, name: str) -> str:
         """A tag of the kind's stack."""
@@ -112,7 +117,7 @@ def _paths(kind: str) -> bool:
         files = {"deployer.yml": "paths: {exclude: '*'}", "docs/a.md": str(number)}
         world.push(f"refs/tags/v{number}", sha(number), files=files)
         world.run()
-    return world.record(PLACES[kind]).commit != sha(2)
+    return world.record(PLACES[kind]).spec.commit != sha(2)
 
 
 def _age(key: str, value: str) -> Callable[[str], bool]:
