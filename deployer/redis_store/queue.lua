@@ -468,11 +468,13 @@ end
 -- forget seen: environment -> `updated_at` of the record to drop, which has not changed since. By what token the lane is
 -- held does not matter: of what is as it was seen, nothing came meanwhile
 function ops.forget(seen)
-  local runs = status() == 'running' and current().environment
+  local with_items = {}
+  if status() == 'running' then with_items[current().environment] = true end
+  for _, key in ipairs(C('HKEYS', items)) do with_items[environment_of(key)] = true end
   for env, at in pairs(cjson.decode(seen)) do
     local record = object(C('HGET', environments, env) or '')
     local same = record and (record.updated_at or 0) == at
-    if same and env ~= runs and C('HEXISTS', items, env) == 0 then C('HDEL', environments, env) end
+    if same and not with_items[env] then C('HDEL', environments, env) end
   end
   return answer()
 end

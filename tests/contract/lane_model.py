@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from deployer.model.records import TASK_TIMEOUT, WORKER_LOST, Activity, Cause, EnvironmentRecord, Task, Work
+from deployer.model.records import (
+    TASK_TIMEOUT,
+    WORKER_LOST,
+    Activity,
+    Cause,
+    EnvironmentRecord,
+    Task,
+    Work,
+    split_key,
+)
 from deployer.queue.step_results import Again, Dead, Done, Retry, Snooze, Verdict
 
 REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
@@ -303,10 +312,11 @@ class Lane:
 
     def forget(self, seen: Mapping[str, EnvironmentRecord]) -> None:
         """Drop the records that are still what was seen, of environments without work."""
-        works = {self.running.key} if self.running else set()
-        works |= {each.key for each in [*self.waiting, *self.later]} | set(self.snoozed)
+        with_items = {self.running.environment} if self.running else set()
+        with_items |= {each.environment for each in [*self.waiting, *self.later]}
+        with_items |= {split_key(key)[0] for key in self.snoozed}
         for environment, record in seen.items():
-            if self.environments.get(environment) is record and environment not in works:
+            if self.environments.get(environment) is record and environment not in with_items:
                 del self.environments[environment]
 
     def ignore(self, delivery: str, outcome: str, reason: str) -> None:

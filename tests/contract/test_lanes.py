@@ -1072,3 +1072,20 @@ def test_what_has_come_meanwhile_is_not_forgotten(lanes: RedisLanes, what: str) 
     lanes.forget(HELLO, seen)
     assert lanes.environment(environment) is not None
     assert lanes.find(environment.stack_name) == environment
+
+
+@pytest.mark.parametrize("what", ["waits", "sleeps", "runs"])
+def test_the_record_of_production_is_not_deleted_while_a_tag_waits_to_be_judged(
+    lanes: RedisLanes, what: str
+) -> None:
+    record = EnvironmentRecord("acme/hello", PRODUCTION, "production-stack", state="deployed")
+    dispatch = tag(lanes, 1).dispatch
+    begin(lanes, dispatch)
+    lanes.finish(HELLO, dispatch.token, Done("skipped", "", record))
+    dispatch = tag(lanes, 2).dispatch
+    if what != "waits":
+        work = begin(lanes, dispatch)
+    if what == "sleeps":
+        lanes.finish(HELLO, dispatch.token, Snooze(work, 60))
+    lanes.forget(HELLO, lanes.environments(HELLO))
+    assert [each.environment for each in lanes.environments(HELLO)] == [PRODUCTION]

@@ -598,7 +598,6 @@ BREAKAGES = {
     ),
     "a resync that joins takes a new turn": ("if kind == 'retry' or kind == 'rest'", "if kind == 'retry'"),
     "who joins before the turn waits for it": ("older.turned = older.turned or wants_no_turn(newer)", ""),
-    "what has work is forgotten": ("env ~= runs and C('HEXISTS', items, env) == 0", "env ~= runs"),
     "an attempt is not noted": ("note_try(work, work, why ~= '' and why or LOST_ERROR)", ""),
     "to tell of a death is an attempt": ("not UNTRIED[dead.kind]", "true"),
     "a queued delivery expires": (
