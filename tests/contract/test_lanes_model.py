@@ -314,7 +314,8 @@ class LaneMachine(RuleBasedStateMachine):
         record = EnvironmentRecord("acme/hello", work.environment, "stack", commit=kind) if recorded else None
         match kind:
             case "again" if work.candidate:  # it is admitted, and its tag was pushed some ticks ago
-                decided_at = max(at - seconds, 1)
+                began = at - self.now  # a decision at the very beginning would have no time in the model
+                decided_at = max(at - seconds, began + 0.5)
                 return Again(
                     work.but(candidate=False, cause=Cause.PUSH, decided_at=decided_at, sha="c"), record
                 )
