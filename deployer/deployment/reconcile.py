@@ -509,7 +509,7 @@ def _ordered(record: EnvironmentRecord) -> EnvironmentRecord:
 def _leaves_a_teardown(run: Run, verdict: Verdict) -> bool:
     """Whether a goal that replaced a teardown in the queue ends without anything to deploy: the teardown goes on then.
 
-    Not if the goal itself has queued it again.
+    A tag that is not judged yet is a queue item of its own, so it replaces no teardown.
     """
     replaces = run.work.cause in {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY} and not run.work.candidate
     skipped = isinstance(verdict, Done) and verdict.outcome in {Outcome.SKIPPED, Outcome.SUPERSEDED}

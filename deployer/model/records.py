@@ -242,7 +242,7 @@ class Work(_Value):
 
     @property
     def key(self) -> str:
-        """Under which key it waits in the queue: `item_key` in `lane_items.lua`."""
+        """Under which key it waits in the queue: `item_key` in `queue_items.lua`."""
         return f"{self.environment} {self.ref}" if self.candidate else self.environment
 
 
@@ -289,7 +289,7 @@ class EnvironmentRecord(_Value):
         pushed_at: when GitHub took the last push that was wanted here, in epoch seconds; 0 where that is not known.
         region: where its stack is; once chosen it stays.
         failure: why its stack could not be made or changed: `resource`, `type`, `reason`, `url`, `file`, `line`.
-        receipt: what the last teardown removed and retained; see `deployer.teardown`.
+        receipt: what the last teardown removed and retained; see `deployer.teardown.teardown`.
         teardown: the repository's settings for a teardown, as last deployed: `templates.repository_config`.
         refused, refusals: the digest whose creation failed last, and how often in a row.
         applied: the pipeline's stack as deployer last applied it; see `deployer.environment.drift`.
