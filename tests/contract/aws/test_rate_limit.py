@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from deployer.aws import clients as aws_client
 from deployer.model.errors import ThrottledError
-from deployer.redis_store.aws import rate_limit as aws_throttle
+from deployer.redis_store.aws import rate_limit
 from deployer.redis_store.aws.rate_limit import RedisRateLimit
 from deployer.redis_store.aws.shared_redis import SharedRedis
 from deployer.redis_store.connection import connect
@@ -29,7 +29,7 @@ class Clock:
         self.shared = SharedRedis(client)
         self.waited = self.told = 0.0
         self._began = time.monotonic()
-        monkeypatch.setattr(aws_throttle.time, "sleep", self._sleep)
+        monkeypatch.setattr(rate_limit.time, "sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.waited = seconds
