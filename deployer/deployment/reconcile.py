@@ -152,21 +152,9 @@ class Reconciler:
         environment = Environment.from_key(repository, work.environment)
         known = self._read_record(environment)
         record, cloud = self._placement.locate_stack(environment, known)
-        context = ReconcileContext(
-            environment,
-            work,
-            record,
-            guard,
-            cloud,
-            self._options.poll_seconds,
-            self._events_arrive,
-            self._clock(),
-        )
-        if (
-            work.spec.word
-            and work.cause == Cause.TEARDOWN
-            and self._is_called_off(environment, work.spec.word)
-        ):
+        poll, now = self._options.poll_seconds, self._clock()
+        context = ReconcileContext(environment, work, record, guard, cloud, poll, self._events_arrive, now)
+        if self._is_called_off(environment, work):
             # a resync that asked for the environment may have been merged with this queue item
             return context.again(Task.SYNC, cause=Cause.RESYNC, word="", turned=True)
         try:
@@ -219,10 +207,12 @@ class Reconciler:
             self._request_last_resync(environment)
         return result
 
-    def _is_called_off(self, environment: Environment, word: str) -> bool:
+    def _is_called_off(self, environment: Environment, work: Work) -> bool:
         """Whether the reason of a teardown is over: the repository's state, or that the branch is the default one."""
+        if work.cause != Cause.TEARDOWN or not work.spec.word:
+            return False
         known, branch = self._repositories.stored_record(environment.repository), environment.branch
-        if word == DEFAULT:
+        if work.spec.word == DEFAULT:
             return not branch or branch.branch != known.default_branch
         return not known.state
 

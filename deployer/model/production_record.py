@@ -76,21 +76,28 @@ def with_approval(approvals: Iterable[Admission], new: Admission) -> tuple[Admis
 def with_refusal(refused: Iterable[RefusedTag], new: RefusedTag) -> tuple[RefusedTag, ...]:
     """Add a refused tag, ordered by time; of each tag only the latest refusal is kept.
 
-    Of the tags that a push to the default branch may admit only the newest is checked again, and it is always kept. If
-    there are too many, those go first that only their name refuses, because a resync need not know them.
+    Of the tags that a push to the default branch may admit only the newest is checked again, and it is always kept.
     """
     others = list(refused)
-    before = next((each for each in others if (each.ref, each.commit) == (new.ref, new.commit)), None)
-    if before:  # the hour in which the tag is checked again counts from the first refusal
-        new = new.but(accepted_at=min(before.accepted_at, new.accepted_at))
-    kept = [each for each in others if each.ref != new.ref]
-    place = next((n for n, each in enumerate(kept) if new.pushed_at < each.pushed_at), len(kept))
-    kept.insert(place, new)
-    newest = next((each for each in reversed(kept) if each.recheck), None)
+    earlier = next((each for each in others if (each.ref, each.commit) == (new.ref, new.commit)), None)
+    if earlier:  # the hour in which the tag is checked again counts from the first refusal
+        new = new.but(accepted_at=min(earlier.accepted_at, new.accepted_at))
+    # `sorted` keeps the order of tags with the same time, so the new one comes after them
+    tags = sorted([*(each for each in others if each.ref != new.ref), new], key=lambda each: each.pushed_at)
+    to_recheck = next((each for each in reversed(tags) if each.recheck), None)
+    return tuple(each.but(recheck=each is to_recheck) for each in _latest_refusals(tags, to_recheck))
+
+
+def _latest_refusals(tags: list[RefusedTag], to_recheck: RefusedTag | None) -> list[RefusedTag]:
+    """At most `MOST_REFUSED` of these tags, `to_recheck` among them.
+
+    Tags that only their name refuses are dropped first, because a resync need not know them; then the oldest ones.
+    """
+    kept = list(tags)
     while len(kept) > MOST_REFUSED:
-        by_name = (each for each in kept if each.is_by_name)
-        kept.remove(next(by_name, None) or next(each for each in kept if each is not newest))
-    return tuple(each.but(recheck=each is newest) for each in kept)
+        by_name = next((each for each in kept if each.is_by_name), None)
+        kept.remove(by_name or next(each for each in kept if each is not to_recheck))
+    return kept
 
 
 def after_admission(

@@ -61,9 +61,7 @@ class WorkSubmitter:
         self._allows = allows
         self._accounts = accounts
         self._ttl = ttl
-        self._last_checked = (
-            ""  # the repository at which the last check of expiries stopped because of its limit
-        )
+        self._last_checked = ""  # the repository at which the last check of expiries reached its limit
 
     def github(self, event: Push | RepositoryChange | Ignored) -> Answer:
         """Submit an event of GitHub.
