@@ -89,7 +89,8 @@ def empty_stack_buckets(clients: AwsClients, arn: str, assert_lease: Callable[[]
         assert_lease: see `empty_bucket`.
 
     Returns:
-        Whether all buckets are empty.
+        Whether nothing is left to empty. A stack whose template cannot be parsed counts as such: its buckets stay as
+        they are.
     """
     deadline = time.monotonic() + EMPTYING_SECONDS
     try:
@@ -166,7 +167,7 @@ def empty_bucket(
         s3: the client.
         bucket: the bucket's name.
         owner: the bucket's account. S3 rejects each call if another account owns a bucket of this name now.
-        deadline: no batch starts after this time (monotonic clock, seconds), except the first one.
+        deadline: the first batch is always deleted; no later one starts after this time (monotonic clock, seconds).
         assert_lease: called before each batch; an exception from it ends the emptying.
 
     Returns:

@@ -33,10 +33,11 @@ class Observed:
         recovered: this goal has ordered a rollback.
         deletions: how often this goal has seen the deletion fail and ordered another one.
         disposable: whether a stack may be deleted to create it again: only development environments are disposable.
-        asked: whether people ask for a deployment now, by a push or a redeployment, or want a commit that was not tried
-            yet. A creation that failed is tried again only then.
+        asked: whether a push or a redeployment asks for a deployment now, or the commit was not tried yet. Only then
+            is a creation that failed tried again.
         refusals: how often in a row a stack with the same digest could not be created.
-        unlocks: whether deployer set the termination protection, and a person asked for the deletion.
+        unlocks: whether termination protection does not stop the deletion, because deployer itself set it and a person
+            asks for the deletion.
         drifted: someone else changed the stack after deployer applied it, and a person asks for a redeployment.
     """
 

@@ -137,7 +137,7 @@ class StatusReporter:
         with purpose("stages"):
             names = cloud.stage_names(_pipeline_name(environment, record))
         followed = list(record.status.pipeline.open.items())
-        kept = dict(followed[1 - _OPEN_LIMIT :])
+        kept = dict(followed[-(_OPEN_LIMIT - 1) :])  # the newest ones, with room for this one
         for identity, entry in followed:
             if identity not in kept:
                 self._end_pending_stages(

@@ -86,7 +86,7 @@ def used_at(record: EnvironmentRecord) -> float:
 def expires_at(record: EnvironmentRecord, default: str, now: float) -> float | None:
     """When an existing environment is deleted if nobody uses it (epoch seconds); None for never.
 
-    It is never deleted sooner after a warning than `warning_lead_seconds` allows, however old it is.
+    At least `warning_lead_seconds` pass between a warning and the deletion.
 
     Args:
         record: the environment's record.

@@ -161,7 +161,7 @@ class Progress(FieldGroup, frozen=True):
 class ReplacedWork(FieldGroup, frozen=True):
     """What an item of production replaced in the queue; only items that version 0.1.0 stored have it.
 
-    `deployer.deployment.production.desired` gives each wish an item of its own.
+    `deployer.deployment.production.desired` queues each of them as an item of its own.
 
     Attributes:
         passed: the pushes of other tags, one a line: when GitHub took it, a space and its ref.

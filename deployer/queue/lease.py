@@ -21,7 +21,7 @@ _log = logging.getLogger("deployer.tasks")
 LONGEST_TASK = 180.0
 """Seconds after which a task is killed. No task waits for AWS. The longest useful task is the resync of a large
 repository while GitHub and AWS are slow: 20 s for a listing of 10,000 stacks, 20 s for AWS's rate limits
-(docs/scale.md), 50 s for 100 pages of refs and 30 s for a repeated call. That is two minutes, plus half of that."""
+(docs/scale.md), 50 s for 100 pages of refs and 30 s for a repeated call. The limit is one and a half times that sum."""
 LAST_CALL = 140.0
 """Seconds after which a task begins no call to GitHub. A connection and an answer take at most 15 s each, so a
 task that is late only because GitHub is slow is not killed (`LONGEST_TASK`) but retried like any transient error."""
@@ -111,7 +111,7 @@ class TaskLease:
         self._timer.stop()
 
     def _set_timer(self, requested_at: float) -> None:
-        """Set the timer for a lease that was requested at this time, so it expires one length later or after that."""
+        """Set the timer for a lease that was requested at this time, which expires at the earliest one length later."""
         end = min(requested_at + self._seconds * _KILL_AFTER, self._deadline)
         self._timer.start(end - time.monotonic())
 

@@ -117,7 +117,8 @@ class WorkSubmitter:
                 held_at=event.after,
             )
         record = DeliveryRecord(event.delivery, name, key, "push", outcome, reason)
-        if environment.kind is Kind.STAGING:  # usually a task of staging does this
+        # A push to the default branch may contain the commit of a refused tag. Usually the task of staging checks that.
+        if environment.kind is Kind.STAGING:
             self._recheck_refused_tag(event.repository)
         self._lanes.ignore(record, ref=event.ref.name, commit=event.commit or event.after, first=first)
         progress.ended(environment, outcome, reason)

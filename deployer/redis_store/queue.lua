@@ -146,8 +146,8 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
       store_dead_letter(ran, dead_letter)
     end
   else
-    -- A task that succeeded is not counted as an attempt. Earlier attempts count until a snooze, because a failed step
-    -- runs again by way of the task that decides.
+    -- A task that succeeded is not counted as an attempt. Failed attempts before it still count, because a failed step
+    -- runs again by way of the task that decides. Only a snooze resets them.
     if kind == 'again' or kind == 'rest' then work.attempts = math.max(work.attempts - 1, 0) end
     if kind == 'snooze' then work.attempts, work.tries = 0, '' end
     if kind == 'retry' then add_failed_attempt(work, ran, reason) end

@@ -26,7 +26,8 @@ local function enqueue(work, was, ttl)
   if there then
     local newer = was == 'new' or (was ~= 'running' and decision_time(work) > decision_time(there))
     work = newer and merge_items(there, work, ttl) or merge_items(work, there, ttl)
-    -- an item that is snoozed after a failure stays snoozed if the other one only joined it, because of rate limits
+    -- An item that rests after a failure keeps its pause if the other one only joins it: more calls would only meet the
+    -- same rate limit.
     if not is_resting(work) and call('ZREM', snoozed, key) == 1 then call('RPUSH', list_of(work), key) end
     leave_later_list(work)
   elseif was == 'running' then

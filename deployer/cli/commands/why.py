@@ -206,6 +206,7 @@ def _print_record(
             "drift": sentences.drift_words(record),
             "orphan": sentences.orphan_words(since, config.orphan_seconds) if since else "",
             "execution": record.status.pipeline.execution,
+            # the sentence with the dates often contains the short text already
             "age": "\n".join(filter(None, ("" if ahead in dates else ahead, dates))),
             "page": derived_values.page_url(record, config.public_url),
         }

@@ -121,7 +121,11 @@ class CandidateJudge:
         return context.again(Task.SYNC, candidate=False, cause=cause, decided_at=at)
 
     def _reject_older_tag(self, context: ReconcileContext, ref: Ref, head: Head) -> Finished | None:
-        """The end of a tag that is older than what production should run, or may be; None if the tag is newer."""
+        """The end of a tag unless it is newer than what production should run; None if it is newer.
+
+        An older tag is superseded. A tag whose order is not known is skipped, and its reason names the command that
+        deploys it.
+        """
         work, record = context.work, context.record
         asked_by_person, at = work.cause == Cause.REDEPLOY, _time_of(work, head)
         decided_at = record.decision_time or _execution_start(context)
@@ -131,8 +135,8 @@ class CandidateJudge:
             return None
         found = order(at, head.at, decided_at)
         if found is Order.UNKNOWN and at == decided_at and record.spec.ref:
-            own = self._host.head(context.repository, Ref.parse(record.spec.ref))
-            found = order(at, head.at, decided_at, own.at if own else 0)
+            current = self._host.head(context.repository, Ref.parse(record.spec.ref))
+            found = order(at, head.at, decided_at, current.at if current else 0)
         what = record.spec.ref or "what production runs"
         match found:
             case Order.NEWER:
@@ -227,8 +231,8 @@ def record_refused_push(
 ) -> EnvironmentRecord | None:
     """Record a tag that cannot be deployed now if production does not exist, so that a later resync deploys it.
 
-    A resync compares branches with their stacks, and tags with production's tag. It does not create a production of
-    which nothing is known from a guess at its tag.
+    A resync compares branches with their stacks, and tags with the tag in production's record. It never guesses a tag,
+    so without this record it would not create production at all.
 
     Args:
         record: production's record.
@@ -274,10 +278,8 @@ def _with_refused(
 def _execution_start(context: ReconcileContext) -> float | None:
     """When production's newest execution started, if the record does not say; None if production has none."""
     stack = context.cloud.stack(context.name)
-    if stack is None or not context.environment.owns(
-        stack.tags
-    ):  # the pipeline of this name may belong to somebody else
-        return None
+    if stack is None or not context.environment.owns(stack.tags):
+        return None  # the pipeline of this name may belong to somebody else
     started = (each.started_at for each in context.cloud.executions(context.name) if not each.automatic)
     return next(started, None)
 

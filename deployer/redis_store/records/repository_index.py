@@ -63,7 +63,7 @@ class RepositoryIndex:
         return found
 
     def _known_repositories(self, keys: Sequence[str]) -> list[Repository]:
-        """The same without the keys that are not a repository's."""
+        """The repositories of keys of the index, as last spelled, without the keys that are not a repository's."""
         return [each for each in self._find_spelled(keys) if each]
 
     def _read_each(
