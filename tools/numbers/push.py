@@ -22,6 +22,7 @@ from tools.numbers.code import PRODUCT
 from web.application import create_app
 
 BRANCH = "refs/heads/feature"
+EARLIER_BRANCH = "refs/heads/earlier"
 _KEY = "the-key-of-this-measurement"
 # modules of values are used everywhere; the web only passes the delivery on
 _LEFT_OUT = ("deployer/model/", "web/")
@@ -98,7 +99,7 @@ class Receiving(World):
         headers = {
             "Content-Type": "application/json",
             "X-GitHub-Event": "push",
-            "X-GitHub-Delivery": f"push-{commit[-4:]}",
+            "X-GitHub-Delivery": f"push-{Path(ref).name}-{commit[-4:]}",
             "X-Hub-Signature-256": f"sha256={signature}",
         }
         answer = self.web.post("/webhooks/github", data=body, headers=headers)
@@ -123,10 +124,15 @@ def trace_push(root: Path) -> dict[str, Trace]:
 
 
 def _run_world(act: Callable[[Receiving], None]) -> None:
+    """Push a branch to a world whose processes have built their parts: an earlier push made them do so."""
     profile = sys.getprofile()
     sys.setprofile(None)
     world = Receiving()
-    world.host.push(HELLO, BRANCH, sha(1), files={"pipeline.yml": TEMPLATE})
+    for branch in (EARLIER_BRANCH, BRANCH):
+        world.host.push(HELLO, branch, sha(1), files={"pipeline.yml": TEMPLATE})
+    world.receive_push(EARLIER_BRANCH, sha(1))
+    world.run()
+    world.sent.clear()
     sys.setprofile(profile)
     world.receive_push(BRANCH, sha(1))
     act(world)
