@@ -248,7 +248,8 @@ def test_a_branch_pushed_again_during_its_deletion_gets_a_new_stack(world: AwsWo
     assert_deployed(world, 0)
     before = world.stack(_X)
     world.delete_ref(_X)
-    world.run_until(lambda: stack_status(world) == "DELETE_IN_PROGRESS")
+    with at_work(world):
+        world.run_until(lambda: stack_status(world) == "DELETE_IN_PROGRESS")
     assert_deployed(world, 1)
     after = world.stack(_X)
     assert before is not None

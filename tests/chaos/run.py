@@ -365,7 +365,7 @@ class Chaos:
         Every repository needs a stack before the wipe, because afterwards only a stack leads to a repository that the
         settings do not name.
         """
-        wait_for("every repository has a stack", self._all_have_stacks, 60)
+        wait_for("every repository has a stack", lambda: _try_call(self._all_have_stacks), 60)
         self._note_wound("")
         self.report.faults["wipe Redis"] += 1
         with connect(self.here.env["DEPLOYER_REDIS_URL"]) as client:

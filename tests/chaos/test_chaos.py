@@ -85,7 +85,7 @@ def test_a_wiped_redis_is_restored(single_fault_runs: dict[str, Future[Report]])
     assert not report.violations, as_text(report)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_lost_delivery_or_two_simultaneous_calls_are_detected(tmp_path: Path) -> None:
     _assert_all_detected(tmp_path, QUICK)
 
