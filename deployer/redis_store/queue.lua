@@ -1,8 +1,9 @@
 -- The operations of one repository's queue, each of which is one step. docs/lanes.md describes them and their invariants.
 -- The other files queue_*.lua come before this text; all of them are one script (queue_script.py).
 --
--- KEYS[1] is the prefix `deployer:{owner/repo}`; every key below begins with it, so that all keys of a queue
--- are in one slot of a Redis Cluster. ARGV[1] is the operation, ARGV[2] an offset to the clock in ms (0 except in tests),
+-- KEYS[1] is the prefix `deployer:{owner/repo}`; every key below begins with it. The other keys are shared by all queues:
+-- KEYS[2] says when each queue is swept next, KEYS[3] how each repository's name was spelled last, KEYS[4] which
+-- environment a stack belongs to. ARGV[1] is the operation, ARGV[2] an offset to the clock in ms (0 except in tests),
 -- ARGV[3] the id of the request; it is empty if a repeat of the operation changes nothing.
 --   :queue, :later  LISTs of item keys, next first              :items     HASH item key -> item (JSON)
 --   :snoozed       ZSET item key -> when it is due (ms)        :state     HASH who holds the queue
@@ -30,19 +31,41 @@ local function next_sweep_at()
   return due and is_finite(due) and due or now + IDLE_SWEEP_MS
 end
 
-local function reply(...)
-  local out = { string.format('%.0f', next_sweep_at()) }
-  for _, value in ipairs({ ... }) do out[#out + 1] = value end
-  return out
+-- The reply of an operation. A dispatch at its end, of four values, is followed by the repository's name as last spelled.
+local function reply(...) return { ... } end
+
+local function dispatched(dispatch)
+  if #dispatch > 0 then
+    local name = redis.pcall('HGET', SPELLED_NAMES, repository)
+    dispatch[#dispatch + 1] = type(name) == 'string' and name or repository
+  end
+  return unpack(dispatch)
 end
 
 local INVALID_ITEM = redis.error_reply('ERR a field of the given queue item has another type, or a number is not finite')
 local ops = {}
 
--- accept work, delivery, event, ttl, grace -> queued|duplicate, goal or outcome, dispatch
-function ops.accept(text, delivery, event, ttl, grace)
+-- Let links, AWS's events and `delivery` find what an accepted item belongs to.
+local function write_indexes(full_name, stack_name, former_stack_name, work, delivery, ttl)
+  call('HSET', SPELLED_NAMES, repository, full_name)
+  if stack_name ~= '' then
+    local environment = full_name .. '\n' .. work.environment
+    call('HSET', STACK_NAMES, stack_name, environment)
+    -- another branch may have the same former name, and must not take it over
+    call('HSETNX', STACK_NAMES, former_stack_name, environment)
+  end
+  if delivery ~= '' then call('SET', 'deployer:delivery-of:' .. delivery, full_name, 'EX', ttl + 86400) end
+  if work.cause == 'event' then
+    call('SET', 'deployer:beat:event', string.format('%.6f', tonumber(clock[1]) + tonumber(clock[2]) / 1e6), 'EX', ttl)
+  end
+end
+
+-- accept work, delivery, event, ttl, grace, full_name, stack_name, former_stack_name
+-- -> queued|duplicate, goal or outcome, dispatch
+function ops.accept(text, delivery, event, ttl, grace, full_name, stack_name, former_stack_name)
   local work = decode_item(text)
   if not work then return INVALID_ITEM end
+  write_indexes(full_name, stack_name, former_stack_name, work, delivery, ttl)
   if delivery ~= '' then
     local key = PREFIX .. ':delivery:' .. delivery
     local outcome, letter = call('HGET', key, 'outcome'), call('HGET', key, 'letter') or ''
@@ -70,7 +93,7 @@ function ops.accept(text, delivery, event, ttl, grace)
   end
   work.accepted_at = now / 1000
   work = enqueue(work, 'new', ttl)
-  return reply('queued', work.goal, unpack(dispatch_after_enqueue(work, grace)))
+  return reply('queued', work.goal, dispatched(dispatch_after_enqueue(work, grace)))
 end
 
 -- begin token, lease -> work
@@ -158,7 +181,7 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
       snooze_item(work, now + seconds * 1000, ttl)
     end
   end
-  return reply('finished', unpack(dispatch_next(grace)))
+  return reply('finished', dispatched(dispatch_next(grace)))
 end
 
 -- sweep grace, ttl, max_attempts -> dispatch
@@ -178,7 +201,7 @@ function ops.sweep(grace, ttl, max_attempts)
     local why = state_field('why')
     if work.raw then
       refuse_item(work, WORKER_LOST_ERROR, ttl)
-      return reply(unpack(dispatch_next(grace)))
+      return reply(dispatched(dispatch_next(grace)))
     end
     add_failed_attempt(work, work, why ~= '' and why or WORKER_LOST_ERROR)
     call('HSET', state, 'lost', state_field('token'))
@@ -192,15 +215,15 @@ function ops.sweep(grace, ttl, max_attempts)
       add_to_counter('lane:expired')
       enqueue(work, 'running', ttl)
     end
-    return reply(unpack(dispatch_next(grace)))
+    return reply(dispatched(dispatch_next(grace)))
   end
   if status == 'sent' and due then  -- the message was lost, or waits behind others: send it again
     local sends = state_number('sends') + 1
     call('HSET', state, 'sends', sends, 'until', now + math.min(grace * 2 ^ (sends - 1), 60000))
-    return reply(state_field('env'), state_field('task'), state_field('token'), state_field('low'))
+    return reply(dispatched({ state_field('env'), state_field('task'), state_field('token'), state_field('low') }))
   end
-  if raised then return reply(unpack(raised)) end
-  if status == 'idle' then return reply(unpack(dispatch_next(grace))) end
+  if raised then return reply(dispatched(raised)) end
+  if status == 'idle' then return reply(dispatched(dispatch_next(grace))) end
   return reply()
 end
 
@@ -257,7 +280,7 @@ function ops.replay(id, goal, grace, ttl, readable)
   work.created, work.updated, work.recovered, work.replacing = false, false, false, false
   work.deletions, work.stack_arn, work.execution, work.not_before = 0, '', '', nil
   work = enqueue(work, 'dead', ttl)
-  return reply(work.goal, unpack(dispatch_after_enqueue(work, grace)))
+  return reply(work.goal, dispatched(dispatch_after_enqueue(work, grace)))
 end
 
 -- discard id -> 1 or 0
@@ -277,7 +300,7 @@ function ops.refuse(token, why, ttl, grace)
   end
   local outcome, pause = 'refused', 0
   if work then outcome, pause = refuse_item(work, why, ttl) end
-  return reply(outcome, string.format('%.0f', pause), unpack(dispatch_next(grace)))
+  return reply(outcome, string.format('%.0f', pause), dispatched(dispatch_next(grace)))
 end
 
 local key, found, expected = first_key_of_wrong_type(op)
@@ -292,7 +315,13 @@ local arguments = {}
 for i = 4, #ARGV do arguments[#arguments + 1] = ARGV[i] end
 local result = ops[op](unpack(arguments))
 if result.err then return result end
-if request and #result > 1 then  -- otherwise nothing was done that a repeat would do twice
+-- `sweep` postpones the next sweep; every other operation can only bring it nearer
+if op == 'sweep' then
+  call('ZADD', SWEEP_INDEX, math.min(next_sweep_at(), now + IDLE_SWEEP_MS), repository)
+else
+  call('ZADD', SWEEP_INDEX, 'LT', next_sweep_at(), repository)
+end
+if request and #result > 0 then  -- otherwise nothing was done that a repeat would do twice
   call('SET', request, cjson.encode(result), 'PX', op == 'finish' and FINISH_REPLY_KEPT_MS or REPLY_KEPT_MS)
 end
 return result

@@ -12,21 +12,21 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.errors import LaneLostError
 from deployer.model.outcomes import Outcome
 from deployer.model.stored_value import replace_surrogates
-from deployer.queue.items import RESYNC_KEY, Cause, Work
+from deployer.queue.items import RESYNC_KEY, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
 from deployer.queue.store import Accepted, Dispatch, Refused
-from deployer.redis_store.coordination import HEARTBEAT_PREFIX, Coordination
+from deployer.redis_store.coordination import Coordination
 from deployer.redis_store.dead_letters import DeadLetters
 from deployer.redis_store.errors import refuses_all_commands, unavailable
 from deployer.redis_store.queue_script import DELIVERY_TTL, parse_dispatch
 from deployer.redis_store.queue_view import QueueView
 from deployer.redis_store.records.counters import Counters
-from deployer.redis_store.records.deliveries import DELIVERY_POINTER, DeliveryRecords
+from deployer.redis_store.records.deliveries import DeliveryRecords
 from deployer.redis_store.records.environments import drop_keep_requests
 from deployer.redis_store.records.repositories import RepositoryRecords, drop_repository
-from deployer.redis_store.records.repository_index import SET_KEY_TO_NOW, SPELLED_NAMES, SWEEP_INDEX
+from deployer.redis_store.records.repository_index import SPELLED_NAMES, SWEEP_INDEX
 from deployer.redis_store.records.resyncs import ResyncRecords
-from deployer.redis_store.records.stack_names import STACK_NAMES, StackNames, add_stack_names
+from deployer.redis_store.records.stack_names import STACK_NAMES, StackNames
 
 _log = logging.getLogger(__name__)
 _DAY = 86400
@@ -50,21 +50,14 @@ class RedisQueueStore(
     def accept(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
         """See `QueueStore.accept`."""
         work = work.but(goal=delivery or work.goal or uuid.uuid4().hex[:12])
+        names = ("", "")
+        if work.environment != RESYNC_KEY:
+            names = Environment.from_key(repository, work.environment).stack_names
         with unavailable():
-            # Written before the script, so that a crash between the two never leaves a queue that is not swept.
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.zadd(SWEEP_INDEX, {repository.key: 0})
-            pipe.hset(SPELLED_NAMES, repository.key, repository.full_name)
-            if work.environment != RESYNC_KEY:
-                add_stack_names(pipe, Environment.from_key(repository, work.environment))
-            if work.cause == Cause.EVENT:
-                pipe.eval(SET_KEY_TO_NOW, 1, HEARTBEAT_PREFIX + "event", DELIVERY_TTL)
-            if delivery:
-                pipe.set(DELIVERY_POINTER + delivery, repository.full_name, ex=DELIVERY_TTL + _DAY)
-            pipe.execute()
             outcome, detail, *rest = self._run_operation(
-                repository, "accept", work.to_json(), delivery, event, DELIVERY_TTL, self._grace_ms
-            )
+                repository, "accept", work.to_json(), delivery, event, DELIVERY_TTL, self._grace_ms,
+                repository.full_name, *names,
+            )  # fmt: skip
         if outcome == "duplicate":
             return Accepted("duplicate", f"this delivery was accepted before; it is {detail}")
         return Accepted("queued", "", goal=detail, dispatch=parse_dispatch(repository, rest))
@@ -131,8 +124,6 @@ class RedisQueueStore(
                 replace_surrogates(reason)[:_LONGEST_REASON], commit, letter,
                 json.dumps(dict(counts)), DELIVERY_TTL, self._grace_ms, request=request or None,
             )  # fmt: skip
-            if rest:  # its name may have been spelled differently meanwhile
-                (repository,) = self._known_repositories([repository.key])
         if status == "lost":
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
         return parse_dispatch(repository, rest)
@@ -154,7 +145,7 @@ class RedisQueueStore(
             now = self._now_ms()
             due = self._redis.zrangebyscore(SWEEP_INDEX, "-inf", now, start=0, num=limit)
             for key, repository in zip(due, self._find_spelled(due), strict=True):
-                # Written before the sweep, because each later write can only bring the next sweep nearer.
+                # Written before the sweep, so that a queue whose sweep fails does not stop the others.
                 self._redis.zadd(SWEEP_INDEX, {key: now + _LONGEST_SWEEP_PAUSE_MS})
                 if repository is None:
                     continue
@@ -173,8 +164,10 @@ class RedisQueueStore(
         return dispatches
 
     def _sweep_queue(self, repository: Repository) -> Dispatch | None:
-        rest = self._run_operation(repository, "sweep", self._grace_ms, DELIVERY_TTL, self._max_attempts)
-        return parse_dispatch(repository, rest)
+        return parse_dispatch(
+            repository,
+            self._run_operation(repository, "sweep", self._grace_ms, DELIVERY_TTL, self._max_attempts),
+        )
 
     def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
         """See `QueueStore.forget`."""

@@ -4,7 +4,7 @@
 -- Another version, or a person, may have written an item that this script cannot read. The script keeps the text of such
 -- an item unchanged (`raw`) and hands it out all the same, because a newer worker may understand it.
 
-local PREFIX = KEYS[1]
+local PREFIX, SWEEP_INDEX, SPELLED_NAMES, STACK_NAMES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call = redis.call
 local op = ARGV[1]
 local clock = call('TIME')
@@ -37,9 +37,16 @@ local ALL_KEYS = { environments = 'hash', kept = 'hash' }
 for name, kind in pairs(QUEUE_KEYS) do ALL_KEYS[name] = kind end
 -- `begin` checks what `finish` writes, because a task must not change AWS if its result cannot be recorded.
 local WRITTEN_KEYS = { extend = STATE_KEY, begin = ALL_KEYS, finish = ALL_KEYS, forget = ALL_KEYS }
+-- The keys that all queues share and that an operation writes.
+local SHARED_KEYS = { accept = { [SWEEP_INDEX] = 'zset', [SPELLED_NAMES] = 'hash', [STACK_NAMES] = 'hash' } }
+local SWEEP_INDEX_ONLY = { [SWEEP_INDEX] = 'zset' }
 
 -- The first key of a wrong type, its type and the expected type; or nil.
 local function first_key_of_wrong_type(op)
+  for key, expected in pairs(SHARED_KEYS[op] or SWEEP_INDEX_ONLY) do
+    local found = type_of(key)
+    if found ~= 'none' and found ~= expected then return key, found, expected end
+  end
   for name, expected in pairs(WRITTEN_KEYS[op] or QUEUE_KEYS) do
     local found = type_of(PREFIX .. ':' .. name)
     if found ~= 'none' and found ~= expected then return PREFIX .. ':' .. name, found, expected end

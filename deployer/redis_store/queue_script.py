@@ -8,7 +8,13 @@ import redis
 
 from deployer.model.environments import Repository
 from deployer.queue.store import Dispatch
-from deployer.redis_store.records.repository_index import SWEEP_INDEX, RepositoryIndex, repository_prefix
+from deployer.redis_store.records.repository_index import (
+    SPELLED_NAMES,
+    SWEEP_INDEX,
+    RepositoryIndex,
+    repository_prefix,
+)
+from deployer.redis_store.records.stack_names import STACK_NAMES
 
 # each file uses only names that files before it define
 _FILES = ("queue_items.lua", "queue_ends.lua", "queue_merge.lua", "queue_order.lua", "queue.lua")
@@ -53,16 +59,13 @@ class QueueScript(RepositoryIndex):
             request: the id by which a repeat is recognised; empty if a repeat changes nothing. A new one by default.
 
         Returns:
-            The reply of the operation, without the time of the next sweep.
+            The reply of the operation.
         """
         # redis-py repeats a command whose answer was lost; the script recognises the repeat by this id
         request = uuid.uuid4().hex if request is None else request
         values = [operation, self.clock_offset_ms, request, *arguments]
-        sweep_at, *rest = self._script(keys=[repository_prefix(repository.full_name)], args=values)
-        # The index is in another slot of a cluster, so it is written after the script. `accept` and `sweep` write it
-        # before the script too, so a crash between the two only delays the next sweep of this queue.
-        self._redis.zadd(SWEEP_INDEX, {repository.key: float(sweep_at)}, lt=True)
-        reply: list[str] = rest
+        keys = [repository_prefix(repository.full_name), SWEEP_INDEX, SPELLED_NAMES, STACK_NAMES]
+        reply: list[str] = self._script(keys=keys, args=values)
         return reply
 
 
@@ -73,8 +76,14 @@ def queue_script_text() -> str:
 
 
 def parse_dispatch(repository: Repository, reply: list[str]) -> Dispatch | None:
-    """Read the dispatch at the end of the script's reply; None if the reply has none."""
+    """Read the dispatch at the end of the script's reply; None if the reply has none.
+
+    Args:
+        repository: whose queue.
+        reply: the dispatch, which ends with the repository's name as it was last spelled.
+    """
     if not reply:
         return None
-    key, task, token, low = reply
-    return Dispatch(repository.full_name, key, task, int(token), low=low == "1")
+    key, task, token, low, spelled = reply
+    full_name = spelled if spelled.lower() == repository.key else repository.full_name
+    return Dispatch(full_name, key, task, int(token), low=low == "1")
