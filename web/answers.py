@@ -34,7 +34,7 @@ _CODES: tuple[tuple[type[DeployerError], int], ...] = (
     (PermanentError, 409),
 )
 _PEOPLE = ("/environments/", "/dead-letters/", "/repositories", "/static/")
-_HEADERS = {
+RESPONSE_HEADERS = {
     # only deployer's own style sheet and icon, so that no text from a branch can run a script
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -42,6 +42,7 @@ _HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
 }
 
 
@@ -103,7 +104,8 @@ def register(app: Flask) -> None:
 
     @app.after_request
     def _set_headers(response: Response) -> Response:
-        response.headers.update(_HEADERS)
-        if not request.path.startswith("/static/"):
-            response.headers["Cache-Control"] = "no-store"
+        caching = response.headers.get("Cache-Control", "") if request.path.startswith("/static/") else None
+        response.headers.update(RESPONSE_HEADERS)
+        if caching is not None:
+            response.headers["Cache-Control"] = caching
         return response

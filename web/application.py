@@ -6,6 +6,7 @@ from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.settings.loading import REQUIRED_FOR_WEB, require_settings
 from deployer.wiring import Deployer, build
 from web import access, answers, api, health, metrics, page_filters, pages, receiver
+from web.push_shortcut import PushShortcut
 
 REDIS_SECONDS = 0.7  # so that a 503 is sent within a second
 _SMALL_BODY = 64 * 1024  # the limit of all bodies except those of webhooks, which have a limit of their own
@@ -34,4 +35,6 @@ def create_app(deployer: Deployer | None = None) -> Flask:
     app.jinja_env.finalize = page_filters.shown
     for part in (receiver, api, health, pages, page_filters):
         app.register_blueprint(part.blueprint)
+    shortcut = PushShortcut(app.wsgi_app, deployer, app.extensions["deployer-metrics"])
+    app.wsgi_app = shortcut  # type: ignore[method-assign]  # as Flask's documentation advises
     return app

@@ -28,11 +28,14 @@ from web.metrics import Metrics
 blueprint = Blueprint("webhooks", __name__, url_prefix="/webhooks")
 _log = logging.getLogger("deployer.web.receiver")
 _CHUNK = 64 * 1024
-_IN_MEMORY = 64 * 1024  # bytes; the body of a push is smaller
+LARGEST_IN_MEMORY = 64 * 1024  # bytes; the body of a push is smaller
 _DRAIN_LIMIT = 2 * BODY_LIMIT
 _JSON = "application/json"
 _EVENT_HEADERS = ("X-GitHub-Event", "X-GitHub-Delivery")
 _FORM = "application/x-www-form-urlencoded"
+EARLIER_FAILURE = (
+    "deployer.failure"  # in a WSGI environment: why `web.push_shortcut` could not submit the push
+)
 
 
 class _TooLarge(Exception):  # noqa: N818  it becomes a response, not an error
@@ -42,6 +45,8 @@ class _TooLarge(Exception):  # noqa: N818  it becomes a response, not an error
 @blueprint.post("/github")
 def github() -> Response:
     """Accept a delivery from GitHub."""
+    if failure := request.environ.get(EARLIER_FAILURE):
+        raise failure
     parts = deployer()
     signature = BodySignature(parts.config.webhook_secrets)
     with _receive_body(signature.update) as body:
@@ -105,7 +110,7 @@ def _receive_body(each: Callable[[bytes], None]) -> Iterator[IO[bytes]]:
         source.seek(0)
         yield source
         return
-    with SpooledTemporaryFile(_IN_MEMORY) as kept:
+    with SpooledTemporaryFile(LARGEST_IN_MEMORY) as kept:
 
         def keep_part(part: bytes) -> None:
             each(part)
@@ -144,11 +149,16 @@ def _read_parts(read: Callable[[int], bytes], each: Callable[[bytes], None]) -> 
 
 
 def _delivery_response(answer: Answer, code: int) -> Response:
-    reason = one_line(answer.reason)
-    _log.info("delivery %s: %s%s", answer.delivery, answer.outcome, f", {reason}" if reason else "")
-    response: Response = jsonify(delivery=answer.delivery, outcome=answer.outcome, reason=reason)
+    response: Response = jsonify(log_answer(answer))
     response.status_code = code
     return response
+
+
+def log_answer(answer: Answer) -> dict[str, str]:
+    """Log the answer to a delivery, and return it as JSON for the sender."""
+    reason = one_line(answer.reason)
+    _log.info("delivery %s: %s%s", answer.delivery, answer.outcome, f", {reason}" if reason else "")
+    return {"delivery": answer.delivery, "outcome": answer.outcome, "reason": reason}
 
 
 @blueprint.before_request
