@@ -3,32 +3,50 @@
 Exit codes: 0 success; 1 failure, with the reason in one line on stderr; 2 wrong usage; 130 interrupted.
 """
 
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from deployer.cli import processes
-from deployer.cli.commands.approve import approve
-from deployer.cli.commands.config import config
-from deployer.cli.commands.dead_letters import dead_letters
-from deployer.cli.commands.delete import delete
-from deployer.cli.commands.doctor import doctor
-from deployer.cli.commands.init import init
-from deployer.cli.commands.keep import keep
-from deployer.cli.commands.lanes import lanes
-from deployer.cli.commands.orphans import orphans
-from deployer.cli.commands.redeploy import redeploy
-from deployer.cli.commands.repositories import repositories
-from deployer.cli.commands.resync import resync
-from deployer.cli.commands.secrets import secrets
-from deployer.cli.commands.status import status
-from deployer.cli.commands.validate import validate
-from deployer.cli.commands.webhook import webhook
-from deployer.cli.commands.why import why
 from deployer.cli.installation import REDIS_URL_KEY
 from deployer.model.errors import DeployerError, UnavailableError
 from deployer.model.visible import visible
+
+# The name of each command, its module below `deployer.cli`, and its line in the list of commands. The modules are only
+# imported when a command runs, because all of them take several times as long as Python itself.
+COMMANDS = {
+    "approve": ("commands.approve", "Deploy a tag to production although the rules refuse it."),
+    "config": ("commands.config", "Show every setting in force, with secrets masked."),
+    "dead-letters": ("commands.dead_letters", "List, show, replay or discard work that failed for good."),
+    "delete": (
+        "commands.delete",
+        "Delete a branch's development environment with everything that it deployed.",
+    ),
+    "doctor": ("commands.doctor", "Check settings, Redis, GitHub, AWS and processes, and suggest fixes."),
+    "init": ("commands.init", "Write a starter deploy/ folder into a working copy."),
+    "keep": ("commands.keep", "Postpone the expiry of a branch's environment, as if it were used now."),
+    "lanes": ("commands.lanes", "Show the queues (lanes) that have work."),
+    "orphans": (
+        "commands.orphans",
+        "List stacks whose branch or tag is gone from GitHub, and IAM roles without a stack.",
+    ),
+    "redeploy": ("commands.redeploy", "Deploy an environment again."),
+    "repositories": ("commands.repositories", "Show repositories, and accept one that took over a name."),
+    "resync": ("commands.resync", "Compare GitHub with AWS and queue what differs."),
+    "scheduler": ("processes", "Run the scheduler: retries, lost dispatches, regular resyncs."),
+    "secrets": ("commands.secrets", "Store and read secrets in AWS, with your own permissions there."),
+    "status": ("commands.status", "Show every environment with its state."),
+    "up": (
+        "processes",
+        "Run all processes on this machine, with an embedded Redis unless DEPLOYER_REDIS_URL is set.",
+    ),
+    "validate": ("commands.validate", "Check the deploy/ folder of a working copy, like a push of it."),
+    "web": ("processes", "Run the web process: webhooks, API, dashboard."),
+    "webhook": ("commands.webhook", "Install or check a repository's webhook."),
+    "why": ("commands.why", "Show everything about one environment."),
+    "worker": ("processes", "Run a Celery worker, which runs the tasks."),
+}
 
 
 class CommandError(click.ClickException):
@@ -40,7 +58,24 @@ class CommandError(click.ClickException):
 
 
 class ErrorMappingGroup(click.Group):
-    """The group of commands. It maps every exception to a line of text and an exit code."""
+    """The group of commands. It imports a command when it runs, and maps every exception to a line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """The names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command; None if there is no such command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"deployer.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and raise only exceptions that click handles."""
@@ -80,26 +115,3 @@ def _without_credentials(url: str) -> str:
     """Return host and port of a URL without user and password, or the path of a socket."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] or parts.path or "its address"
-
-
-for _command in (
-    *processes.PROCESS_COMMANDS,
-    status,
-    why,
-    resync,
-    redeploy,
-    approve,
-    delete,
-    keep,
-    dead_letters,
-    lanes,
-    orphans,
-    repositories,
-    webhook,
-    doctor,
-    validate,
-    init,
-    secrets,
-    config,
-):
-    main.add_command(_command)

@@ -141,6 +141,3 @@ def scheduler_command() -> list[str]:
 def _replace_process(command: Sequence[str]) -> NoReturn:
     """Replace this process by the program, so that signals reach the program."""
     os.execv(command[0], list(command))  # noqa: S606  # no shell is wanted
-
-
-PROCESS_COMMANDS = [web, worker, scheduler, up]

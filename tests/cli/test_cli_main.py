@@ -13,23 +13,9 @@ import rich.console
 from cli_world import SETTINGS, World
 from click.testing import CliRunner
 
-from deployer.cli import main, output
+from deployer.cli import COMMANDS, main, output
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisQueueStore
-
-COMMANDS = [
-    "status",
-    "why",
-    "resync",
-    "redeploy",
-    "delete",
-    "dead-letters",
-    "lanes",
-    "orphans",
-    "validate",
-    "init",
-    "config",
-]
 
 
 def test_help_names_every_command() -> None:
@@ -37,11 +23,11 @@ def test_help_names_every_command() -> None:
     assert [command for command in COMMANDS if f"\n  {command} " not in text] == []
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"], prog_name="deployer")
     assert result.exit_code == 0
-    assert main.commands[command].help
+    assert main.get_command(click.Context(main), command).help
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -139,3 +125,21 @@ def test_a_closed_pipe_is_no_error() -> None:
     )
     assert (done.stdout, done.stderr) == ("", "")
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_command_itself_says(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name
+    assert (command.help or "").splitlines()[0] == COMMANDS[name][1]
+
+
+def test_help_imports_no_command() -> None:
+    script = (
+        "import sys; from deployer.cli import main; main(['--help'], standalone_mode=False);"
+        "print(sorted(each for each in sys.modules if each.startswith('deployer.')))"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    below = ["cli", "cli.installation", "model", "model.errors", "model.visible"]
+    assert shown.splitlines()[-1] == str([f"deployer.{each}" for each in below])
