@@ -303,7 +303,7 @@ function ops.refuse(token, why, ttl, grace)
   return reply(outcome, string.format('%.0f', pause), dispatched(dispatch_next(grace)))
 end
 
-local key, found, expected = first_key_of_wrong_type(op)
+local key, found, expected = first_key_of_wrong_type(op, ARGV[10])  -- only `accept` has so many
 if key then
   return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ' and has to be a ' .. expected)
 end

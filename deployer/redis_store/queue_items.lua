@@ -37,13 +37,15 @@ local ALL_KEYS = { environments = 'hash', kept = 'hash' }
 for name, kind in pairs(QUEUE_KEYS) do ALL_KEYS[name] = kind end
 -- `begin` checks what `finish` writes, because a task must not change AWS if its result cannot be recorded.
 local WRITTEN_KEYS = { extend = STATE_KEY, begin = ALL_KEYS, finish = ALL_KEYS, forget = ALL_KEYS }
--- The keys that all queues share and that an operation writes.
-local SHARED_KEYS = { accept = { [SWEEP_INDEX] = 'zset', [SPELLED_NAMES] = 'hash', [STACK_NAMES] = 'hash' } }
-local SWEEP_INDEX_ONLY = { [SWEEP_INDEX] = 'zset' }
+-- The keys that all queues share and that every operation, `accept`, or `accept` with the name of a stack writes.
+local INDEX_KEYS = { [SWEEP_INDEX] = 'zset' }
+local NAME_KEYS = { [SWEEP_INDEX] = 'zset', [SPELLED_NAMES] = 'hash' }
+local STACK_KEYS = { [SWEEP_INDEX] = 'zset', [SPELLED_NAMES] = 'hash', [STACK_NAMES] = 'hash' }
 
 -- The first key of a wrong type, its type and the expected type; or nil.
-local function first_key_of_wrong_type(op)
-  for key, expected in pairs(SHARED_KEYS[op] or SWEEP_INDEX_ONLY) do
+local function first_key_of_wrong_type(op, stack_name)
+  local shared = op ~= 'accept' and INDEX_KEYS or stack_name == '' and NAME_KEYS or STACK_KEYS
+  for key, expected in pairs(shared) do
     local found = type_of(key)
     if found ~= 'none' and found ~= expected then return key, found, expected end
   end
