@@ -67,7 +67,7 @@ class PushShortcut:
         if self._deployer.budget:
             self._deployer.budget.begin()
         try:
-            answer = self._deployer.submitter.github(push)
+            answer = self._deployer.submitter.submit_github(push)
         except DeployerError as error:
             environ[EARLIER_FAILURE] = (
                 error  # the work may have been stored, so it must not be submitted again

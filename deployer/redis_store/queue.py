@@ -112,7 +112,7 @@ class RedisQueueStore(
                 kind, work, seconds = "retry", verdict.work.to_json(), verdict.seconds
                 reason = verdict.error
             case DeadLettered():
-                kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.told
+                kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.public_reason
                 letter = verdict.letter.to_json()
                 commit = verdict.record.spec.commit if verdict.record else ""
         if not isinstance(verdict, RetryLater) and verdict.record:
