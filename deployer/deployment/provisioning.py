@@ -7,13 +7,14 @@ repeated after a crash knows that the stack's state is its own doing, and AWS re
 from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.observation import Observation
 from deployer.deployment.placement import Placement
+from deployer.deployment.self_update import forget_applied, order_tags
 from deployer.environment.cloud_region import Clouds
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.decision import Decision
 from deployer.environment.drift import applied
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import clock
-from deployer.model.environment_status import AppliedStack, StackFailure
+from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Kind
 from deployer.model.errors import QuotaError
 from deployer.model.stacks import REFUSED, Failure, Phase, Stack
@@ -80,6 +81,12 @@ class Provisioning:
         text = f"rolling back the pipeline's stack: {decision.reason}"
         return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, recovered=True)
 
+    def store_restoration(self, observation: Observation, _decision: Decision) -> StepResult:
+        """Store that an update of the stack will be ordered that changes only its tags."""
+        context = observation.context.enter_state("updating")
+        text = "restoring the tags of the pipeline's stack, which its own update has removed"
+        return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, restored=True)
+
     def store_replacement(self, observation: Observation, decision: Decision) -> StepResult:
         """Store that the stack will be deleted and created again."""
         context = observation.context.enter_state("provisioning")
@@ -120,7 +127,7 @@ class Provisioning:
             return self._placement.wait_for_capacity(context.with_record(region=""), str(error))
         if isinstance(created, Stop):
             return created.result
-        context = _forget_applied(context).with_record(
+        context = forget_applied(context).with_record(
             stack_arn=created,
             region=context.cloud.region,
             teardown=release.tags.get(TEARDOWN_TAG, ""),
@@ -128,13 +135,15 @@ class Provisioning:
         return context.snooze(Task.SYNC)
 
     def update_stack(self, context: ReconcileContext) -> StepResult:
-        """Order an update of the stack, or the rollback of one that stopped half-way."""
+        """Order an update of the stack, or of its tags alone, or the rollback of one that stopped half-way."""
         if context.work.progress.recovered and (
             not context.work.progress.updated or _stopped_half_way(context)
         ):
             context.assert_lease()
             context.cloud.continue_rollback(context.name, context.idempotency_token("recover"))
-            return _forget_applied(context).snooze(Task.SYNC)
+            return forget_applied(context).snooze(Task.SYNC)
+        if context.work.progress.restored and not context.work.progress.updated:
+            return order_tags(context).snooze(Task.SYNC)
         read = self._folders.read_wanted_folder(context)
         if isinstance(read, Stop):
             return read.result
@@ -149,14 +158,14 @@ class Provisioning:
         context = context.with_record(teardown=release.tags.get(TEARDOWN_TAG, ""))
         if not updated:
             return context.again(Task.SYNC)
-        return _forget_applied(context).snooze(Task.SYNC)
+        return forget_applied(context).snooze(Task.SYNC)
 
     # --- the end of a goal that cannot go on ---
 
     def report_failure(self, observation: Observation, decision: Decision) -> StepResult:
         """End a goal that cannot go on, with the first resource that failed in AWS."""
         context, stack = observation.context, observation.stack
-        if stack is None or not context.environment.owns(stack.tags):
+        if stack is None or not context.owns_stack(stack):
             return self._reporter.fail_goal(context, decision.reason)
         if context.work.progress.created and stack.status in REFUSED:
             digest = stack.tags.get("deployer:digest", "")
@@ -192,11 +201,3 @@ def _stopped_half_way(context: ReconcileContext) -> bool:
     """Whether this goal's own update stopped half-way."""
     stack = context.cloud.stack(context.name)
     return stack is not None and stack.phase is Phase.STUCK
-
-
-def _forget_applied(context: ReconcileContext) -> ReconcileContext:
-    """Forget the applied stack until a task sees the end of the operation that deployer has just ordered.
-
-    Another goal may see that end first, and would take the change for somebody else's.
-    """
-    return context.with_record(applied=AppliedStack(), drift="")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from policies import Principal, Request, denied_by, trusts
 from rendered import ACCOUNT, CONNECTION, EXTERNAL_ID, INSTALLATION_ROLE, REGION, render, target
 from rights_kit import (
     ADMINISTRATOR,
@@ -33,6 +32,8 @@ from rights_kit import (
     tagging,
     working_as,
 )
+
+from sandbox.aws.policies import Principal, Request, denied_by, trusts
 
 # --- deployer itself -----------------------------------------------------------------------------------------------
 

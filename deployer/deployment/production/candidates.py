@@ -274,8 +274,8 @@ def _with_refused(
 def _execution_start(context: ReconcileContext) -> float | None:
     """When production's newest execution started, if the record does not say; None if production has none."""
     stack = context.cloud.stack(context.name)
-    if stack is None or not context.environment.owns(
-        stack.tags
+    if stack is None or not context.owns_stack(
+        stack
     ):  # the pipeline of this name may belong to somebody else
         return None
     started = (each.started_at for each in context.cloud.executions(context.name) if not each.automatic)
