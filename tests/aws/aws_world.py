@@ -28,7 +28,7 @@ BUCKET = "deployer-artifacts"
 COMMITS = 3  # commits of each branch
 _SECONDS = 90.0
 _ACTION = {"Owner": "AWS", "Version": "1"}
-_TEMPLATE: dict[str, Any] = {
+TEMPLATE: dict[str, Any] = {
     "Parameters": {name: {"Type": "String"} for name in ("PipelineName", "RepoBranch")},
     "Resources": {
         "AppRole": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Statement": []}}},
@@ -86,7 +86,7 @@ _TEMPLATE: dict[str, Any] = {
 
 def pipeline_template(**resources: Any) -> str:
     """The template of the pipeline, with more resources."""
-    return json.dumps({**_TEMPLATE, "Resources": {**_TEMPLATE["Resources"], **resources}})
+    return json.dumps({**TEMPLATE, "Resources": {**TEMPLATE["Resources"], **resources}})
 
 
 def _application(number: int) -> dict[str, Any]:

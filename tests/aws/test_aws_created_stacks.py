@@ -1,10 +1,10 @@
-"""Stacks without deployer's tags in the simulated AWS: created by a pipeline, prepared by a change set, self-updated."""
+"""Stacks without deployer's tags in the simulated AWS: created by an action or a change set, or self-updated."""
 
 import json
 from typing import Any
 
 import pytest
-from aws_world import _TEMPLATE, BUCKET, AwsWorld, Simulation
+from aws_world import BUCKET, TEMPLATE, AwsWorld, Simulation
 
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
@@ -60,7 +60,7 @@ PAIR = [
 
 def pipeline(*stages: list[dict[str, Any]]) -> str:
     """A template whose pipeline has these stages after its source."""
-    template = json.loads(json.dumps(_TEMPLATE))
+    template = json.loads(json.dumps(TEMPLATE))
     properties = template["Resources"]["Pipeline"]["Properties"]
     later = [{"Name": f"Stage{number}", "Actions": actions} for number, actions in enumerate(stages, 1)]
     properties["Stages"] = [properties["Stages"][0], *later]
@@ -98,8 +98,7 @@ def taken_down(world: AwsWorld) -> tuple[str, str]:
 
 
 def order_of_deletion(world: AwsWorld) -> list[str]:
-    gone = [each for each in world.simulation.state["deleted_stacks"]]
-    return [each["name"] for each in gone]
+    return [each["name"] for each in world.simulation.state["deleted_stacks"]]
 
 
 def assert_nothing_left(world: AwsWorld, result: tuple[str, str]) -> None:
