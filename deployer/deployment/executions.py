@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from deployer.deployment.self_update import end_self_update
+from deployer.deployment.self_update import deployer_tags, end_self_update
 from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.deployed_stacks import record_deployed_stacks
@@ -45,7 +45,7 @@ class Executions:
             earlier=[each for each in known if each not in applications][-_EARLIER_STACKS:],
             region=context.cloud.region,
             stack_arn=stack.arn,
-            own_tags={key: value for key, value in stack.tags.items() if key.startswith("deployer:")},
+            own_tags=deployer_tags(stack.tags),
             failure=StackFailure(),
             refused="",
             refusals=0,

@@ -7,7 +7,7 @@ repeated after a crash knows that the stack's state is its own doing, and AWS re
 from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.observation import Observation
 from deployer.deployment.placement import Placement
-from deployer.deployment.self_update import forget_applied, order_tags
+from deployer.deployment.self_update import deployer_tags, forget_applied, order_tags
 from deployer.environment.cloud_region import Clouds
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.decision import Decision
@@ -129,6 +129,7 @@ class Provisioning:
             return created.result
         context = forget_applied(context).with_record(
             stack_arn=created,
+            own_tags=deployer_tags(release.tags),
             region=context.cloud.region,
             teardown=release.tags.get(TEARDOWN_TAG, ""),
         )
@@ -155,7 +156,9 @@ class Provisioning:
         updated = context.update_stack(release)
         if isinstance(updated, Stop):
             return updated.result
-        context = context.with_record(teardown=release.tags.get(TEARDOWN_TAG, ""))
+        context = context.with_record(
+            teardown=release.tags.get(TEARDOWN_TAG, ""), own_tags=deployer_tags(release.tags)
+        )
         if not updated:
             return context.again(Task.SYNC)
         return forget_applied(context).snooze(Task.SYNC)
@@ -174,7 +177,8 @@ class Provisioning:
             )
             context = context.with_record(refused=digest, refusals=before + 1)
         if context.work.progress.updated and stack.phase is Phase.READY:
-            context = context.with_record(applied=applied(stack))  # the rollback was an update as well
+            # the rollback was an update as well
+            context = context.with_record(applied=applied(stack), own_tags=deployer_tags(stack.tags))
         return self._report_stack_failure(context, decision, stack, observation.folder)
 
     @report_on_context

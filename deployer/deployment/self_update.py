@@ -1,5 +1,7 @@
 """A pipeline that updates its own stack: deployer's tags are restored where that update has removed them."""
 
+from collections.abc import Mapping
+
 from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop
 from deployer.environment.drift import applied
@@ -53,6 +55,11 @@ def order_tags(context: ReconcileContext) -> ReconcileContext:
         status.stack_arn, tags, context.idempotency_token(f"tags {context.work.progress.execution}")
     )
     return forget_applied(context)
+
+
+def deployer_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that deployer gives to a stack, without those of people."""
+    return {key: value for key, value in tags.items() if key.startswith("deployer:")}
 
 
 def forget_applied(context: ReconcileContext) -> ReconcileContext:
