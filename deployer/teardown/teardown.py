@@ -208,7 +208,8 @@ class Teardown:
         """The stacks of actions that work in another region or account, which only a person deletes."""
         for each in {each.stack: each for each in actions if is_elsewhere(context, each)}.values():
             if each.region in {"", context.cloud.region}:
-                where, found = f"account {each.account}", Stack(each.stack, each.stack_name, "")
+                where = f"account {each.account}"
+                found: Stack | None = Stack(each.stack, each.stack_name, "")
             else:
                 where = each.region
                 found = self._clouds.at(context.environment.kind, each.region).stack(each.stack)
