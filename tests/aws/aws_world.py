@@ -190,7 +190,7 @@ class Simulation:
                 )
         marks = self.repository / "marks"
         subprocess.run(
-            ["git", "fast-import", "--quiet", f"--export-marks={marks}"],
+            ["git", "fast-import", "--quiet", "--force", f"--export-marks={marks}"],
             cwd=self.repository, input="\n".join(stream).encode(), check=True,
         )  # fmt: skip
         found = dict(line.split() for line in marks.read_text().splitlines())

@@ -126,6 +126,7 @@ def test_an_untagged_stack_that_the_pipeline_created_goes_with_the_branch(
     world.create_commits(_X)
     world.push_commit(_X, 0, template=json.dumps(template))
     world.run()
+    assert world.record(_ENV).status.outcome == "deployed", world.record(_ENV).status.reason
     (made,) = (each for each in simulation.state["stacks"] if each["name"] != _ENV.stack_name)
     assert made["tags"] == {}
     assert_nothing_left(world, taken_down(world))
