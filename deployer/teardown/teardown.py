@@ -232,19 +232,8 @@ class Teardown:
     @report_on_context
     def _delete_late_stacks(self, context: ReconcileContext) -> ReconcileContext | Stop:
         """Delete stacks that were created since: an execution may have ordered one before it was stopped."""
-        record, report = context.record, context.record.status.receipt
-        gone = [each.what.removeprefix("stack ") for each in report.removed if each.is_stack]
-        status = record.status.stack
-        deployed = [each.name for each in status.deployed]
-        others = dict.fromkeys([*status.applications, *status.earlier, *deployed, *gone])
-        names = [*(each for each in others if each != context.name), context.name]
-        retained = {each.id for each in report.retained}
-        late = [
-            stack
-            for stack in map(context.cloud.stack, names)
-            if stack and not stack.is_gone and context.owns_stack(stack)
-            if stack.arn not in retained
-        ]
+        report = context.record.status.receipt
+        late = _late_stacks(context)
         if not late:
             return context
         if report.plan.again < _REPEAT_LIMIT:
@@ -333,3 +322,17 @@ def _in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Ite
         if each.region != context.cloud.region:
             why = f"it is in {each.region}, and a teardown deletes only what is in {context.cloud.region}"
             yield RetainedItem(f"stack {each.name}", each.arn, why)
+
+
+def _late_stacks(context: ReconcileContext) -> list[Stack]:
+    """The environment's stacks that exist at the end of a teardown and are not in its report, the pipeline's last."""
+    status, report = context.record.status.stack, context.record.status.receipt
+    gone = [each.what.removeprefix("stack ") for each in report.removed if each.is_stack]
+    deployed = [each.name for each in status.deployed]
+    others = dict.fromkeys([*status.applications, *status.earlier, *deployed, *gone])
+    others.pop(context.name, None)
+    retained = {each.id for each in report.retained}
+    found = filter(None, map(context.cloud.stack, [*others, context.name]))
+    return [
+        each for each in found if not each.is_gone and each.arn not in retained and context.owns_stack(each)
+    ]
