@@ -23,6 +23,7 @@ from deployer.aws.errors import (
     translate_errors,
 )
 from deployer.aws.sharing import RegionStatus
+from deployer.aws.stack_tags import update_stack_tags
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
 from deployer.model.stacks import Failure, Resource, Stack
 from deployer.model.targets import Target
@@ -140,6 +141,18 @@ class AwsStacks:
                 if not (is_token_reused(error) or (is_busy(error) and self._is_token_in_events(name, token))):
                     raise
             return True
+
+    def restore_tags(self, arn: str, tags: Mapping[str, str], token: str) -> None:
+        """See `CloudRegion.restore_tags`. Two calls.
+
+        Raises:
+            PermanentError: AWS rejects the update.
+            TransientError: another operation is in progress, or the stack does not exist any more.
+        """
+        with translate_errors(f"restoring the tags of stack {arn}"):
+            update_stack_tags(
+                self._aws.cloudformation, arn, tags, token, _CAPABILITIES, self._target.service_role_arn
+            )
 
     def continue_rollback(self, name: str, token: str) -> None:
         """Start or continue the rollback of an update that failed. Two calls.
@@ -325,6 +338,7 @@ def stack_from_description(described: Any) -> Stack:
         parent=str(described.get("ParentId") or ""),
         changed_at=changed.timestamp() if changed else 0,
         parameters=_parameters_hash(described.get("Parameters", [])),
+        created_at=created.timestamp() if (created := described.get("CreationTime")) else 0,
     )
 
 

@@ -3,17 +3,19 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from deployer.aws.clients import AwsClients, call_with_retries, read_pages
 from deployer.aws.errors import is_execution_ended, is_not_found, required_member, translate_errors
-from deployer.environment.cloud_region import Execution
+from deployer.aws.stack_actions import deployed_stacks, stack_actions
+from deployer.environment.cloud_region import Execution, StackAction
 from deployer.model.environment_status import StageState
 from deployer.model.errors import PermanentError, UnknownStatusError
 
@@ -37,6 +39,7 @@ _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BUILD_ENDED = re.compile(r"^Build terminated with state: \w+\. Phase: \w+, Code: \w+, Message: (?=\S)")
 _GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
 _EXECUTIONS_LISTED = 20  # the newest ones of a pipeline
+_ACTION_PAGES = 10  # of a hundred action runs each
 _REASON_LIMIT = 200  # characters, a limit of StopPipelineExecution
 # A task that needs a pipeline's definition or an execution's summary twice reads it from AWS once: seconds that either
 # may be reused. A new task needs the current state, so both are short.
@@ -63,6 +66,16 @@ class AwsPipelines:
         with translate_errors(f"reading pipeline {pipeline}"):
             definition = self._read_definition(pipeline)
             return deployed_stacks(definition) if definition else []
+
+    def stack_actions(self, pipeline: str) -> list[StackAction]:
+        """See `CloudRegion.stack_actions`. One call for each hundred actions, for the newest thousand at most."""
+        with translate_errors(f"listing the actions of pipeline {pipeline}"):
+            try:
+                return stack_actions(self._list_actions(pipeline))
+            except ClientError as error:
+                if is_not_found(error):
+                    return []
+                raise
 
     def stage_names(self, pipeline: str) -> list[str]:
         """See `CloudRegion.stage_names`. One call; none if the definition was read in the last ten seconds."""
@@ -107,17 +120,8 @@ class AwsPipelines:
             found = self._recent_summary(pipeline, execution) or self._read_execution(pipeline, execution)
             if found is None:
                 return None
-            listed = read_pages(
-                self._aws.codepipeline.list_action_executions,
-                cursor="nextToken",
-                pipelineName=pipeline,
-                filter={"pipelineExecutionId": execution},
-                maxResults=100,
-            )
             try:
-                details = [
-                    each for page in listed for each in required_member(page, "actionExecutionDetails")
-                ]
+                details = list(self._list_actions(pipeline, filter={"pipelineExecutionId": execution}))
             except ClientError as error:
                 if is_not_found(error):  # not listed yet, or deleted with its pipeline in the meantime
                     return None
@@ -178,6 +182,17 @@ class AwsPipelines:
             f"https://{region}.console.aws.amazon.com/codesuite/codepipeline/pipelines/{pipeline}"
             f"/executions/{execution}/timeline?region={region}"
         )
+
+    def _list_actions(self, pipeline: str, **chosen: Any) -> Iterator[Any]:
+        listed = read_pages(
+            self._aws.codepipeline.list_action_executions,
+            cursor="nextToken",
+            pipelineName=pipeline,
+            maxResults=100,
+            **chosen,
+        )
+        for page in islice(listed, _ACTION_PAGES):
+            yield from required_member(page, "actionExecutionDetails")
 
     def _read_definition(self, pipeline: str) -> Any | None:
         try:
@@ -252,6 +267,8 @@ def execution_with_stages(
     if (reported := required_member(found, "status")) not in _EXECUTION_STATUS:
         raise UnknownStatusError(f"execution {required_member(found, 'pipelineExecutionId')}", str(reported))
     status = _EXECUTION_STATUS[reported]
+    details = list(details)
+    runs = stack_actions(details)  # also of earlier attempts, which may have created a stack
     attempts: dict[tuple[str, str], Any] = {}
     for detail in details:
         key = (required_member(detail, "stageName"), required_member(detail, "actionName"))
@@ -266,7 +283,8 @@ def execution_with_stages(
         if not _has_all_actions(read_definition(), last.name, len(stages[last.name])):
             states[-1] = StageState(last.name, "running", url=last.url)
     revisions = found.get("artifactRevisions") or found.get("sourceRevisions") or []
-    return _build_execution(found, status, commit_of_revisions(revisions, read_definition), states)
+    commit = commit_of_revisions(revisions, read_definition)
+    return replace(_build_execution(found, status, commit, states), stack_actions=runs)
 
 
 def _action_start_time(detail: Any) -> datetime:
@@ -301,20 +319,6 @@ def source_action_name(definition: Any) -> str | None:
 def stage_names(definition: Any) -> list[str]:
     """Return the names of the definition's stages in their order."""
     return [str(required_member(stage, "name")) for stage in required_member(definition, "stages")]
-
-
-def deployed_stacks(definition: Any) -> list[str]:
-    """Return the names of the stacks that the definition's CloudFormation actions deploy, the last one first."""
-    found: dict[str, None] = {}
-    for stage in required_member(definition, "stages"):
-        for action in sorted(required_member(stage, "actions"), key=lambda action: action.get("runOrder", 1)):
-            configuration = action.get("configuration", {})
-            name = configuration.get("StackName", "")
-            if _action_type(action) != ("Deploy", "CloudFormation"):
-                continue
-            if name and "#{" not in name and configuration.get("ActionMode") != "DELETE_ONLY":
-                found.setdefault(name)
-    return list(reversed(found))
 
 
 def _find_source_action(definition: Any) -> Any | None:

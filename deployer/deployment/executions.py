@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from deployer.deployment.self_update import deployer_tags, end_self_update
 from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
+from deployer.environment.deployed_stacks import record_deployed_stacks
 from deployer.environment.drift import applied_state
 from deployer.environment.statuses import StatusReporter, all_stages, failure_text
 from deployer.model.environment_record import EnvironmentRecord
@@ -43,6 +45,7 @@ class Executions:
             earlier=[each for each in known if each not in applications][-_EARLIER_STACKS:],
             region=context.cloud.region,
             stack_arn=stack.arn,
+            own_tags=deployer_tags(stack.tags),
             failure=StackFailure(),
             refused="",
             refusals=0,
@@ -166,7 +169,8 @@ class Executions:
 
     def _post_changes(self, context: ReconcileContext) -> tuple[ReconcileContext, Mapping[str, Execution]]:
         record, found = self._reporter.post_stage_changes(context.environment, context.record, context.cloud)
-        return context.replace_record(record), found
+        actions = [action for each in found.values() for action in each.stack_actions]
+        return record_deployed_stacks(context.replace_record(record), actions), found
 
     @staticmethod
     def _end_if_ended(context: ReconcileContext, execution: Execution) -> StepResult:
@@ -175,6 +179,10 @@ class Executions:
             not execution.ended or identity in context.record.status.pipeline.open
         ):  # some of its statuses wait for the next task
             return context.snooze()
+        updated = end_self_update(context, execution)
+        if isinstance(updated, Stop):
+            return updated.result
+        context, remark = updated
         ended = {
             "reported": identity,
             "execution": identity,
@@ -183,14 +191,16 @@ class Executions:
         }
         match execution.status:
             case "succeeded":
-                reason = f"{context.work.spec.sha[:12]} went through every stage{_approver_text(context)}"
+                reason = (
+                    f"{context.work.spec.sha[:12]} went through every stage{_approver_text(context)}{remark}"
+                )
                 return context.done(Outcome.DEPLOYED, reason, **ended)
             case "superseded":
                 return context.done(
                     Outcome.SUPERSEDED, "a newer execution of the pipeline superseded it", **ended
                 )
             case _:
-                return context.done(Outcome.FAILED, failure_text(execution), **ended)
+                return context.done(Outcome.FAILED, f"{failure_text(execution)}{remark}", **ended)
 
     def report_event(self, context: ReconcileContext) -> StepResult:
         """Post the progress of the newest execution after an event that no goal waits for. It never starts anything."""
@@ -208,7 +218,7 @@ class Executions:
             return context.snooze()
         # the stack is read only if the event reports something new, since AWS allows few such calls
         stack = context.cloud.stack(context.name)
-        if stack is None or not context.environment.owns(stack.tags):
+        if stack is None or not context.owns_stack(stack):
             reason = f"stack {context.name} is gone or lacks deployer's tags for this environment"
             return Finished(str(Outcome.SKIPPED), reason, context.record)
         return self.follow(

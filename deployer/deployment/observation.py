@@ -1,6 +1,6 @@
 """The observation of an environment: its stack in AWS, its drift, and the release that the stack should have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.desired_state import Absent, Deploy
@@ -52,7 +52,7 @@ def read_stack(context: ReconcileContext) -> StackRead:
     """Read the environment's stack in its region."""
     stack = context.cloud.stack(context.name)
     present_name = context.environment.stack_name
-    if context.name == present_name or (stack and context.environment.owns(stack.tags)):
+    if context.name == present_name or (stack and context.owns_stack(stack)):
         return StackRead(context, stack)
     # the stack with the former name is gone, and a stack of somebody else may have that name now
     return read_stack(context.with_record(stack_name=present_name))
@@ -115,7 +115,7 @@ class Observer:
         work = context.work
         if work.progress.created or work.progress.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:
             # the release that this goal ordered is the wanted one
-            return _make_observation(context, stack, exists=True, digest=stack.tags.get("deployer:digest"))
+            return _make_observation(context, stack, exists=True, digest=_digest_of(context, stack))
         return self._compare_with_wanted_release(context, desired.folder, stack)
 
     @report_on_context
@@ -144,14 +144,19 @@ def _make_observation(
 ) -> Observation:
     """Put together what the decision needs."""
     work, record = context.work, context.record
+    lost_tags = stack is not None and _has_lost_tags(context, stack)
+    if stack is not None and lost_tags:
+        stack = replace(stack, tags={**stack.tags, **record.status.stack.own_tags})
     redeploys = work.cause == Cause.REDEPLOY
     is_new_commit = stack is not None and stack.tags.get("deployer:commit") != work.spec.sha
     observed = Observed(
         stack=stack,
-        owned=stack is not None and context.environment.owns(stack.tags),
+        owned=stack is not None and context.owns_stack(stack),
+        lost_tags=lost_tags,
         created=work.progress.created,
         updated=work.progress.updated,
         recovered=work.progress.recovered,
+        restored=work.progress.restored,
         deletions=work.progress.deletions,
         disposable=context.environment.kind is Kind.DEVELOPMENT,
         asked=redeploys or work.cause == Cause.PUSH or is_new_commit,
@@ -162,3 +167,15 @@ def _make_observation(
         drifted=redeploys and bool(record.status.stack.drift),
     )
     return Observation(context, Desired(exists, digest), observed, folder)
+
+
+def _has_lost_tags(context: ReconcileContext, stack: Stack) -> bool:
+    """Whether the pipeline's own stack lacks deployer's tags, and the record has them."""
+    has_tags = context.environment.owns(stack.tags)
+    return not has_tags and context.owns_stack(stack) and bool(context.record.status.stack.own_tags)
+
+
+def _digest_of(context: ReconcileContext, stack: Stack) -> str | None:
+    """The digest of the release that deployer applied to the stack last."""
+    tags = context.record.status.stack.own_tags if _has_lost_tags(context, stack) else stack.tags
+    return tags.get("deployer:digest")

@@ -7,13 +7,14 @@ repeated after a crash knows that the stack's state is its own doing, and AWS re
 from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.observation import Observation
 from deployer.deployment.placement import Placement
+from deployer.deployment.self_update import deployer_tags, order_tags, pause_drift_check
 from deployer.environment.cloud_region import Clouds
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.decision import Decision
 from deployer.environment.drift import applied_state
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import clock
-from deployer.model.environment_status import AppliedStack, StackFailure
+from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Kind
 from deployer.model.errors import QuotaError
 from deployer.model.stacks import REFUSED, Failure, Phase, Stack
@@ -80,6 +81,12 @@ class Provisioning:
         text = f"rolling back the pipeline's stack: {decision.reason}"
         return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, recovered=True)
 
+    def store_restoration(self, observation: Observation, _decision: Decision) -> StepResult:
+        """Store that an update of the stack will be ordered that changes only its tags."""
+        context = observation.context.enter_state("updating")
+        text = "restoring the tags of the pipeline's stack, which its own update has removed"
+        return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, restored=True)
+
     def store_replacement(self, observation: Observation, decision: Decision) -> StepResult:
         """Store that the stack will be deleted and created again."""
         context = observation.context.enter_state("provisioning")
@@ -120,21 +127,24 @@ class Provisioning:
             return self._placement.wait_for_capacity(context.with_record(region=""), str(error))
         if isinstance(created, Stop):
             return created.result
-        context = _pause_drift_check(context).with_record(
+        context = pause_drift_check(context).with_record(
             stack_arn=created,
+            own_tags=deployer_tags(release.tags),
             region=context.cloud.region,
             teardown=release.tags.get(TEARDOWN_TAG, ""),
         )
         return context.snooze(Task.SYNC)
 
     def update_stack(self, context: ReconcileContext) -> StepResult:
-        """Order an update of the stack, or the rollback of one that stopped half-way."""
+        """Order an update of the stack, or of its tags alone, or the rollback of one that stopped half-way."""
         if context.work.progress.recovered and (
             not context.work.progress.updated or _stopped_half_way(context)
         ):
             context.assert_lease()
             context.cloud.continue_rollback(context.name, context.idempotency_token("recover"))
-            return _pause_drift_check(context).snooze(Task.SYNC)
+            return pause_drift_check(context).snooze(Task.SYNC)
+        if context.work.progress.restored and not context.work.progress.updated:
+            return order_tags(context).snooze(Task.SYNC)
         read = self._folders.read_wanted_folder(context)
         if isinstance(read, Stop):
             return read.result
@@ -146,17 +156,19 @@ class Provisioning:
         updated = context.update_stack(release)
         if isinstance(updated, Stop):
             return updated.result
-        context = context.with_record(teardown=release.tags.get(TEARDOWN_TAG, ""))
+        context = context.with_record(
+            teardown=release.tags.get(TEARDOWN_TAG, ""), own_tags=deployer_tags(release.tags)
+        )
         if not updated:
             return context.again(Task.SYNC)
-        return _pause_drift_check(context).snooze(Task.SYNC)
+        return pause_drift_check(context).snooze(Task.SYNC)
 
     # --- the end of a goal that cannot go on ---
 
     def report_failure(self, observation: Observation, decision: Decision) -> StepResult:
         """End a goal that cannot go on, with the first resource that failed in AWS."""
         context, stack = observation.context, observation.stack
-        if stack is None or not context.environment.owns(stack.tags):
+        if stack is None or not context.owns_stack(stack):
             return self._reporter.fail_goal(context, decision.reason)
         if context.work.progress.created and stack.status in REFUSED:
             digest = stack.tags.get("deployer:digest", "")
@@ -165,7 +177,8 @@ class Provisioning:
             )
             context = context.with_record(refused=digest, refusals=before + 1)
         if context.work.progress.updated and stack.phase is Phase.READY:
-            context = context.with_record(applied=applied_state(stack))  # the rollback was an update as well
+            # the rollback was an update as well
+            context = context.with_record(applied=applied_state(stack), own_tags=deployer_tags(stack.tags))
         return self._report_stack_failure(context, decision, stack, observation.folder)
 
     @report_on_context
@@ -192,11 +205,3 @@ def _stopped_half_way(context: ReconcileContext) -> bool:
     """Whether this goal's own update stopped half-way."""
     stack = context.cloud.stack(context.name)
     return stack is not None and stack.phase is Phase.STUCK
-
-
-def _pause_drift_check(context: ReconcileContext) -> ReconcileContext:
-    """Forget the applied stack until a task sees the end of the operation that deployer has just ordered.
-
-    Another goal may see that end first, and would take the change for somebody else's.
-    """
-    return context.with_record(applied=AppliedStack(), drift="")

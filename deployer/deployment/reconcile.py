@@ -126,6 +126,7 @@ class Reconciler:
             Step.PROVISION: self._provisioning.store_creation,
             Step.UPDATE: self._provisioning.store_update,
             Step.RECOVER: self._provisioning.prepare_rollback,
+            Step.RESTORE: self._provisioning.store_restoration,
             Step.REPLACE: self._provisioning.store_replacement,
             Step.DELETE: self._store_deletion,
             Step.TRIGGER: self._find_execution,
@@ -185,9 +186,9 @@ class Reconciler:
         if work.task not in {Task.UPDATE, Task.TRIGGER} or is_recent:
             return None
         stack = context.cloud.stack(context.name)
-        if stack and context.environment.owns(stack.tags):
+        if stack and context.owns_stack(stack):
             return None
-        return context.again(Task.SYNC, updated=False, recovered=False)
+        return context.again(Task.SYNC, updated=False, recovered=False, restored=False)
 
     def _finish_goal(self, context: ReconcileContext, known: EnvironmentRecord, result: Finished) -> Finished:
         """Update what people see at the end of a goal: the status of its commit, and comments about its expiry."""

@@ -14,7 +14,39 @@ from deployer.model.stacks import Failure, Resource, Stack
 from deployer.model.targets import Target
 from deployer.templates.release import Release
 
+STOPPED_ACTION_SECONDS = 60.0  # how long after its end a stopped action may still create its stack
 LISTING_PATIENCE = 5.0  # seconds that a task waits for a listing of all stacks by another task
+
+
+@dataclass(frozen=True, slots=True)
+class StackAction:
+    """One run of a pipeline's action that creates or updates a stack.
+
+    Attributes:
+        id: the id of the run.
+        stack: the ARN of the stack if AWS reports it, otherwise the stack's name.
+        region: the region of the stack; empty for the pipeline's own.
+        account: the account of the action's role; empty for the pipeline's own.
+        began_at: when the run began (epoch seconds).
+        ended_at: when it ended (epoch seconds); 0 while it runs.
+    """
+
+    id: str
+    stack: str
+    region: str = ""
+    account: str = ""
+    began_at: float = 0
+    ended_at: float = 0
+
+    @property
+    def stack_name(self) -> str:
+        """The name of the stack."""
+        return self.stack.split("/")[1] if self.stack.startswith("arn:") else self.stack
+
+    def created_stack(self, stack: Stack) -> bool:
+        """Whether a stack was created while this action ran. AWS may carry out the order of a run that was stopped."""
+        latest = self.ended_at + STOPPED_ACTION_SECONDS if self.ended_at else stack.created_at
+        return self.began_at <= stack.created_at <= latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +59,7 @@ class Execution:
         automatic: whether the creation of the pipeline started it, and not deployer.
         started_at: when it started (epoch seconds), in a list of executions; 0 elsewhere.
         stages: the stages that it has reached, in order.
+        stack_actions: its runs of actions that create or update stacks, where its stages are known.
     """
 
     id: str
@@ -35,6 +68,7 @@ class Execution:
     automatic: bool = False
     started_at: float = 0
     stages: Sequence[StageState] = field(default=())
+    stack_actions: Sequence[StackAction] = field(default=())
 
     @property
     def ended(self) -> bool:
@@ -106,6 +140,9 @@ class CloudRegion(Protocol):
     def update_stack(self, name: str, release: Release, token: str) -> bool:
         """Order an update of a stack; returns False if CloudFormation finds nothing to update."""
 
+    def restore_tags(self, arn: str, tags: Mapping[str, str], token: str) -> None:
+        """Order an update that changes only a stack's tags: these are added, others stay."""
+
     def continue_rollback(self, name: str, token: str) -> None:
         """Roll back an update that stopped half-way, or continue its failed rollback."""
 
@@ -170,6 +207,9 @@ class CloudRegion(Protocol):
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
         """Names of the stacks that the pipeline's CloudFormation actions deploy; empty if there is no such pipeline."""
+
+    def stack_actions(self, pipeline: str) -> list[StackAction]:
+        """The runs of its actions that create or update stacks, newest first; empty if there is no pipeline."""
 
     def stage_names(self, pipeline: str) -> list[str]:
         """The names of the pipeline's stages, in order; empty if there is no such pipeline."""

@@ -12,6 +12,7 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import CallLimitError, DeployerError, PermanentError
 from deployer.model.outcomes import Outcome
+from deployer.model.stacks import Stack
 from deployer.queue import progress_log as progress
 from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import Continue, Finished, StepResult, WaitUntil
@@ -81,6 +82,19 @@ class ReconcileContext:
     def name(self) -> str:
         """The name of the stack and of the pipeline: the recorded name, which an earlier release may have given."""
         return self.record.stack_name or self.environment.stack_name
+
+    def owns_stack(self, stack: Stack) -> bool:
+        """Whether a stack is this environment's: by its tags, or because its creation is on record by its ARN.
+
+        Deployer created the pipeline's stack, and the pipeline's actions created the recorded ones. A pipeline can
+        create stacks without tags, and remove the tags of its own stack; it cannot change an ARN. A stack whose tags
+        name another environment belongs to that one.
+        """
+        if self.environment.owns(stack.tags):
+            return True
+        status = self.record.status.stack
+        created = {status.stack_arn, *(each.arn for each in status.deployed if each.created)} - {""}
+        return stack.arn in created and not self.environment.contradicts(stack.tags)
 
     def with_record(self, **changes: object) -> "ReconcileContext":
         """Return a copy in which some fields of the record are changed."""

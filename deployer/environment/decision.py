@@ -27,10 +27,13 @@ class Observed:
 
     Attributes:
         stack: the stack with the environment's name, or None.
-        owned: whether the stack has deployer's tags for this environment.
+        owned: whether the stack is this environment's: by its tags, or by its ARN on record.
+        lost_tags: whether the stack lacks deployer's tags, because its own pipeline has removed them, and the record
+            has them.
         created: this goal has ordered the stack's creation.
         updated: this goal has ordered an update of the stack.
         recovered: this goal has ordered a rollback.
+        restored: this goal has ordered an update that restores the stack's tags.
         deletions: how often this goal has seen the deletion fail and ordered another one.
         disposable: whether a stack may be deleted to create it again: only development environments are disposable.
         asked: whether a push or a redeployment asks for a deployment now, or the commit was not tried yet. Only then
@@ -43,9 +46,11 @@ class Observed:
 
     stack: Stack | None
     owned: bool = True
+    lost_tags: bool = False
     created: bool = False
     updated: bool = False
     recovered: bool = False
+    restored: bool = False
     deletions: int = 0
     disposable: bool = True
     asked: bool = True
@@ -144,6 +149,14 @@ def _step_of_ready_stack(stack: Stack, desired: Desired, observed: Observed) -> 
         if observed.updated:
             return Decision(Step.FAIL, "its stack was changed by someone else during the update; push again")
         return Decision(Step.UPDATE, "its template or parameters changed")
+    if observed.lost_tags and observed.restored:
+        return Decision(
+            Step.FAIL,
+            "its pipeline has removed deployer's tags from its own stack, and they could not be restored:"
+            f" {stack.reason or stack.status}",
+        )
+    if observed.lost_tags:
+        return Decision(Step.RESTORE, "its pipeline has removed deployer's tags from its own stack")
     if observed.drifted and not observed.updated:
         return Decision(Step.UPDATE, "its stack was changed outside deployer, and is restored")
     return Decision(Step.TRIGGER, "its stack is as desired")

@@ -65,13 +65,35 @@ class AppliedStack(Detail, frozen=True):
     tags: str = ""
 
 
+class DeployedStack(StoredValue, frozen=True):
+    """A stack to which an action of the environment's pipeline has deployed.
+
+    Attributes:
+        arn: its ARN, so that another stack of the same name is never taken for it.
+        created: whether the stack was created while the action ran, so that it is this environment's own also without
+            deployer's tags. Otherwise it is older, and only its tags can say whose it is.
+        action: the id of the action's run by which it was recorded last.
+    """
+
+    arn: str = ""
+    created: bool = False
+    action: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name, by the ARN."""
+        return self.arn.split("/")[1] if "/" in self.arn else ""
+
+
 class StackStatus(FieldGroup, frozen=True):
-    """The pipeline's stack.
+    """The pipeline's stack, and the stacks that the pipeline deploys.
 
     Attributes:
         stack_arn: its ARN.
         applications: the names of the stacks that the pipeline deploys, kept for the teardown.
         earlier: the names of those that the pipeline no longer deploys, the latest last.
+        deployed: the stacks to which its actions have deployed, by ARN, the latest last.
+        own_tags: the tags that deployer gave to the pipeline's stack, because the pipeline can remove them.
         applied: the stack as deployer applied it last.
         drift: how the stack differs from that, in words; empty if it does not.
         failure: why it could not be created or updated.
@@ -81,6 +103,8 @@ class StackStatus(FieldGroup, frozen=True):
     stack_arn: str = ""
     applications: list[str] = msgspec.field(default_factory=list)
     earlier: list[str] = msgspec.field(default_factory=list)
+    deployed: list[DeployedStack] = msgspec.field(default_factory=list)
+    own_tags: dict[str, str] = msgspec.field(default_factory=dict)
     applied: AppliedStack = AppliedStack()
     drift: str = ""
     failure: StackFailure = StackFailure()

@@ -185,6 +185,10 @@ class Environment:
         """Whether a stack with these tags belongs to this environment."""
         return all(tags.get(key) == value for key, value in self.tags.items())
 
+    def contradicts(self, tags: Mapping[str, str]) -> bool:
+        """Whether a stack with these tags belongs to another environment, of this or another repository."""
+        return any(tags.get(key, value) != value for key, value in self.tags.items())
+
     def __str__(self) -> str:
         return f"{self.repository} {self.name}"
 

@@ -31,6 +31,7 @@ class Step(StrEnum):
     DELETE = "delete"
     REPLACE = "replace"  # delete a stack whose creation failed, then provision
     RECOVER = "recover"  # roll back an update that stopped before its end
+    RESTORE = "restore"  # give a stack deployer's tags again, which its own pipeline has removed
     WAIT = "wait"
     FAIL = "fail"
     NONE = "none"
@@ -144,6 +145,7 @@ class Stack:
     parent: str = ""  # ARN of the stack of which this nested stack is a resource
     changed_at: float = 0  # when its last update, or else its creation, began (epoch seconds)
     parameters: str = ""  # a hash of the parameters' values
+    created_at: float = 0  # epoch seconds
 
     @property
     def region(self) -> str:

@@ -140,7 +140,7 @@ class Progress(FieldGroup, frozen=True):
     """What a goal has ordered so far. It is stored before the order, so that a repeat after a kill knows its own doing.
 
     Attributes:
-        created, updated, recovered, replacing: the operations on the stack that this goal has ordered.
+        created, updated, recovered, restored, replacing: the operations on the stack that this goal has ordered.
         deletions: how often a deletion failed and was ordered again.
         stack_arn: the stack whose deletion was ordered: a deleted stack is found by its ARN only.
         execution: the pipeline's execution that this goal started or found.
@@ -151,6 +151,7 @@ class Progress(FieldGroup, frozen=True):
     created: bool = False
     updated: bool = False
     recovered: bool = False
+    restored: bool = False
     replacing: bool = False
     deletions: int = 0
     stack_arn: str = ""

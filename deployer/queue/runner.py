@@ -381,4 +381,5 @@ def restart_at_sync(work: Work) -> Work:
         updated=work.progress.updated and not ordering,
         # the update task also updates a stack that was rolled back before
         recovered=work.progress.recovered and (work.progress.updated or not ordering),
+        restored=work.progress.restored and not ordering,
     )

@@ -83,8 +83,9 @@ class StackDeletion:
 
     def _reason_to_keep(self, context: ReconcileContext, stack: Stack) -> str:
         """Why this environment may not delete a stack; empty if it may."""
-        if not context.environment.owns(stack.tags):
-            return FOREIGN
+        if not context.owns_stack(stack):
+            deployed = {each.arn for each in context.record.status.stack.deployed}
+            return f"{FOREIGN}, and its pipeline did not create it" if stack.arn in deployed else FOREIGN
         if stack.name == context.name:
             protected = stack.protected and context.environment.kind is Kind.DEVELOPMENT
             return "it has termination protection" if protected else ""
@@ -98,7 +99,7 @@ class StackDeletion:
         for other in self._lanes.environments():
             same_repository = other.repository.lower() == context.repository.key
             own = same_repository and other.environment == context.environment.key
-            if not own and other.status.state != "deleted" and stack.name in other.status.stack.applications:
+            if not own and other.status.state != "deleted" and _deploys(other, stack):
                 return f"the pipeline of {other.repository} {other.environment} deploys it as well"
             if same_repository and other.environment == unrecorded and names_deployed_stacks(other):
                 unrecorded = ""
@@ -117,7 +118,7 @@ class StackDeletion:
         """
         context, why = add_retained_stack(context, stack, why)
         stops = ordered and TeardownPolicy.parse(context.record.spec.teardown).on_failure == "stop"
-        if not stops and not (stack.name == context.name and context.environment.owns(stack.tags)):
+        if not stops and not _is_own_pipeline(context, stack):
             return context
         context = close_report(context, "partly", self._clock())
         context = context.replace_record(
@@ -178,6 +179,18 @@ def _empty_buckets(context: ReconcileContext, stack: Stack) -> bool:
     with suppress(PermanentError):  # an object is locked: the deletion will fail and report that
         return context.cloud.empty_buckets(stack.arn, context.assert_lease)
     return True
+
+
+def _is_own_pipeline(context: ReconcileContext, stack: Stack) -> bool:
+    """Whether it is the stack of the environment's pipeline; without its deletion the environment is not deleted."""
+    recorded = stack.arn == context.record.status.stack.stack_arn
+    return stack.name == context.name and (recorded or context.environment.owns(stack.tags))
+
+
+def _deploys(record: EnvironmentRecord, stack: Stack) -> bool:
+    """Whether an environment's pipeline is on record to deploy a stack: by the stack's name, or by its ARN."""
+    status = record.status.stack
+    return stack.name in status.applications or any(each.arn == stack.arn for each in status.deployed)
 
 
 def names_deployed_stacks(record: EnvironmentRecord | None) -> bool:

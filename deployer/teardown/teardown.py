@@ -8,8 +8,9 @@ loses a part of it.
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
-from deployer.environment.cloud_region import LISTING_PATIENCE, Clouds, Inventory
+from deployer.environment.cloud_region import LISTING_PATIENCE, Clouds, Inventory, StackAction
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
+from deployer.environment.deployed_stacks import is_elsewhere, record_deployed_stacks
 from deployer.environment.statuses import StatusReporter
 from deployer.model.environment_status import AppliedStack, StackFailure
 from deployer.model.environments import Environment, Kind
@@ -106,8 +107,11 @@ class Teardown:
         """
         environment, record = context.environment, context.record
         stack = context.cloud.stack(context.name)
-        own_stack = stack if stack and environment.owns(stack.tags) else None
+        own_stack = stack if stack and context.owns_stack(stack) else None
         newest = self._stop_executions(context, own_stack) if own_stack else ""
+        # the whole history of the pipeline tells which stacks it created, also after Redis was lost
+        actions = context.cloud.stack_actions(context.name) if own_stack else []
+        context = record_deployed_stacks(context, actions, again=True)
         foreign = stack is not None and own_stack is None
         applications = [] if foreign else context.cloud.deployed_stacks(context.name)
         # the listing also has what an earlier definition deployed, and what the record does not know
@@ -127,33 +131,41 @@ class Teardown:
         context = context.with_record(
             applications=applications, teardown=teardown, region=context.cloud.region
         )
-        return self._start_report(context, listed, every, newest)
+        elsewhere = [*_in_other_regions(context, every), *self._deployed_elsewhere(context, actions)]
+        return self._start_report(context, listed, elsewhere, newest)
 
     def _start_report(
-        self, context: ReconcileContext, listed: Sequence[Stack], every: Sequence[Stack], newest: str
+        self,
+        context: ReconcileContext,
+        listed: Sequence[Stack],
+        elsewhere: Sequence[RetainedItem],
+        newest: str,
     ) -> ReconcileContext:
         """Begin the report, with the stacks to delete and those that are left.
 
         Args:
             context: the task.
             listed: the stacks of the repository.
-            every: the environment's own stacks.
+            elsewhere: the stacks that this teardown does not reach.
             newest: the id of the newest execution; empty if there is none.
         """
-        record = context.record
-        planned = list(
-            dict.fromkeys([*record.status.stack.applications, *reversed(record.status.stack.earlier)])
-        )
-        deployed = {*planned} - {context.name}  # a pipeline may deploy its own stack
+        status = context.record.status
+        named = [*status.stack.applications, *reversed(status.stack.earlier)]
+        created = [each.name for each in reversed(status.stack.deployed)]
+        # a pipeline may deploy its own stack, whose roles the other stacks need
+        planned = [each for each in dict.fromkeys([*named, *created]) if each != context.name]
+        planned.sort(key=lambda each: each in context.environment.stack_names)
         report = TeardownReport(
             began_at=self._clock(),
-            retained=[*self._in_former_account(context), *_in_other_regions(context, every)],
+            retained=list(
+                {each.id: each for each in [*self._in_former_account(context), *elsewhere]}.values()
+            ),
             repository_state=context.work.spec.word,
-            posted=record.status.receipt.posted,
-            plan=TeardownPlan(shared=self._unrecorded_users(context, listed, deployed) if deployed else {}),
+            posted=status.receipt.posted,
+            plan=TeardownPlan(shared=self._unrecorded_users(context, listed, planned) if planned else {}),
         )
         context = context.enter_state(
-            "deleting", receipt=report, execution="", reported=newest or record.status.pipeline.reported
+            "deleting", receipt=report, execution="", reported=newest or status.pipeline.reported
         )
         return plan_deletions(context, *planned, context.name)
 
@@ -190,6 +202,21 @@ class Teardown:
             )
             yield RetainedItem(f"stack {context.name}", arn, why)
 
+    def _deployed_elsewhere(
+        self, context: ReconcileContext, actions: Iterable[StackAction]
+    ) -> Iterator[RetainedItem]:
+        """The stacks of actions that work in another region or account, which only a person deletes."""
+        for each in {each.stack: each for each in actions if is_elsewhere(context, each)}.values():
+            if each.region in {"", context.cloud.region}:
+                where = f"account {each.account}"
+                found: Stack | None = Stack(each.stack, each.stack_name, "")
+            else:
+                where = each.region
+                found = self._clouds.at(context.environment.kind, each.region).stack(each.stack)
+            if found and not found.is_gone:
+                why = f"an action of its pipeline deploys it in {where}, which a teardown does not reach"
+                yield RetainedItem(f"stack {each.stack_name}", found.arn, why)
+
     @staticmethod
     def _stop_executions(context: ReconcileContext, stack: Stack) -> str:
         """Stop the executions of the pipeline in a stack; returns the id of the newest one, if there is one."""
@@ -205,18 +232,8 @@ class Teardown:
     @report_on_context
     def _delete_late_stacks(self, context: ReconcileContext) -> ReconcileContext | Stop:
         """Delete stacks that were created since: an execution may have ordered one before it was stopped."""
-        record, report = context.record, context.record.status.receipt
-        gone = [each.what.removeprefix("stack ") for each in report.removed if each.is_stack]
-        names = dict.fromkeys(
-            [*record.status.stack.applications, *record.status.stack.earlier, *gone, context.name]
-        )
-        retained = {each.id for each in report.retained}
-        late = [
-            stack
-            for stack in map(context.cloud.stack, names)
-            if stack and not stack.is_gone and context.environment.owns(stack.tags)
-            if stack.arn not in retained
-        ]
+        report = context.record.status.receipt
+        late = _late_stacks(context)
         if not late:
             return context
         if report.plan.again < _REPEAT_LIMIT:
@@ -241,7 +258,10 @@ class Teardown:
         record = self._reporter.stop_following(
             environment, record, "ended because its environment was deleted"
         )
+        ids = {each.id for each in retained}
+        left_of_pipeline = [each for each in record.status.stack.deployed if each.arn in ids]
         record = record.but(
+            deployed=left_of_pipeline, own_tags={},
             generation=record.history.generation + 1, stages=[], execution="", applications=[], earlier=[],
             stack_arn="", prepared="", region="", failure=StackFailure(), refused="", refusals=0,
             applied=AppliedStack(), drift="",
@@ -264,7 +284,7 @@ class Teardown:
         stack = context.cloud.stack(context.work.progress.stack_arn or context.name)
         if stack is None or stack.phase is Phase.GONE:
             return self._replace_deleted(context, stack)
-        if not context.environment.owns(stack.tags):
+        if not context.owns_stack(stack):
             return self._reporter.fail_goal(context, f"stack {stack.name} is left: {FOREIGN}")
         if stack.phase is not Phase.DELETING and stack.row.deploy is not Step.REPLACE:
             # the stack has been created since its replacement was decided
@@ -302,3 +322,17 @@ def _in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Ite
         if each.region != context.cloud.region:
             why = f"it is in {each.region}, and a teardown deletes only what is in {context.cloud.region}"
             yield RetainedItem(f"stack {each.name}", each.arn, why)
+
+
+def _late_stacks(context: ReconcileContext) -> list[Stack]:
+    """The environment's stacks that exist at the end of a teardown and are not in its report, the pipeline's last."""
+    status, report = context.record.status.stack, context.record.status.receipt
+    gone = [each.what.removeprefix("stack ") for each in report.removed if each.is_stack]
+    deployed = [each.name for each in status.deployed]
+    others = dict.fromkeys([*status.applications, *status.earlier, *deployed, *gone])
+    others.pop(context.name, None)
+    retained = {each.id for each in report.retained}
+    found = filter(None, map(context.cloud.stack, [*others, context.name]))
+    return [
+        each for each in found if not each.is_gone and each.arn not in retained and context.owns_stack(each)
+    ]

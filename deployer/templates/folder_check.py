@@ -28,6 +28,7 @@ from deployer.templates.parameters import (
 )
 from deployer.templates.permissions import permission_findings
 from deployer.templates.repository_config import TEARDOWN_TAG, RepositoryConfig, read_repository_config
+from deployer.templates.stack_tags import stack_tag_findings
 from deployer.templates.validate import structure_findings, template_findings
 
 _T = TypeVar("_T")
@@ -229,6 +230,7 @@ def _content_findings(
     )
     yield from first_of_each_level(template_findings(template, kind, stack_name, values, evaluator))
     if target:
+        yield from first_of_each_level(stack_tag_findings(template, kind, stack_name, evaluator, target))
         origins = {each: from_repository.location_of(each) for each in values if each not in supplied}
         yield from first_of_each_level(
             permission_findings(

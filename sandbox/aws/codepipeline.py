@@ -271,6 +271,7 @@ def _action_detail(execution: Execution, run: ActionRun) -> dict[str, Any]:
             "configuration": run.declared.get("configuration", {}),
             "resolvedConfiguration": run.configuration,
             "region": run.declared.get("region"),
+            "roleArn": run.declared.get("roleArn"),
             "inputArtifacts": _with_artifact_location(execution, run.declared.get("inputArtifacts", [])),
             "namespace": run.declared.get("namespace"),
         },

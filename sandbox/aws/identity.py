@@ -51,6 +51,19 @@ def role_exists(arn: str) -> bool:
     return found is not None and any(role.arn == arn for role in roles_by_name(found.group(1)).values())
 
 
+def boundary_of_role(arn: str) -> str | None:
+    """The document of a role's permissions boundary; None if the role or the policy does not exist, or has none."""
+    found = _ROLE.match(arn)
+    if found is None:
+        return None
+    of_account = found.group(1)
+    role = next((each for each in roles_by_name(of_account).values() if each.arn == arn), None)
+    policy = _iam_backend(of_account).managed_policies.get(role.permissions_boundary_arn) if role else None
+    if policy is None:
+        return None
+    return next((str(each.document) for each in policy.versions if each.is_default), None)
+
+
 def check_service_role(arn: str, of_account: str) -> None:
     """Check the service role of a CloudFormation call.
 

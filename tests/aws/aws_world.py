@@ -28,7 +28,7 @@ BUCKET = "deployer-artifacts"
 COMMITS = 3  # commits of each branch
 _SECONDS = 90.0
 _ACTION = {"Owner": "AWS", "Version": "1"}
-_TEMPLATE: dict[str, Any] = {
+TEMPLATE: dict[str, Any] = {
     "Parameters": {name: {"Type": "String"} for name in ("PipelineName", "RepoBranch")},
     "Resources": {
         "AppRole": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Statement": []}}},
@@ -86,7 +86,7 @@ _TEMPLATE: dict[str, Any] = {
 
 def pipeline_template(**resources: Any) -> str:
     """The template of the pipeline, with more resources."""
-    return json.dumps({**_TEMPLATE, "Resources": {**_TEMPLATE["Resources"], **resources}})
+    return json.dumps({**TEMPLATE, "Resources": {**TEMPLATE["Resources"], **resources}})
 
 
 def _application(number: int) -> dict[str, Any]:
@@ -170,8 +170,14 @@ class Simulation:
             "leftovers": [each["id"] for each in state["leftovers"] if each["stack"] in named],
         }
 
-    def create_commits(self, refs: Iterable[str]) -> dict[str, list[str]]:
-        """Create commits for each ref; the application template has the tags of the ref's environment."""
+    def create_commits(
+        self, refs: Iterable[str], files: Mapping[str, str] | None = None
+    ) -> dict[str, list[str]]:
+        """Create commits for each ref, perhaps with more files.
+
+        The configuration of the application's stack has the tags of the ref's environment.
+        """
+        more = "".join(f"M 644 inline {k}\ndata {len(v)}\n{v}\n" for k, v in (files or {}).items())
         stream, refs = list[str](), list(refs)
         for ref in refs:
             tags = json.dumps({"Tags": environment(ref).tags})
@@ -180,11 +186,11 @@ class Simulation:
                 stream.append(
                     f"commit refs/keep/{ref}/{number}\nmark :{len(stream) + 1}\ncommitter Ada <ada@x> 1 +0000\n"
                     f"data {len(ref)}\n{ref}\nM 644 inline app.json\ndata {len(application)}\n{application}\n"
-                    f"M 644 inline stack.json\ndata {len(tags)}\n{tags}\n"
+                    f"M 644 inline stack.json\ndata {len(tags)}\n{tags}\n{more}"
                 )
         marks = self.repository / "marks"
         subprocess.run(
-            ["git", "fast-import", "--quiet", f"--export-marks={marks}"],
+            ["git", "fast-import", "--quiet", "--force", f"--export-marks={marks}"],
             cwd=self.repository, input="\n".join(stream).encode(), check=True,
         )  # fmt: skip
         found = dict(line.split() for line in marks.read_text().splitlines())
@@ -214,9 +220,9 @@ class AwsWorld(World):
     def make_clouds(self) -> AwsClouds:
         return AwsClouds(self._targets, RedisSharing(self.redis, rate=1000), endpoint_url=self.simulation.url)
 
-    def create_commits(self, *refs: str) -> None:
-        """Create commits for these refs."""
-        self.commits.update(self.simulation.create_commits(refs))
+    def create_commits(self, *refs: str, files: Mapping[str, str] | None = None) -> None:
+        """Create commits for these refs, perhaps with more files."""
+        self.commits.update(self.simulation.create_commits(refs, files))
 
     def push_commit(self, ref: str, number: int, **how: Any) -> str:
         """Push the n-th commit of a ref; return the delivery id."""

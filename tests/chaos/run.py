@@ -208,8 +208,14 @@ class Chaos:
         names = [f"team-{number % 3}/service-{number}" for number in range(self.plan.repositories)]
         for name in names:
             self.here.repository(name, sample=False)
-        team = (self._directory / "workshops", self.here.github, names, self._dice, self.plan.habits)
-        self._team = Team(*team)
+        self._team = Team(
+            self._directory / "workshops",
+            self.here.github,
+            names,
+            self._dice,
+            self.plan.habits,
+            self._self_updates,
+        )
         self._team.push_default_branches()
         if not self.plan.faults or "poison" in self.plan.faults:
             self._poison.touch()
@@ -236,6 +242,15 @@ class Chaos:
                 wipe_at = float("inf")
             self._collect_calls()
             time.sleep(0.05)
+        if self._team.self_updates:
+            self.report.faults["self-update"] = self._team.self_updates
+
+    @property
+    def _self_updates(self) -> str:
+        """Whether pipelines update their own stack: see `Team`. Redis has the ARN of a stack that lost its tags."""
+        if self.plan.faults and "self-update" not in self.plan.faults:
+            return ""
+        return "plain" if self.plan.wipe else "tags"
 
     def _possible_faults(self) -> dict[str, Callable[[], None]]:
         every: dict[str, Callable[[], None]] = {

@@ -43,6 +43,23 @@ _STAGES = [
         ],
     },
 ]  # fmt: skip
+_SELF = {
+    "Name": "Self",
+    "Actions": [
+        {
+            "Name": "Self",
+            "ActionTypeId": {
+                "Category": "Deploy", "Owner": "AWS", "Provider": "CloudFormation", "Version": "1"
+            },
+            "Configuration": {
+                "ActionMode": "CREATE_UPDATE",
+                "StackName": {"Ref": "PipelineName"},
+                "TemplatePath": "Source::deploy/pipeline.json",
+            },
+            "InputArtifacts": [{"Name": "Source"}],
+        }
+    ],
+}  # fmt: skip
 _GIVEN = ("PipelineName", "RepoOwner", "RepoName", "RepoBranch", "ConnectionArn", "ArtifactStore", "Note")
 TEMPLATE = {
     "AWSTemplateFormatVersion": "2010-09-09",
@@ -64,6 +81,16 @@ TEMPLATE = {
         },
     },
 }
+
+
+def self_updating_template(*, own_tags: bool) -> dict[str, Any]:
+    """The template with a last stage that updates the pipeline's own stack, perhaps with tags of its own."""
+    template = json.loads(json.dumps(TEMPLATE))
+    stage = json.loads(json.dumps(_SELF))
+    if own_tags:
+        stage["Actions"][0]["Configuration"]["TemplateConfiguration"] = "Source::own.json"
+    template["Resources"]["Pipeline"]["Properties"]["Stages"].append(stage)
+    return dict(template)
 
 
 TTL = 12.0  # seconds after which an idle branch `short/*` expires
@@ -114,6 +141,8 @@ class Team:
         names: full names of existing empty repositories.
         dice: the random generator of all choices.
         habits: the possible kinds of actions; by default all.
+        self_updates: whether some pipelines update their own stack: `tags` if they may bring tags of their own, `plain`
+            if they may not, empty for none.
     """
 
     def __init__(
@@ -123,8 +152,15 @@ class Team:
         names: Sequence[str],
         dice: random.Random,
         habits: Sequence[str] = (),
+        self_updates: str = "",
     ) -> None:
         self._dice, self._habits, self._github = dice, habits, github
+        self._templates = [TEMPLATE]
+        if self_updates:
+            self._templates = [TEMPLATE, TEMPLATE, self_updating_template(own_tags=False)]
+        if self_updates == "tags":
+            self._templates.append(self_updating_template(own_tags=True))
+        self.self_updates = 0
         self.moves: list[Move] = []
         self.repositories = []
         for name in names:
@@ -233,18 +269,20 @@ class Team:
         """
         repository.commits += 1
         parameters = {kind: {"Note": note} for kind in ("development", "staging", "production")}
+        template = self._dice.choice(self._templates)
+        self.self_updates += template != TEMPLATE
         deploy = self._write_tree(
             repository,
             {
-                "pipeline.json": json.dumps(TEMPLATE),
+                "pipeline.json": json.dumps(template),
                 "pipeline.parameters.json": json.dumps(parameters),
                 "deployer.yml": _PREFERENCES,
             },
         )
         number = _run_git(repository, "hash-object", "-w", "--stdin", text=str(repository.commits))
-        tree = _run_git(
-            repository, "mktree", text=f"040000 tree {deploy}\tdeploy\n100644 blob {number}\tnumber\n"
-        )
+        own = _run_git(repository, "hash-object", "-w", "--stdin", text=json.dumps({"Tags": {"team": "a"}}))
+        entries = f"040000 tree {deploy}\tdeploy\n100644 blob {number}\tnumber\n100644 blob {own}\town.json\n"
+        tree = _run_git(repository, "mktree", text=entries)
         heads = [repository.heads[ref] for ref in (on, merged) if ref in repository.heads]
         parents = [word for head in heads for word in ("-p", head)]
         return _run_git(repository, "commit-tree", tree, *parents, "-m", f"number {repository.commits}")

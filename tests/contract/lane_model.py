@@ -304,7 +304,7 @@ class Lane:
             task=Task.RESYNC if dead.environment == "*" else first,
             sha=dead.sha if dead.chosen else "",
             **dict.fromkeys(["attempts", "polls", "deletions", "not_before"], 0),
-            **dict.fromkeys(["created", "updated", "recovered", "replacing"], False),
+            **dict.fromkeys(["created", "updated", "recovered", "restored", "replacing"], False),
             **dict.fromkeys(["stack_arn", "execution", "tries"], ""),
         )
         entry = self._enqueue(now, entry, "dead")

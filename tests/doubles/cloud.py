@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from deployer.environment.cloud_region import Execution, RegionCapacity
+from deployer.environment.cloud_region import Execution, RegionCapacity, StackAction
 from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
@@ -47,6 +47,7 @@ class _FakeStack:
     why: str = ""
     parent: str = ""
     changed_at: float = field(default_factory=time.time)
+    created_at: float = 0
     parameters: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -62,6 +63,7 @@ class _FakeStack:
             self.parent,
             self.changed_at,
             values,
+            self.created_at,
         )
 
 
@@ -76,6 +78,7 @@ class _FakeExecution:
     fails_in: str = ""
     reason: str = ""
     started_at: float = 0
+    stack_actions: list[StackAction] = field(default_factory=list)
 
 
 class FakeCloud(Failing):
@@ -92,6 +95,8 @@ class FakeCloud(Failing):
         stages: the stages of every pipeline; the stage Deploy creates the `applications`.
         applications: names of the stacks that a pipeline's actions create, by the name of the pipeline; `deploys`
             returns them for all other pipelines.
+        untagged: names of applications that their pipelines create without tags.
+        self_tags: the tags that a pipeline gives to its own stack in its stage Deploy, by the name of the pipeline.
         buckets: the number of objects in a stack's buckets, by the name of the stack; above 0 its deletion fails.
         emptied_at_once: how many objects one call deletes from a stack's buckets.
         pipelines: executions by pipeline, oldest first.
@@ -105,6 +110,8 @@ class FakeCloud(Failing):
         self.stages: tuple[str, ...] = ("Source", "Build", "Deploy")
         self.applications: dict[str, list[str]] = {}
         self.deploys: Callable[[str], list[str]] = lambda _pipeline: []
+        self.untagged: set[str] = set()
+        self.self_tags: dict[str, dict[str, str]] = {}
         self.buckets: dict[str, int] = {}
         self.emptied_at_once = 1000
         self.pipelines: dict[str, list[_FakeExecution]] = {}
@@ -142,7 +149,9 @@ class FakeCloud(Failing):
         self, name: str, tags: Mapping[str, str], status: str = "CREATE_COMPLETE", parent: str = ""
     ) -> str:
         """Add a stack that deployer did not create, perhaps nested in `parent` (an ARN); return its ARN."""
-        self._live[name] = _FakeStack(self._new_arn(name), name, status, dict(tags), None, "", parent=parent)
+        self._live[name] = _FakeStack(
+            self._new_arn(name), name, status, dict(tags), None, "", parent=parent, created_at=self.clock()
+        )
         return self._live[name].arn
 
     def remove(self, name: str) -> None:
@@ -215,7 +224,7 @@ class FakeCloud(Failing):
             raise TransientError(f"another stack of the name {name} exists")
         made = _FakeStack(
             self._new_arn(name), name, "CREATE_IN_PROGRESS", dict(release.tags), release, token,
-            fate=self._next_failure("create"), parameters=dict(release.parameters),
+            fate=self._next_failure("create"), parameters=dict(release.parameters), created_at=self.clock(),
         )  # fmt: skip
         self._live[name] = made
         return made.arn
@@ -237,6 +246,17 @@ class FakeCloud(Failing):
         stack.changed_at = time.time()
         stack.fate = self._next_failure("update")
         return True
+
+    def restore_tags(self, arn: str, tags: Mapping[str, str], token: str) -> None:
+        self._note("restore_tags", arn, dict(tags), token)
+        stack = self._find_stack(arn)
+        if stack is None or stack.seen.phase is not Phase.READY:
+            raise TransientError(f"stack {arn} can not be updated")
+        if stack.token == token:
+            return
+        stack.former = (stack.release, stack.tags)
+        stack.status, stack.token, stack.tags = "UPDATE_IN_PROGRESS", token, {**stack.tags, **tags}
+        stack.changed_at, stack.fate = time.time(), self._next_failure("update")
 
     def continue_rollback(self, name: str, token: str) -> None:
         self._note("continue_rollback", name, token)
@@ -330,6 +350,11 @@ class FakeCloud(Failing):
         self._note("deployed_stacks", pipeline)
         return self._application_names(pipeline)[::-1] if pipeline in self.pipelines else []
 
+    def stack_actions(self, pipeline: str) -> list[StackAction]:
+        self._note("stack_actions", pipeline)
+        executions = reversed(self.pipelines.get(pipeline, []))
+        return [action for each in executions for action in each.stack_actions]
+
     def stage_names(self, pipeline: str) -> list[str]:
         # no call is counted, because the adapter has already read the definition for a deployment
         return list(self.stages) if pipeline in self.pipelines else []
@@ -337,7 +362,8 @@ class FakeCloud(Failing):
     def executions(self, pipeline: str) -> list[Execution]:
         self._note("executions", pipeline)
         return [
-            replace(self._shown_execution(e), stages=()) for e in reversed(self.pipelines.get(pipeline, []))
+            replace(self._shown_execution(e), stages=(), stack_actions=())
+            for e in reversed(self.pipelines.get(pipeline, []))
         ]
 
     def execution(self, pipeline: str, execution: str) -> Execution | None:
@@ -422,8 +448,13 @@ class FakeCloud(Failing):
             owner = self._live.get(pipeline)
             tags = {k: v for k, v in owner.tags.items() if k not in _OWN_TAGS} if owner else {}
             for name in self._application_names(pipeline):
+                began = self.clock()
                 if name not in self._live:
-                    self.add_stack(name, tags)
+                    self.add_stack(name, {} if name in self.untagged else tags)
+                self._add_action(execution, name, began)
+            if owner and pipeline in self.self_tags:
+                owner.tags, owner.changed_at = dict(self.self_tags[pipeline]), time.time()
+                self._add_action(execution, pipeline, self.clock())
         execution.passed += 1
         if execution.passed == len(self.stages):
             execution.status = "succeeded"
@@ -437,7 +468,15 @@ class FakeCloud(Failing):
             states.append(StageState(self.stages[execution.passed], status))
         sha = execution.sha if execution.passed else ""
         return Execution(
-            execution.id, execution.status, sha, execution.automatic, execution.started_at, tuple(states)
+            execution.id, execution.status, sha, execution.automatic, execution.started_at, tuple(states),
+            tuple(execution.stack_actions),
+        )  # fmt: skip
+
+    def _add_action(self, execution: _FakeExecution, stack: str, began: float) -> None:
+        self._number += 1
+        arn = self._live[stack].arn
+        execution.stack_actions.append(
+            StackAction(f"action-{self._number}", arn, began_at=began, ended_at=self.clock())
         )
 
     def _add_execution(self, pipeline: str, sha: str, *, automatic: bool = False, token: str = "") -> str:

@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from policies import Document, Principal
-
 from sandbox.aws.intrinsics import Resolver
+from sandbox.aws.policies import Document, Principal
 from sandbox.aws.template import Template
 
 INFRA = Path(__file__).parents[2] / "infra"

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from policies import Principal, Request, denied_by
 from rendered import ACCOUNT, REGION, target
+
+from sandbox.aws.policies import Principal, Request, denied_by
 
 KINDS = ("development", "staging", "production")
 OTHERS = [(kind, other) for kind in KINDS for other in KINDS if kind != other]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from policies import Principal, Request, denied_by, listed
 from rendered import ACCOUNT, CONNECTION, REGION, REPOSITORIES, render, target
 from rights_kit import (
     ADMINISTRATOR,
@@ -27,6 +26,7 @@ from rights_kit import (
 
 from deployer.model.environments import NAME_PATTERNS, Environment, Kind, Repository
 from deployer.model.refs import Ref
+from sandbox.aws.policies import Principal, Request, denied_by, listed
 
 DECISIONS = Path(__file__).parents[2] / "docs/actions-without-resources.yml"
 LEGACY = f"arn:aws:codestar-connections:{REGION}:{ACCOUNT}:connection/7f4b"
@@ -389,4 +389,4 @@ def test_the_boundary_fits_with_every_parameter_filled(kind: str, partition: str
     size = len("".join(str(boundary).split()))
     assert size <= 6_144, f"{size - 6_144} characters too many"
     # what is left for an installation that fills in nothing unusual
-    assert len("".join(str(target(kind).document("Boundary")).split())) <= 6_144 - 800
+    assert len("".join(str(target(kind).document("Boundary")).split())) <= 6_144 - 750

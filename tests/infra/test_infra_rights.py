@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from policies import Principal, Request, denied_by, trusts
 from rendered import ACCOUNT, CONNECTION, EXTERNAL_ID, INSTALLATION_ROLE, REGION, render, target
 from rights_kit import (
     ADMINISTRATOR,
@@ -33,6 +32,8 @@ from rights_kit import (
     tagging,
     working_as,
 )
+
+from sandbox.aws.policies import Principal, Request, denied_by, trusts
 
 # --- deployer itself -----------------------------------------------------------------------------------------------
 
@@ -296,7 +297,6 @@ def test_branch_code_changes_only_stacks_of_its_kind(kind: str, other: str) -> N
         "DeleteStack",
         "ExecuteChangeSet",
         "RollbackStack",
-        "UntagResource",
         "UpdateStack",
     ):
         rows += both(f"cloudformation:{action}", STACK, tagged(kind), ALLOWED)
@@ -304,7 +304,15 @@ def test_branch_code_changes_only_stacks_of_its_kind(kind: str, other: str) -> N
         # a stranger's stack may hold a role with any rights
         rows += both(f"cloudformation:{action}", STACK, {}, DENIED)
     rows += both("cloudformation:UpdateStack", STACK, {**tagged(kind), **tagging(other)}, DENIED)
+    for action in ("UpdateStack", "CreateChangeSet"):
+        # the tags of a request replace those of the stack
+        foreign = {"aws:RequestTag/team": "a", "aws:TagKeys": ["team"]}
+        more = {**tagging(kind), "aws:RequestTag/team": "a", "aws:TagKeys": ["team", "deployer:environment"]}
+        rows += both(f"cloudformation:{action}", STACK, {**tagged(kind), **foreign}, DENIED)
+        rows += both(f"cloudformation:{action}", STACK, {**tagged(kind), **more}, ALLOWED)
     rows += both("cloudformation:TagResource", STACK, {**tagged(other), **tagging(kind)}, DENIED)
+    # it removes a tag only together with UpdateStack
+    rows += both("cloudformation:UntagResource", STACK, {**tagged(kind), "aws:TagKeys": ["team"]}, ALLOWED)
     rows += both("cloudformation:UntagResource", STACK, tagged(other), DENIED)
     rows += both("cloudformation:UpdateTerminationProtection", STACK, tagged(kind), DENIED)
     rows += both("cloudformation:SetStackPolicy", STACK, tagged(other), DENIED)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from policies import Principal, Request, UnknownError, like, trusts
+
+from sandbox.aws.policies import Principal, Request, UnknownError, like, trusts
 
 
 def policy(*statements: Mapping[str, Any]) -> dict[str, Any]:

@@ -289,7 +289,7 @@ def _record_after_refusal(
 def _production_start_time(context: ReconcileContext) -> float | None:
     """When production's newest execution started, if the record does not say; None if production has none."""
     stack = context.cloud.stack(context.name)
-    if stack is None or not context.environment.owns(stack.tags):
+    if stack is None or not context.owns_stack(stack):
         return None  # the pipeline of this name may belong to somebody else
     started = (each.started_at for each in context.cloud.executions(context.name) if not each.automatic)
     return next(started, None)

@@ -134,8 +134,8 @@ class DesiredProduction:
         """Leave production as it is if AWS runs a commit that the record does not know: then the record is outdated."""
         admitted = context.record.spec.production.admitted
         stack = context.cloud.stack(context.name)
-        if stack is None or not context.environment.owns(
-            stack.tags
+        if stack is None or not context.owns_stack(
+            stack
         ):  # the pipeline of this name may belong to somebody else
             return None
         newest = next((each for each in context.cloud.executions(context.name) if not each.automatic), None)

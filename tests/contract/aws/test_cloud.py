@@ -422,6 +422,45 @@ def test_the_stacks_that_a_pipeline_deploys(kit: Kit, name: str) -> None:
     assert application.status == "CREATE_COMPLETE"
 
 
+def test_the_actions_that_deployed_stacks(kit: Kit, name: str) -> None:
+    assert kit.cloud.stack_actions(f"{name}-not-there") == []
+    created(kit, name, kit.commit())
+    first = kit.cloud.executions(name)[0]
+    started = kit.cloud.start(name, kit.commit(), f"start-{name}")
+    kit.until(lambda: kit.cloud.executions(name)[0].ended)
+
+    application = kit.cloud.stack(f"{name}-app")
+    assert application is not None
+    every = kit.cloud.stack_actions(name)
+    assert [each.stack for each in every] == [application.arn] * 2
+    assert [each.stack_name for each in every] == [application.name] * 2
+    newest, oldest = every
+    assert newest.id != oldest.id
+    assert oldest.created_stack(application)
+    assert not newest.created_stack(application)
+    for identity, action in ((started, newest), (first.id, oldest)):
+        execution = kit.cloud.execution(name, identity)
+        assert execution is not None
+        assert list(execution.stack_actions) == [action]
+        assert 0 < action.began_at <= action.ended_at
+
+
+def test_tags_are_added_to_a_stack(kit: Kit, name: str) -> None:
+    created(kit, name, kit.commit())
+    before = kit.cloud.stack(name)
+    assert before is not None
+
+    for _ in range(2):
+        kit.cloud.restore_tags(before.arn, {"team": "a"}, f"tags-{name}")
+        assert settled(kit, name) == "UPDATE_COMPLETE"
+
+    after = kit.cloud.stack(name)
+    assert after is not None
+    assert after.tags == {**before.tags, "team": "a"}
+    assert after.parameters == before.parameters
+    assert after.created_at == before.created_at
+
+
 def test_an_execution_has_an_address(kit: Kit) -> None:
     url = kit.cloud.execution_url("pipe", "execution-1")
 

@@ -84,6 +84,13 @@ def test_a_stack_without_deployers_tags_is_never_changed(status: str, exists: bo
         ("DELETE_FAILED", "d1", {"asked": False}, Step.REPLACE),
         ("DELETE_FAILED", "d1", {"disposable": False}, Step.FAIL),
         ("DELETE_FAILED", "d1", {"deletions": MAX_DELETIONS}, Step.FAIL),
+        ("UPDATE_COMPLETE", "d1", {"lost_tags": True}, Step.RESTORE),
+        ("UPDATE_COMPLETE", "d2", {"lost_tags": True}, Step.UPDATE),
+        ("UPDATE_COMPLETE", "d1", {"lost_tags": True, "drifted": True}, Step.RESTORE),
+        ("UPDATE_ROLLBACK_COMPLETE", "d1", {"lost_tags": True, "restored": True}, Step.FAIL),
+        ("UPDATE_COMPLETE", "d1", {"restored": True}, Step.TRIGGER),
+        ("UPDATE_IN_PROGRESS", "d1", {"lost_tags": True, "restored": True}, Step.WAIT),
+        ("UPDATE_FAILED", "d1", {"lost_tags": True}, Step.RECOVER),
     ],
 )
 def test_earlier_orders_of_the_same_item_count(

@@ -154,7 +154,8 @@ def test_what_an_earlier_definition_deployed_goes_too_or_is_told(world: World) -
     world.remove(X, sha(2))
     world.run()
     assert names(world) == set()
-    assert retained(world) == {f"stack {APP}2": "it does not bear deployer's tags for this environment"}
+    why = "it does not bear deployer's tags for this environment, and its pipeline did not create it"
+    assert retained(world) == {f"stack {APP}2": why}
     assert world.record(ENV).status.stack.earlier == []
 
 

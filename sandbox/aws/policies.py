@@ -1,4 +1,4 @@
-"""An evaluator of the IAM policy features that `infra/` uses; an unknown feature is an error.
+"""An evaluator of IAM policies, of the features that `infra/` uses; an unknown feature is an error.
 
 The rules: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html, those of
 conditions: .../reference_policies_elements_condition_operators.html and
