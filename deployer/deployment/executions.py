@@ -60,7 +60,7 @@ class Executions:
     @report_on_context
     def _choose_execution(self, context: ReconcileContext) -> StepResult:
         work, record = context.work, context.record
-        executions = context.cloud.executions(context.name)
+        executions = context.cloud.executions(context.name, context.repository)
         recorded, listed = record.status.pipeline.execution, {each.id for each in executions}
         followed = record.status.pipeline.open
         if recorded not in listed and recorded in followed and followed[recorded].sha == work.spec.sha:
@@ -89,7 +89,7 @@ class Executions:
         sha = context.work.spec.sha
         if stop := context.stop_if_not_admitted(sha):
             return stop.result
-        for execution in context.cloud.executions(context.name):
+        for execution in context.cloud.executions(context.name, context.repository):
             if execution.automatic and not execution.ended and execution.sha != sha:
                 context.assert_lease()
                 context.cloud.stop(context.name, execution.id, f"deployer starts {sha[:12]} instead")
@@ -198,7 +198,7 @@ class Executions:
             return self.follow(context)
         if not context.record.status.stack.stack_arn:  # the pipeline of this name may belong to somebody else
             return Finished(str(Outcome.SKIPPED), "its stack is not on record", context.record)
-        newest = next(iter(context.cloud.executions(context.name)), None)
+        newest = next(iter(context.cloud.executions(context.name, context.repository)), None)
         if newest is None or (
             newest.id == context.record.status.pipeline.reported and not _was_retried(newest, context.record)
         ):

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from deployer.environment.cloud_region import Execution, RegionCapacity
 from deployer.model.environment_status import StageState
-from deployer.model.environments import Kind
+from deployer.model.environments import Kind, Repository
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
+from deployer.model.source_actions import SourceLocation
 from deployer.model.stacks import Failure, Phase, Resource, Stack
 from deployer.model.targets import Target
 from deployer.templates.release import Release
@@ -334,18 +335,23 @@ class FakeCloud(Failing):
         # no call is counted, because the adapter has already read the definition for a deployment
         return list(self.stages) if pipeline in self.pipelines else []
 
-    def executions(self, pipeline: str) -> list[Execution]:
+    def executions(self, pipeline: str, repository: Repository | None = None) -> list[Execution]:  # noqa: ARG002
         self._note("executions", pipeline)
         return [
             replace(self._shown_execution(e), stages=()) for e in reversed(self.pipelines.get(pipeline, []))
         ]
 
-    def execution(self, pipeline: str, execution: str) -> Execution | None:
+    def execution(
+        self,
+        pipeline: str,
+        execution: str,
+        repository: Repository | None = None,  # noqa: ARG002
+    ) -> Execution | None:
         self._note("execution", pipeline, execution)
         found = [e for e in self.pipelines.get(pipeline, []) if e.id == execution]
         return self._shown_execution(found[0]) if found else None
 
-    def start(self, pipeline: str, sha: str, token: str) -> str:
+    def start(self, pipeline: str, sha: str, token: str, location: SourceLocation | None = None) -> str:  # noqa: ARG002
         self._note("start", pipeline, sha, token)
         if pipeline not in self.pipelines:
             raise PermanentError(f"there is no pipeline {pipeline}")
