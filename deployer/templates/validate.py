@@ -182,7 +182,7 @@ def _shared_stack_findings(document: Document, evaluator: TemplateEvaluator) -> 
                 remedy = f"!Sub ${{PipelineName}}-{_name_suffix(text)}"
                 if is_synthesized_by_cdk(document):
                     name = {"Fn::Sub": f"${{PipelineName}}-{_name_suffix(text)}"}
-                    remedy = f"in CDK a stack name made of the pipeline's: {override_in_cdk(where, name)}"
+                    remedy = f"{override_in_cdk(where, name)} in CDK"
                 line = document.nearest_line(*where)
                 told = f"every branch would deploy to the same stack, {text!r}; write {remedy}"
                 yield Finding("error", document.file, line, told)

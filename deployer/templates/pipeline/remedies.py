@@ -45,7 +45,7 @@ def remedy_text(document: Document, key: str, value: Any, in_cdk: str) -> str:
         document, key, value: see `line_to_write`.
         in_cdk: the words of the CDK.
     """
-    return f"in CDK {in_cdk}" if is_synthesized_by_cdk(document) else line_to_write(document, key, value)
+    return f"{in_cdk} in CDK" if is_synthesized_by_cdk(document) else line_to_write(document, key, value)
 
 
 def override_in_cdk(path: KeyPath, value: Any) -> str:

@@ -87,7 +87,7 @@ def _self_mutation(document: Document, action: Action) -> Iterator[Finding]:
     if is_synthesized_by_cdk(document):
         text = (
             "the action SelfMutate deploys the pipeline's stack by its name in the CDK, which is the same for all"
-            " branches; deployer updates the pipeline at each push: write in CDK selfMutation: false"
+            " branches; deployer updates the pipeline at each push: write selfMutation: false in CDK"
         )
         yield _finding(document, action.path, text)
 

@@ -299,12 +299,12 @@ def cdk(**parameters: Any) -> dict[str, Any]:
 def test_a_template_of_the_cdk_gets_remedies_in_its_words() -> None:
     told = "\n".join(found(cdk()))
     for words in (
-        "write in CDK triggerOnPush: false",
+        "write triggerOnPush: false in CDK",
         "addPropertyOverride('Stages.0.Actions.0.Configuration.FullRepositoryId', Fn.sub('${RepoOwner}/${RepoName}'))",
         "addPropertyOverride('Stages.0.Actions.0.Configuration.BranchName', Fn.ref('RepoBranch'))",
         "declare RepoOwner, RepoName and RepoBranch (Type: String)",
-        "write in CDK selfMutation: false",
-        "write in CDK restartExecutionOnUpdate: false",
+        "write selfMutation: false in CDK",
+        "write restartExecutionOnUpdate: false on the Pipeline given as codePipeline in CDK",
         "addPropertyOverride('Stages.3.Actions.0.Configuration.StackName', Fn.sub('${PipelineName}-Dev-App'))",
     ):
         assert words in told, words
@@ -314,7 +314,7 @@ def test_a_template_of_the_cdk_gets_remedies_in_its_words() -> None:
 def test_a_cdk_path_in_the_metadata_is_recognized_too() -> None:
     content = template(with_settings(DetectChanges=True))
     content["Resources"]["Pipeline"]["Metadata"] = {"aws:cdk:path": "Stack/Pipeline/Resource"}
-    assert found(content)[0].endswith("write in CDK triggerOnPush: false")
+    assert found(content)[0].endswith("write triggerOnPush: false in CDK")
 
 
 def test_the_line_to_write_is_yaml_in_a_yaml_template() -> None:
