@@ -137,6 +137,14 @@ class AwsPipelines:
                 raise
             return execution_with_stages(found, details, lambda: self._read_definition(pipeline), repository)
 
+    def start_problem(self, pipeline: str, location: SourceLocation) -> str:
+        """See `CloudRegion.start_problem`. One call; none if the definition was read in the last ten seconds."""
+        with translate_errors(f"reading pipeline {pipeline}"):
+            at, read = self._definitions.get(pipeline, (0.0, None))
+            if time.monotonic() - at >= _JUST_READ_SECONDS:
+                read = self._read_definition(pipeline)
+            return _start_problem(read, location) if read else ""
+
     def start(self, pipeline: str, sha: str, token: str, location: SourceLocation) -> str:
         """See `CloudRegion.start`: start an execution pinned to a commit and return its id.
 
@@ -152,13 +160,11 @@ class AwsPipelines:
                     f"there is no pipeline {pipeline} though its stack exists: somebody deleted it, or the template"
                     " does not name it by the parameter PipelineName; deployer delete and a push create it again"
                 )
-            sources = source_actions(definition)
-            has_triggers = bool(definition.get("triggers"))
-            if problem := start_problem(sources, location, has_triggers=has_triggers):
+            if problem := _start_problem(definition, location):
                 raise PermanentError(f"pipeline {pipeline} is not started: {problem}")
             revisions: list[SourceRevisionOverrideTypeDef] = [
                 {"actionName": each.name, "revisionType": "COMMIT_ID", "revisionValue": sha}
-                for each in pinned_actions(sources, location)
+                for each in pinned_actions(source_actions(definition), location)
             ]
             answer = call_with_retries(
                 lambda: self._aws.codepipeline.start_pipeline_execution(
@@ -321,6 +327,10 @@ def commit_of_revisions(
         names = {name for each in reading for name in (each.name, *each.artifacts)}
         ours = [r for r in commits if r.get("actionName") in names or r.get("name") in names]
     return str(ours[0]["revisionId"]) if ours else ""
+
+
+def _start_problem(definition: Any, location: SourceLocation) -> str:
+    return start_problem(source_actions(definition), location, has_triggers=bool(definition.get("triggers")))
 
 
 def _is_address_of(repository: Repository, url: str) -> bool:

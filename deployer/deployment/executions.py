@@ -73,6 +73,8 @@ class Executions:
         if newest.id == record.status.pipeline.reported and not recorded:
             # an earlier goal reported it, or what it deployed was deleted since
             return context.again(Task.TRIGGER)
+        if newest.automatic and context.cloud.start_problem(context.name, context.source_location):
+            return context.again(Task.TRIGGER)  # it stops the execution, and reports the problem
         if (
             not newest.sha and newest.id in followed
         ):  # deployer knows the commit of an execution that it started
@@ -89,10 +91,13 @@ class Executions:
         sha = context.work.spec.sha
         if stop := context.stop_if_not_admitted(sha):
             return stop.result
+        problem = context.cloud.start_problem(context.name, context.source_location)
         for execution in context.cloud.executions(context.name, context.repository):
-            if execution.automatic and not execution.ended and execution.sha != sha:
+            if execution.automatic and not execution.ended and (problem or execution.sha != sha):
                 context.assert_lease()
-                context.cloud.stop(context.name, execution.id, f"deployer starts {sha[:12]} instead")
+                context.cloud.stop(
+                    context.name, execution.id, problem or f"deployer starts {sha[:12]} instead"
+                )
         started = context.start_execution()
         if isinstance(started, Stop):
             return started.result

@@ -188,6 +188,9 @@ class CloudRegion(Protocol):
     ) -> Execution | None:
         """One execution with its stages; None if there is no such execution. See `executions` for `repository`."""
 
+    def start_problem(self, pipeline: str, location: SourceLocation) -> str:
+        """Why `start` would reject the pipeline, with the remedy; empty if it would not, or without such a pipeline."""
+
     def start(self, pipeline: str, sha: str, token: str, location: SourceLocation) -> str:
         """Start an execution and return its id. A repeat with the same token returns the same execution.
 

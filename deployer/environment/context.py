@@ -166,9 +166,10 @@ class ReconcileContext:
             return stop
         self.assert_lease()
         token = self.idempotency_token("trigger")
-        return self.cloud.start(self.name, self.work.spec.sha, token, self._source_location())
+        return self.cloud.start(self.name, self.work.spec.sha, token, self.source_location)
 
-    def _source_location(self) -> SourceLocation:
+    @property
+    def source_location(self) -> SourceLocation:
         """What the pipeline must read. A queue item without a ref concerns the one that the record has, if any."""
         name = self.work.spec.ref or self.record.spec.ref
         return (

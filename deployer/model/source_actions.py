@@ -58,10 +58,9 @@ class SourceLocation:
 
     def expected_values(self, provider: SourceProvider) -> dict[str, str]:
         """The value of each repository key of a provider that reads this repository."""
-        parts = (self.repository.owner, self.repository.name)
-        if len(provider.repository_keys) == 1:
-            parts = (self.repository.full_name,)
-        return dict(zip(provider.repository_keys, parts, strict=bool(provider.repository_keys)))
+        keys, repository = provider.repository_keys, self.repository
+        parts = (repository.full_name,) if len(keys) == 1 else (repository.owner, repository.name)
+        return dict(zip(keys, parts, strict=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ class FakeCloud(Failing):
         emptied_at_once: how many objects one call deletes from a stack's buckets.
         pipelines: executions by pipeline, oldest first.
         clock: returns epoch seconds for the start of executions.
+        problem: the answer of `start_problem`, for which `start` rejects every pipeline.
     """
 
     def __init__(self, head: Callable[[str], str] | None = None) -> None:
@@ -108,6 +109,7 @@ class FakeCloud(Failing):
         self.deploys: Callable[[str], list[str]] = lambda _pipeline: []
         self.buckets: dict[str, int] = {}
         self.emptied_at_once = 1000
+        self.problem = ""
         self.pipelines: dict[str, list[_FakeExecution]] = {}
         self._live: dict[str, _FakeStack] = {}
         self._gone: dict[str, _FakeStack] = {}
@@ -355,6 +357,8 @@ class FakeCloud(Failing):
         self._note("start", pipeline, sha, token)
         if pipeline not in self.pipelines:
             raise PermanentError(f"there is no pipeline {pipeline}")
+        if self.problem:
+            raise PermanentError(f"pipeline {pipeline} is not started: {self.problem}")
         for known in self.pipelines[pipeline]:
             if known.token == token:
                 return known.id
