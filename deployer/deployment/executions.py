@@ -73,7 +73,7 @@ class Executions:
         if newest.id == record.status.pipeline.reported and not recorded:
             # an earlier goal reported it, or what it deployed was deleted since
             return context.again(Task.TRIGGER)
-        if newest.automatic and context.cloud.start_problem(context.name, context.source_location):
+        if _is_of_rejected_pipeline(context, newest):
             return context.again(Task.TRIGGER)  # it stops the execution, and reports the problem
         if (
             not newest.sha and newest.id in followed
@@ -219,6 +219,13 @@ class Executions:
         return self.follow(
             context.with_work(sha=newest.sha or context.record.spec.commit, execution=newest.id)
         )
+
+
+def _is_of_rejected_pipeline(context: ReconcileContext, newest: Execution) -> bool:
+    """Whether the creation of a pipeline started an execution, and deployer may not start that pipeline."""
+    if not newest.automatic or newest.id == context.record.status.pipeline.reported:
+        return False
+    return bool(context.cloud.start_problem(context.name, context.source_location))
 
 
 def _approver_text(context: ReconcileContext) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from deployer.model.source_actions import SOURCE_PROVIDERS
 from deployer.templates.document import Document
 from deployer.templates.evaluation.evaluator import TemplateEvaluator
-from deployer.templates.evaluation.values import KeyPath, as_mapping
+from deployer.templates.evaluation.values import KeyPath, as_mapping, as_text
 from deployer.templates.findings import Finding
 from deployer.templates.pipeline.definition import (
     Action,
@@ -94,8 +94,11 @@ def _self_mutation(document: Document, action: Action) -> Iterator[Finding]:
 
 def _triggers(document: Document, evaluator: TemplateEvaluator, pipeline: Pipeline) -> Iterator[Finding]:
     path = (*pipeline.path, "Properties", "Triggers")
-    given = list(possible_values(evaluator, PossibleValue(path, pipeline.properties.get("Triggers"))))
-    if given and all(isinstance(each.value, list) and each.value for each in given):
+    value = pipeline.properties.get("Triggers")
+    given = list(possible_values(evaluator, PossibleValue(path, value)))
+    if not evaluator.may_be_omitted(value) and all(
+        isinstance(each.value, list) and each.value for each in given
+    ):
         text = "AWS starts the pipeline by its Triggers; only deployer may start it: remove Triggers"
         yield _finding(document, path, text)
 
@@ -138,7 +141,7 @@ def _starting_resources(
     """Webhooks, event rules and schedules whose target is a pipeline of the template."""
     names = {name for each in pipelines for name in each.names if not is_unknown(name)}
     for path, resource in evaluator.possible_resources():
-        kind, properties = resource.get("Type"), as_mapping(resource.get("Properties"))
+        kind, properties = as_text(resource.get("Type")), as_mapping(resource.get("Properties"))
         if kind not in {_WEBHOOK, _RULE, _SCHEDULE} or not evaluator.conditions.is_created(resource):
             continue
         settings = PossibleValue((*path, "Properties"), properties)
@@ -148,7 +151,7 @@ def _starting_resources(
                 text = f"{path[-1]} starts the pipeline at each push; only deployer may start it: remove {path[-1]}"
                 yield _finding(document, path, text)
         elif setting_texts(evaluator, settings, "State") != ("DISABLED",):
-            for target in _targets(evaluator, settings, str(kind)):
+            for target in _targets(evaluator, settings, kind):
                 if target.certain and _target_names(evaluator, target) & names:
                     text = f"{path[-1]} starts the pipeline; only deployer may start it: remove this target"
                     yield _finding(document, target.path, f"{text} ({_REDEPLOY})")
@@ -168,10 +171,10 @@ def _target_names(evaluator: TemplateEvaluator, target: PossibleValue) -> set[st
     texts = setting_texts(evaluator, target, "Arn") if isinstance(target.value, dict) else ()
     found: list[set[str]] = []
     for text in texts:
-        if ":codepipeline:" in text and text.startswith("arn:"):
-            found.append({text.rpartition(":")[2]})
-        elif text.endswith(_START_OPERATION):
+        if text.endswith(_START_OPERATION):
             found.append(_names_in_input(setting_texts(evaluator, target, "Input")))
+        elif text.startswith("arn:") and ":codepipeline:" in text:
+            found.append({text.rpartition(":")[2]})
         else:
             found.append(set())
     return set.intersection(*found) if found else set()

@@ -271,7 +271,7 @@ def test_a_template_without_parameters_is_told_what_to_declare() -> None:
     content["Resources"]["Pipeline"]["Properties"]["Name"] = {"Ref": "AWS::StackName"}
     for told in found(content):
         assert (
-            "declare RepoOwner, RepoName and RepoBranch in a section Parameters, which the template lacks"
+            "it has no parameters, so nothing ties it to its environment: declare RepoOwner, RepoName and RepoB"
             in told
         )
 
