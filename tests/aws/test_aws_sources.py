@@ -34,7 +34,11 @@ def tools(simulation: Simulation) -> None:
 def template(*, change: dict[str, Any] | None = None, side: bool = False) -> str:
     """The pipeline with other settings of its source, perhaps with the tools repository before it."""
     content: dict[str, Any] = json.loads(pipeline_template())
-    content["Parameters"]["Setting"] = {"Type": "AWS::SSM::Parameter::Value<String>", "Default": "setting"}
+    if {"Ref": "Setting"} in (change or {}).values():
+        content["Parameters"]["Setting"] = {
+            "Type": "AWS::SSM::Parameter::Value<String>",
+            "Default": "setting",
+        }
     actions = content["Resources"]["Pipeline"]["Properties"]["Stages"][0]["Actions"]
     (own,) = actions
     own["Configuration"].update(change or {})

@@ -49,7 +49,7 @@ def with_sources(name: str, sha: str, *sources: dict[str, Any]) -> Release:
 
 APP = {"Name": "App", "Artifact": "Source"}
 SIDE = {"Name": "Tools", "Artifact": "Tools", "Configuration": {"FullRepositoryId": TOOLS}}
-TWIN = {"Name": "Twin", "Artifact": "Twin", "Configuration": {"FullRepositoryId": REPOSITORY.upper()}}
+TWIN = {"Name": "Twin", "Artifact": "Twin", "Configuration": {"FullRepositoryId": REPOSITORY}}
 
 
 def created(aws: SandboxKit, name: str, *sources: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ def revisions(aws: SandboxKit, name: str, execution: str) -> dict[str, str]:
     return {each["actionName"]: each["revisionId"] for each in found["sourceRevisions"]}
 
 
-@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("order", [1, -1], ids=["tools first", "tools last"])
 def test_every_source_of_this_repository_is_pinned_and_no_other(
     aws: SandboxKit, name: str, tools: str, order: int
 ) -> None:
