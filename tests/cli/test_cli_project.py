@@ -370,13 +370,13 @@ Resources:
 @pytest.mark.parametrize(
     ("url", "head", "told"),
     [
-        ("", "", ["14: no source action reads this repository: Full", "15: no source action reads this repository at"]),
-        ("git@github.com:acme/other.git", "trunk", ["14: no source action reads this repository: FullRepositoryId"]),
+        ("", "", ["13: no source action reads this repository: Full", "14: no source action reads this repository at"]),
+        ("git@github.com:acme/other.git", "trunk", ["13: no source action reads this repository: FullRepositoryId"]),
         # this repository, whose default branch is trunk: only a branch cannot have the literal name
         ("git@github.com:acme/api.git", "trunk", []),
         ("https://github.com/Acme/API", "trunk", []),
         ("http://x@127.0.0.1:8081/acme/api.git/", "trunk", []),
-        ("git@github.com:acme/api.git", "", ["15: no source action reads this repository at"]),
+        ("git@github.com:acme/api.git", "", ["14: no source action reads this repository at"]),
     ],
 )  # fmt: skip
 def test_the_remote_of_the_working_copy_says_which_repository_and_default_branch_are_meant(
