@@ -57,7 +57,7 @@ def list_items(evaluator: TemplateEvaluator, found: PossibleValue) -> Iterator[P
 
 def setting_texts(evaluator: TemplateEvaluator, settings: PossibleValue, key: str) -> tuple[str, ...]:
     """Every text that a setting may have; an empty text if the setting may be absent."""
-    if not isinstance(settings.value, dict) or any(name.startswith("Fn::") for name in settings.value):
+    if not isinstance(settings.value, dict) or any(str(name).startswith("Fn::") for name in settings.value):
         return (UNKNOWN,)
     value = settings.value.get(key)
     absent = evaluator.may_be_omitted(value)

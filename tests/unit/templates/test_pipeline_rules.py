@@ -332,3 +332,23 @@ def test_the_line_to_write_is_yaml_in_a_yaml_template() -> None:
         line = text[: text.index(old)].count("\n") + 1
         told = [each for each in found(text.replace(old, new)) if "ConnectionArn" not in each]
         assert any(each.startswith(f"{line}: ") and remedy in each for each in told), told
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "{1: x, true: y, null: z}",
+        "[1, 2]",
+        "5",
+        "{Fn::If: 7}",
+        "{Fn::Transform: {Name: x}}",
+        "{DetectChanges: {a: b}}",
+    ],
+)
+def test_odd_settings_are_no_fault_of_deployer(settings: str) -> None:
+    kind = "{Category: Source, Owner: AWS, Provider: CodeStarSourceConnection, Version: '1'}"
+    stages = f"[{{Name: S, Actions: [{{Name: A, ActionTypeId: {kind}, Configuration: {settings}}}]}}]"
+    properties = f"{{Name: !Ref AWS::StackName, Triggers: 5, Stages: {stages}}}"
+    found(
+        f"Resources:\n  P: {{Type: AWS::CodePipeline::Pipeline, Properties: {properties}}}\n  3: {{Type: [x]}}\n"
+    )
