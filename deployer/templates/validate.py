@@ -154,13 +154,13 @@ def _shared_name_findings(document: Document, evaluator: TemplateEvaluator) -> I
                 document.file,
                 document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind]),
                 f"{path[-1]} is named {text!r} on every branch, but AWS allows a name only once; write"
-                f" !Sub ${{PipelineName}}-{_name_suffix(text)}, or leave {NAME_PROPERTIES[kind]} out",
+                f" !Sub ${{PipelineName}}-{_suggested_suffix(text)}, or leave {NAME_PROPERTIES[kind]} out",
             )
             yield kind, finding
             break
 
 
-def _name_suffix(text: str) -> str:
+def _suggested_suffix(text: str) -> str:
     return text.rpartition("/")[2][:40] or "name"
 
 
@@ -179,9 +179,9 @@ def _shared_stack_findings(document: Document, evaluator: TemplateEvaluator) -> 
                 if _BRANCH_MARK in text or UNKNOWN in text or "#{" in text:
                     continue
                 where = (*inner, "Configuration", "StackName")
-                remedy = f"!Sub ${{PipelineName}}-{_name_suffix(text)}"
+                remedy = f"!Sub ${{PipelineName}}-{_suggested_suffix(text)}"
                 if is_synthesized_by_cdk(document):
-                    name = {"Fn::Sub": f"${{PipelineName}}-{_name_suffix(text)}"}
+                    name = {"Fn::Sub": f"${{PipelineName}}-{_suggested_suffix(text)}"}
                     remedy = f"{override_in_cdk(where, name)} in CDK"
                 line = document.nearest_line(*where)
                 told = f"every branch would deploy to the same stack, {text!r}; write {remedy}"
