@@ -15,7 +15,7 @@ from deployer.templates.evaluation.evaluator import TemplateEvaluator
 from deployer.templates.evaluation.text_sets import UNKNOWN
 from deployer.templates.evaluation.values import KeyPath, as_mapping, as_text
 from deployer.templates.findings import Finding
-from deployer.templates.validate import PIPELINE_TYPE
+from deployer.templates.pipeline.definition import PIPELINE_TYPE
 
 _CREATING_MODES = frozenset({"CREATE_UPDATE", "REPLACE_ON_FAILURE", "CHANGE_SET_REPLACE"})
 _NO_VALUE = {"Ref": "AWS::NoValue"}
