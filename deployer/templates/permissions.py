@@ -49,13 +49,14 @@ _ROLE_NAME_PROPERTIES = {
 _TYPES_OF_PERMISSIONS = {*_TYPES_WITH_BOUNDARY, *_TYPES_WITH_PATH, *_ROLE_NAME_PROPERTIES}
 _STEPS_PER_ARN = 4  # for each beginning of an ARN, and for each pattern that an ARN is compared with
 _LOOP_VARIABLE = re.compile(r"[$&]\{")  # a variable that a loop replaces
-_KNOWN_TRANSFORMS = {
+KNOWN_TRANSFORMS = {
     "AWS::CodeDeployBlueGreen",
     "AWS::LanguageExtensions",
     "AWS::SecretsManager-2020-07-23",
     "AWS::SecretsManager-2024-09-16",
     "AWS::Serverless-2016-10-31",
 }
+"""Transforms of AWS itself, which only add resources or expand what the template says."""
 # types that no permissions boundary can restrict
 _FORBIDDEN_TYPES = {
     "AWS::CloudFormation::Macro": "it changes other templates of the account",
@@ -363,7 +364,7 @@ class _PermissionCheck:
     def _macro_findings(self) -> Iterator[Finding]:
         """Findings about macros, because this check does not see how a macro changes the template."""
         for path, name in self._find_macros(self._document.fields):
-            if name not in _KNOWN_TRANSFORMS:
+            if name not in KNOWN_TRANSFORMS:
                 text = f"the macro {name} can change anything in this template; a development template may not use it"
                 yield self._finding_at("error", text, *path)
 

@@ -37,6 +37,11 @@ class Conditions:
             self._known_truths[name] = self._evaluate_expression(self._definitions[name])
         return self._known_truths[name]
 
+    def known_truths(self) -> dict[str, bool]:
+        """Name to value of each condition that is known before the deployment."""
+        truths = {name: self.truth_of(name) for name in self._definitions}
+        return {name: truth for name, truth in truths.items() if truth is not None}
+
     def _evaluate_expression(self, value: Any) -> bool | None:
         if not isinstance(value, dict) or len(value) != 1:
             return None
