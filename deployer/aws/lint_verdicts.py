@@ -95,9 +95,9 @@ def _is_certain(path: Sequence[str | int], template: Any, *, with_value: bool) -
     if any(_is_function(step) for step in path):
         return False
     if path and path[0] in {"Resources", "Outputs"} and len(path) > 1:
-        owner = as_mapping(as_mapping(template).get(path[0])).get(path[1])
+        owner = _value_at(path[:2], template)
         # a loop generates what is not in the template
-        if not isinstance(owner, dict) or "Condition" in owner:
+        if owner is _value_at(path[:1], template) or "Condition" in as_mapping(owner):
             return False
     if not with_value:
         return True

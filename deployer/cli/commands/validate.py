@@ -104,8 +104,10 @@ def _check(folder: Path) -> _Report:
         files = _read_folder(folder)
     except UnreadableError as error:
         every = (error, *error.others)
-        found = [Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every]
-        return _Report(sorted(found, key=_position), ["cfn-lint: skipped until this is fixed"])
+        unreadable = [
+            Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every
+        ]
+        return _Report(sorted(unreadable, key=_position), ["cfn-lint: skipped until this is fixed"])
     with closing(FolderProcess()) as evaluator:
         checked = {kind: _check_kind(kind, files, targets.get(kind), evaluator) for kind in Kind}
     found = [(kind, finding) for kind, each in checked.items() for finding in each.findings]
