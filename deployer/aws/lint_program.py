@@ -34,15 +34,16 @@ def _find_problems(request: dict[str, Any]) -> list[dict[str, Any]]:
     template, matches = _read_template(request["template"])
     if matches:
         return _select_problems(matches, template)
-    matches = _run_rules(template, request["regions"])
+    runner = _create_runner(request["regions"])
+    matches = list(runner.validate_template(template))
     applied, _ = _read_template(request["template"])
     changed = apply_conditions(applied, request["conditions"])
     # A second run costs time, and cannot find a wrong value if there is none for any combination of conditions.
     if changed and any(map(_concerns_values, matches)):
         matches = [each for each in matches if not _concerns_values(each)]
-        matches += [
-            each for each in _run_rules(deepcopy(applied), request["regions"]) if _concerns_values(each)
-        ]
+        # cfn-lint changes the template, because it applies transforms.
+        again = runner.validate_template(deepcopy(applied))
+        matches += [each for each in again if _concerns_values(each)]
     return _select_problems(matches, applied)
 
 
@@ -57,8 +58,8 @@ def _read_template(text: str) -> tuple[Any, list[Any]]:
     return template, unreadable
 
 
-def _run_rules(template: Any, regions: list[str]) -> list[Any]:
-    """Everything that cfn-lint finds. It may change the template, because it applies transforms."""
+def _create_runner(regions: list[str]) -> Any:
+    """What runs every rule, except hints. It can be used for several templates; its creation takes most of the time."""
     from cfnlint.config import ConfigMixIn  # noqa: PLC0415
     from cfnlint.runner import Runner  # noqa: PLC0415
 
@@ -66,7 +67,7 @@ def _run_rules(template: Any, regions: list[str]) -> list[Any]:
     # Some rules report what others found as their own findings, so a hint must not even run.
     kept = {rule: each for rule, each in runner.rules.items() if weight_of(rule, "") != "hint"}
     runner.rules = type(runner.rules)(kept)
-    return list(runner.validate_template(template))
+    return runner
 
 
 def _concerns_values(match: Any) -> bool:
