@@ -51,7 +51,7 @@ def name_findings(
     Raises:
         TooComplexError: a value has too many possible texts, or the evaluator's budget is not sufficient.
     """
-    check = _NameCheck(document, evaluator, Remedies.of(document.fields))
+    check = _NameCheck(document, evaluator, Remedies.of(document))
     yield from check.duplicate_names()
 
     def evaluator_with_mark(own: Sequence[str]) -> TemplateEvaluator:

@@ -132,7 +132,7 @@ class _PermissionCheck:
         self._checks_permissions = kind is Kind.DEVELOPMENT and target.bounded
         self._environment_kind = kind
         self._own_prefix = f"{stack_name}-"
-        self._remedies = Remedies.of(document.fields)
+        self._remedies = Remedies.of(document)
         self._budget = evaluator.budget
         self._problems_by_text: dict[str, tuple[str, ...]] = {}
         self._problems_by_policy: dict[str, tuple[str, ...]] = {}

@@ -1,29 +1,14 @@
-"""How a remedy is written: as CloudFormation, or as CDK for a template that CDK synthesized.
+"""Remedies for names and permissions, in the words of CloudFormation or of CDK.
 
-Nobody edits a synthesized template, because the next synthesis would undo the change.
+Nobody edits a template that CDK synthesized, because the next synthesis would undo the change.
 """
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
-from typing import Any
 
-from deployer.templates.evaluation.values import KeyPath, as_mapping, as_text
-
-_CDK_METADATA = "AWS::CDK::Metadata"
-_CDK_PATH = "aws:cdk:path"  # a resource's metadata, unless switched off
-_CDK_BOOTSTRAP = "/cdk-bootstrap/"  # the beginning of the name in the parameter store
-
-
-def is_synthesized_by_cdk(fields: Mapping[str, Any]) -> bool:
-    """Whether CDK synthesized a template: it names CDK's bootstrap stack or has CDK's metadata."""
-    version = as_mapping(as_mapping(fields.get("Parameters")).get("BootstrapVersion"))
-    if (as_text(version.get("Default")) or "").startswith(_CDK_BOOTSTRAP):
-        return True
-    return any(
-        as_mapping(each).get("Type") == _CDK_METADATA
-        or _CDK_PATH in as_mapping(as_mapping(each).get("Metadata"))
-        for each in as_mapping(fields.get("Resources")).values()
-    )
+from deployer.templates.document import Document
+from deployer.templates.evaluation.values import KeyPath
+from deployer.templates.pipeline.remedies import is_synthesized_by_cdk, override_in_cdk
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +17,16 @@ class Remedies:
 
     Attributes:
         cdk: whether CDK synthesized the template.
+        json: whether the template is JSON.
     """
 
     cdk: bool
+    json: bool
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> "Remedies":
+    def of(cls, document: Document) -> "Remedies":
         """The remedies for a template."""
-        return cls(is_synthesized_by_cdk(fields))
+        return cls(is_synthesized_by_cdk(document), document.file.endswith(".json"))
 
     @property
     def pipeline_name(self) -> str:
@@ -96,10 +83,11 @@ class Remedies:
         """
         if not self.cdk:
             return self._value(text)
-        inside = ".".join(map(str, path[path.index("Properties") + 1 :])) if "Properties" in path else ""
-        return f"in CDK, addPropertyOverride('{inside}', {self._value(text)}) on its CfnPipeline"
+        return f"{override_in_cdk(path, {'Fn::Sub': text})} in CDK"
 
     def _value(self, text: str) -> str:
         if "${" not in text:
             return f"'{text}'" if self.cdk else text
-        return f"Fn.sub('{text}')" if self.cdk else f"!Sub {text}"
+        if self.cdk:
+            return f"Fn.sub('{text}')"
+        return json.dumps({"Fn::Sub": text}) if self.json else f"!Sub {text}"

@@ -13,7 +13,8 @@ import click
 from deployer.aws.cfn_lint import CfnLint
 from deployer.cli import output
 from deployer.cli.parameters import json_option
-from deployer.model.environments import Environment, Kind, Repository
+from deployer.cli.working_copy import WorkingCopy, read_working_copy
+from deployer.model.environments import Environment, Kind
 from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.refs import Ref
 from deployer.model.targets import Target
@@ -35,16 +36,10 @@ from deployer.templates.folder_files import (
 from deployer.templates.isolation.process import FolderProcess
 from deployer.templates.parameters import SOURCE_REMEDY
 
-_EXAMPLE = Repository("owner", "repository")
 _SHA = "0123456789abcdef0123456789abcdef01234567"
 _GIVEN = {
     "ArtifactStore": "artifact-bucket",
     "ConnectionArn": "arn:aws:codeconnections:us-east-1:123456789012:connection/example",
-}
-_EXAMPLE_REFS = {
-    Kind.DEVELOPMENT: Ref.of_branch("feature/example"),
-    Kind.STAGING: Ref.of_branch("main"),
-    Kind.PRODUCTION: Ref.parse("refs/tags/v1.0.0"),
 }
 _TARGET_SETTINGS = ("DEPLOYER_TARGETS", "DEPLOYER_UNFENCED")
 _EXAMPLE_BOUNDARY = (
@@ -109,7 +104,8 @@ def _check(folder: Path) -> _Report:
         ]
         return _Report(sorted(unreadable, key=_position), ["cfn-lint: skipped until this is fixed"])
     with closing(FolderProcess()) as evaluator:
-        checked = {kind: _check_kind(kind, files, targets.get(kind), evaluator) for kind in Kind}
+        copy = read_working_copy(folder.parent)
+        checked = {kind: _check_kind(kind, files, targets.get(kind), evaluator, copy) for kind in Kind}
     found = [(kind, finding) for kind, each in checked.items() for finding in each.findings]
     template = next((each.template for each in checked.values() if each.lintable), "")
     notes = examples if template else []  # without a valid template, what it may name was not checked
@@ -220,15 +216,23 @@ def _read_targets() -> tuple[dict[Kind, Target], list[str]]:
 
 
 def _check_kind(
-    kind: Kind, files: dict[str, bytes], target: Target | None, evaluator: FolderEvaluator
+    kind: Kind,
+    files: dict[str, bytes],
+    target: Target | None,
+    evaluator: FolderEvaluator,
+    copy: WorkingCopy,
 ) -> FolderAnswer:
     """Check the folder for one kind of environment."""
-    ref = _EXAMPLE_REFS[kind]
-    environment = Environment(_EXAMPLE, kind, ref if kind is Kind.DEVELOPMENT else None)
+    ref = {
+        Kind.DEVELOPMENT: Ref.of_branch("feature/example"),
+        Kind.STAGING: Ref.of_branch(copy.default_branch),
+        Kind.PRODUCTION: Ref.parse("refs/tags/v1.0.0"),
+    }[kind]
+    environment = Environment(copy.repository, kind, ref if kind is Kind.DEVELOPMENT else None)
     if target:  # whether the installation provides a token is not known here, and a remark says so
         target = replace(target, gives_token=True)
     given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
-    branch = "main" if ref.is_tag else ref.branch
+    branch = copy.default_branch if ref.is_tag else ref.branch
     question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
     return evaluator.examine_folder(question)
 

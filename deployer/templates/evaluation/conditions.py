@@ -42,6 +42,10 @@ class Conditions:
         truths = {name: self.truth_of(name) for name in self._definitions}
         return {name: truth for name, truth in truths.items() if truth is not None}
 
+    def is_created(self, resource: Mapping[str, Any]) -> bool:
+        """Whether a resource certainly exists: it has no condition, or one that is known to be true."""
+        return "Condition" not in resource or self.truth_of(resource["Condition"]) is True
+
     def _evaluate_expression(self, value: Any) -> bool | None:
         if not isinstance(value, dict) or len(value) != 1:
             return None

@@ -25,7 +25,7 @@ def found(
         Repository("owner", "repository"), kind, ref if kind is Kind.DEVELOPMENT else None
     )
     template = {"Parameters": PARAMETERS, "Resources": {"Pipeline": PIPELINE, **resources}, **more}
-    files = {"pipeline.json": json.dumps(template).encode()}
+    files = {"pipeline.yml": json.dumps(template).encode()}
     checked = check_release(environment, ref, branch, "0" * 40, files, {})
     return [f"{each.level} {each.message}" for each in checked.findings]
 
