@@ -224,7 +224,7 @@ class _PermissionCheck:
                 and self._is_foreign_role(resource)
             ):
                 yield (
-                    f"{shown} is not a role of this template; create the role here and refer to it by !GetAtt,"
+                    f"{shown} is not a role of this template; {self._remedies.own_role},"
                     f" or {self._allow_remedy('allow it')}"
                 )
 

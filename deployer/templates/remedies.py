@@ -47,6 +47,13 @@ class Remedies:
             )
         return f"PermissionsBoundary: !Ref PermissionsBoundary ({supplied})"
 
+    @property
+    def own_role(self) -> str:
+        """How a template names a role that it creates itself, whatever name AWS gives to the role."""
+        if self.cdk:
+            return "in CDK, create it in this stack (new Role) and use its roleArn"
+        return "create the role here and refer to it by !GetAtt"
+
     def role_path(self, key: str, text: str) -> str:
         """How a role gets its path.
 

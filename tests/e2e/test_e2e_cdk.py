@@ -8,8 +8,8 @@ import pytest
 
 from sandbox.installation import Installation, WorkingCopy, wait_for
 
-# by hand: CodePipeline with triggerOnPush: false, selfMutation: false, useChangeSets: false, and a pipeline of its own as
-# codePipeline, so that RestartExecutionOnUpdate is off
+# by hand: CodePipeline with triggerOnPush: false, selfMutation: false, useChangeSets: false, and a pipeline of its own
+# as codePipeline, so that RestartExecutionOnUpdate is off
 TEMPLATE = Path(__file__).parent / "cdk" / "pipeline.json"
 APPLICATION = {"Resources": {"DataBucketE3889A50": {"Type": "AWS::S3::Bucket"}}}
 _NAME = "cdk-team/shop"
@@ -50,7 +50,11 @@ def test_a_pipeline_of_cdk_deploys_and_goes(here: Installation, cdk_copy: Workin
     assert len(mine) == 2
     cdk_copy.git("push", "-q", "origin", ":feature/cdk")
     here.deleted("refs/heads/feature/cdk", _NAME)
-    wait_for(lambda: not [name for name in here.stacks() if name.startswith("shop-feature-cdk")], 30)
+
+    def is_gone() -> bool:
+        return not [name for name in here.stacks() if name.startswith("shop-feature-cdk")]
+
+    wait_for("no stack of the branch", is_gone)
 
 
 def test_a_stack_of_one_name_gets_a_remedy_of_cdk(here: Installation, cdk_copy: WorkingCopy) -> None:
