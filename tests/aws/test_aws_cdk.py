@@ -13,6 +13,7 @@ from tests.unit.world import environment
 # as codePipeline, so that RestartExecutionOnUpdate is off.
 TEMPLATE = Path(__file__).parent / "cdk" / "pipeline.json"
 _X = "refs/heads/x"
+_CONNECTION = "arn:aws:codestar-connections:us-east-1:123456789012:connection/example"
 
 
 @pytest.fixture
@@ -24,15 +25,16 @@ def world(simulation: Simulation) -> AwsWorld:
 
 
 def _changed(stage: int, settings: dict[str, Any]) -> str:
-    """The template with other settings of the first action in a stage."""
+    """The template with other settings of the first action in a stage, and with the connection of these tests."""
     template = json.loads(TEMPLATE.read_text())
+    template["Parameters"]["ConnectionArn"]["Default"] = _CONNECTION
     stages = template["Resources"]["Pipeline9850B417"]["Properties"]["Stages"]
     stages[stage]["Actions"][0]["Configuration"].update(settings)
     return json.dumps(template, indent=1)
 
 
 def test_a_pipeline_of_cdk_deploys_and_goes(world: AwsWorld, simulation: Simulation) -> None:
-    delivery = world.push_commit(_X, 0, template=TEMPLATE.read_text())
+    delivery = world.push_commit(_X, 0, template=_changed(0, {}))
     world.run()
     assert world.outcome(delivery)[0] == "deployed", world.outcome(delivery)
     assert world.execution_results(_X)[-1] == (world.commits[_X][0], "Succeeded")
