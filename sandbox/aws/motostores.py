@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Container
+import sys
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from sandbox.aws.places import Place
@@ -13,12 +14,16 @@ def _bus_rules(events: Any) -> set[str]:
     return {name for bus in events.event_buses.values() for name in bus.rules}
 
 
-_STORES: dict[str, tuple[str, Callable[[Any], Container[str]]]] = {
+_STORES: dict[str, tuple[str, Callable[[Any], Collection[str]]]] = {
     "AWS::DynamoDB::Table": ("dynamodb", lambda backend: backend.tables),
     "AWS::ECR::Repository": ("ecr", lambda backend: backend.repositories),
     "AWS::Events::Rule": ("events", _bus_rules),
     "AWS::IAM::InstanceProfile": ("iam", lambda backend: backend.instance_profiles),
-    "AWS::IAM::ManagedPolicy": ("iam", lambda backend: backend.managed_policies),
+    # The policies that AWS manages belong to every account.
+    "AWS::IAM::ManagedPolicy": (
+        "iam",
+        lambda backend: {arn for arn in backend.managed_policies if ":iam::aws:" not in arn},
+    ),
     "AWS::IAM::Policy": ("iam", lambda backend: backend.inline_policies),
     "AWS::IAM::Role": ("iam", lambda backend: {r.name for r in backend.roles.values()}),
     "AWS::IAM::User": ("iam", lambda backend: backend.users),
@@ -32,7 +37,10 @@ _STORES: dict[str, tuple[str, Callable[[Any], Container[str]]]] = {
     "AWS::Logs::LogGroup": ("logs", lambda backend: backend.groups),
     "AWS::SNS::Topic": ("sns", lambda backend: backend.topics),
     "AWS::SQS::Queue": ("sqs", lambda backend: {q.physical_resource_id for q in backend.queues.values()}),
-    "AWS::SSM::Parameter": ("ssm", lambda backend: backend._parameters),
+    "AWS::SSM::Parameter": (
+        "ssm",
+        lambda backend: {name for name in backend._parameters if not name.startswith("/aws/service/")},
+    ),
 }
 _BACKENDS = {"awslambda": "lambda_backends"}
 _GLOBAL = ("iam",)
@@ -50,3 +58,10 @@ def is_stored(kind: str, place: Place, physical_id: str) -> bool:
     """Whether moto has a resource of this type and id."""
     service, held = _STORES[kind]
     return physical_id in held(backend(service, place))
+
+
+def existing_resources(place: Place) -> Iterator[tuple[str, str]]:
+    """The type and the id of every resource of these types that exists in a region, or in its account if global."""
+    for kind, (service, held) in _STORES.items():
+        if f"moto.{service}.models" in sys.modules:
+            yield from ((kind, physical_id) for physical_id in held(backend(service, place)))
