@@ -14,7 +14,7 @@ def _bus_rules(events: Any) -> set[str]:
     return {name for bus in events.event_buses.values() for name in bus.rules}
 
 
-_STORES: dict[str, tuple[str, Callable[[Any], Collection[str]]]] = {
+STORES: dict[str, tuple[str, Callable[[Any], Collection[str]]]] = {
     "AWS::DynamoDB::Table": ("dynamodb", lambda backend: backend.tables),
     "AWS::ECR::Repository": ("ecr", lambda backend: backend.repositories),
     "AWS::Events::Rule": ("events", _bus_rules),
@@ -56,12 +56,12 @@ def backend(service: str, place: Place) -> Any:
 
 def is_stored(kind: str, place: Place, physical_id: str) -> bool:
     """Whether moto has a resource of this type and id."""
-    service, held = _STORES[kind]
+    service, held = STORES[kind]
     return physical_id in held(backend(service, place))
 
 
 def existing_resources(place: Place) -> Iterator[tuple[str, str]]:
     """The type and the id of every resource of these types that exists in a region, or in its account if global."""
-    for kind, (service, held) in _STORES.items():
+    for kind, (service, held) in STORES.items():
         if f"moto.{service}.models" in sys.modules:
             yield from ((kind, physical_id) for physical_id in held(backend(service, place)))

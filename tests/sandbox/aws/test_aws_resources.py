@@ -6,7 +6,11 @@ import json
 import re
 from typing import Any
 
+import pytest
 from aws_harness import Aws, expect_error, given, statuses
+
+from sandbox.aws import motostores
+from sandbox.aws.places import Place
 
 KEPT = """\
 Resources:
@@ -16,7 +20,9 @@ Resources:
     Type: AWS::IAM::ManagedPolicy
     Properties:
       ManagedPolicyName: reader
-      PolicyDocument: {Version: "2012-10-17", Statement: []}
+      PolicyDocument:
+        Version: "2012-10-17"
+        Statement: [{Effect: Allow, Action: "s3:GetObject", Resource: "*"}]
       Roles: [!Ref Role]
   Role:
     Type: AWS::IAM::Role
@@ -52,6 +58,13 @@ Resources:
       RoleName: !Sub "${PipelineName}-adf-bootstrap-enable-cross-account-state"
       AssumeRolePolicyDocument: {Version: "2012-10-17", Statement: []}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models() -> None:
+    """Import moto's models before a call waits for them: that takes longer than a client waits on a busy machine."""
+    for kind in motostores.STORES:
+        motostores.is_stored(kind, Place(), "")
 
 
 def state(aws: Aws) -> dict[str, Any]:
