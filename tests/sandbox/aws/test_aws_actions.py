@@ -8,7 +8,7 @@ import zipfile
 from typing import Any
 
 import pytest
-from aws_harness import APPLICATION, BUCKET, Aws, Repository, eventually, expect_error
+from aws_harness import APPLICATION, BUCKET, REPOSITORY, Aws, Repository, eventually, expect_error
 
 from sandbox.aws import server
 
@@ -158,8 +158,7 @@ def test_a_rejected_approval_fails_the_execution(aws: Aws, repository: Repositor
 
 
 def test_an_approval_that_nobody_answers_fails_after_seven_days(
-    aws: Aws,
-    repository: Repository,
+    repository: Repository,  # noqa: ARG001
     repositories: Any,
 ) -> None:
     # At this speed seven days take three seconds, and a week-end one.
@@ -177,8 +176,6 @@ def test_an_approval_that_nobody_answers_fails_after_seven_days(
         assert error_of(quick, "Ask")["code"] == "TimedOut"
     finally:
         fast.stop()
-    assert aws.get("/_sandbox/health")[0] == 200
-    assert repository.url
 
 
 # ---- Lambda
@@ -199,17 +196,22 @@ def main(event, context):
 
 
 def invoke(aws: Aws, ends: str, runtime: str = "python3.12") -> dict[str, Any]:
-    code = {"ZipFile": FUNCTION}
-    role = "arn:aws:iam::123456789012:role/r"
-    properties = {
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    role = {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]}}
+    function = {
         "FunctionName": "check",
         "Runtime": runtime,
         "Handler": "index.main",
-        "Role": role,
-        "Code": code,
+        "Code": {"ZipFile": FUNCTION},
     }
-    template = {"Resources": {"F": {"Type": "AWS::Lambda::Function", "Properties": properties}}}
-    aws.create("function", json.dumps(template))
+    resources = {
+        "R": {"Type": "AWS::IAM::Role", "Properties": role},
+        "F": {
+            "Type": "AWS::Lambda::Function",
+            "Properties": {**function, "Role": {"Fn::GetAtt": ["R", "Arn"]}},
+        },
+    }
+    aws.create("function", json.dumps({"Resources": resources}), Capabilities=["CAPABILITY_IAM"])
     assert aws.wait_until_stable("function") == "CREATE_COMPLETE"
     create(
         aws, action("Call", "Invoke/Lambda", FunctionName="check", UserParameters=json.dumps({"ends": ends}))
@@ -303,10 +305,11 @@ def test_a_source_bucket_must_have_versioning(aws: Aws) -> None:
     assert "must have versioning enabled" in error_of(aws, "Read")["message"]
 
 
-def test_a_source_in_codecommit_is_a_repository_below_its_own_owner(aws: Aws, repositories: Any) -> None:
-    from aws_harness import REPOSITORY
-
-    legacy = Repository(repositories)
+def test_a_source_in_codecommit_is_a_repository_below_its_own_owner(
+    aws: Aws,
+    repository: Repository,  # noqa: ARG001
+    repositories: Any,
+) -> None:
     (repositories / "codecommit").mkdir()
     (repositories / f"{REPOSITORY}.git").rename(repositories / "codecommit" / "legacy.git")
     read = source("CodeCommit", RepositoryName="legacy", BranchName="main", PollForSourceChanges="false")
@@ -316,7 +319,6 @@ def test_a_source_in_codecommit_is_a_repository_below_its_own_owner(aws: Aws, re
 
     assert execution["status"] == "Succeeded", aws.stages()
     assert execution["artifactRevisions"][0]["revisionSummary"] == "the first"
-    assert legacy.url
 
 
 def test_a_source_in_ecr_describes_its_image(aws: Aws) -> None:
