@@ -8,7 +8,16 @@ import zipfile
 from typing import Any
 
 import pytest
-from aws_harness import APPLICATION, BUCKET, REPOSITORY, Aws, Repository, eventually, expect_error
+from aws_harness import (
+    APPLICATION,
+    BUCKET,
+    REPOSITORY,
+    Aws,
+    Repository,
+    eventually,
+    expect_error,
+    load_models,
+)
 
 from sandbox.aws import server
 
@@ -28,6 +37,11 @@ SOURCE: dict[str, Any] = {
     },
     "outputArtifacts": [{"name": "Tree"}],
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models() -> None:
+    load_models("AWS::IAM::Role", "AWS::Lambda::Function", "AWS::Logs::LogGroup", "AWS::ECR::Repository")
 
 
 def action(name: str, kind: str, order: int = 1, **configuration: str) -> dict[str, Any]:

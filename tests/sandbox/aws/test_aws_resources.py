@@ -7,10 +7,9 @@ import re
 from typing import Any
 
 import pytest
-from aws_harness import Aws, expect_error, given, statuses
+from aws_harness import Aws, expect_error, given, load_models, statuses
 
 from sandbox.aws import motostores
-from sandbox.aws.places import Place
 
 KEPT = """\
 Resources:
@@ -62,9 +61,7 @@ Resources:
 
 @pytest.fixture(scope="module", autouse=True)
 def models() -> None:
-    """Import moto's models before a call waits for them: that takes longer than a client waits on a busy machine."""
-    for kind in motostores.STORES:
-        motostores.is_stored(kind, Place(), "")
+    load_models(*motostores.STORES)
 
 
 def state(aws: Aws) -> dict[str, Any]:
