@@ -274,7 +274,7 @@ def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 def load_models(*kinds: str) -> None:
-    """Import moto's models of types before a call waits for them: on a busy machine that outlasts a client's patience."""
+    """Import moto's models of types before a call waits for them, which takes too long on a busy machine."""
     for kind in kinds:
         motostores.is_stored(kind, Place(), "")
 
