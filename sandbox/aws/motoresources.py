@@ -14,6 +14,8 @@ from sandbox.aws.resources import Context, Handler, Resource, ResourceError, gen
 from sandbox.aws.schemas import names_of, schema_of
 from sandbox.aws.storedresources import StoredHandler
 
+_ARNS = ("arn", "function_arn", "queue_arn", "table_arn")
+
 
 class MotoHandler(Handler):
     """A type whose resources are stored in moto."""
@@ -72,6 +74,10 @@ class MotoHandler(Handler):
         return {"Type": kind, "Properties": {**copy.deepcopy(properties), **named}}
 
     def attribute_value(self, resource: Resource, name: str) -> str:
+        # moto's `get_cfn_attribute` imports all of moto, which takes seconds, so ARNs are read without it.
+        arn = next((getattr(resource.model, each) for each in _ARNS if hasattr(resource.model, each)), None)
+        if name == "Arn" and arn is not None:
+            return str(arn)
         try:
             return str(resource.model.get_cfn_attribute(name))
         except Exception:  # noqa: BLE001 - moto raises several errors for a missing attribute
