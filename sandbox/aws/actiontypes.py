@@ -226,6 +226,10 @@ def _declaration_errors(kind: ActionType, action: Mapping[str, Any], name: str) 
             yield f"{subject} has a value of more than {_LONGEST_VALUE} characters for '{key}'"
     if kind.provider == "Commands" and not action.get("commands"):
         yield f"Action {name} must have a non-empty commands field"
+    yield from _count_errors(kind, action, name)
+
+
+def _count_errors(kind: ActionType, action: Mapping[str, Any], name: str) -> Iterator[str]:
     for what, (least, most) in (("input", kind.inputs), ("output", kind.outputs)):
         count = len(action.get(f"{what}Artifacts") or [])
         if count < least:

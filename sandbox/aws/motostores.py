@@ -39,7 +39,12 @@ STORES: dict[str, tuple[str, Callable[[Any], Collection[str]]]] = {
     "AWS::SQS::Queue": ("sqs", lambda backend: {q.physical_resource_id for q in backend.queues.values()}),
     "AWS::SSM::Parameter": (
         "ssm",
-        lambda backend: {name for name in backend._parameters if not name.startswith("/aws/service/")},
+        # moto's key for a name lacks a leading slash that is the only one.
+        lambda backend: {
+            versions[-1].name
+            for name, versions in backend._parameters.items()
+            if versions and not name.startswith("/aws/service/")
+        },
     ),
 }
 _BACKENDS = {"awslambda": "lambda_backends"}
