@@ -16,8 +16,9 @@ class KeyHandler(MotoHandler):
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         tags = {**context.stack_tags, **{t["Key"]: t["Value"] for t in properties.get("Tags", [])}}
+        policy = json.dumps(properties["KeyPolicy"]) if "KeyPolicy" in properties else None
         own = [{"TagKey": k, "TagValue": v} for k, v in tags.items()]
-        resource = super().create(context, logical_id, kind, {"KeyPolicy": None, **properties, "Tags": own})
+        resource = super().create(context, logical_id, kind, {**properties, "KeyPolicy": policy, "Tags": own})
         resource.properties = properties
         return resource
 
