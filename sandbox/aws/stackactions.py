@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.aws.boundaries import check_stack_request
-from sandbox.aws.changesets import ChangeSets
+from sandbox.aws.changesetactions import execute_change_set, replace_change_set
 from sandbox.aws.clock import Process
 from sandbox.aws.executions import ActionError
 from sandbox.aws.pipelines import ActionRun, Execution, Pipeline
@@ -48,10 +48,12 @@ class StackActions:
             yield from self._replace_change_set(stacks, pipeline, execution, run, stack)
             return
         if mode == "CHANGE_SET_EXECUTE":
-            yield from self._execute_change_set(stacks, pipeline, run, stack)
+            self._check_boundary(stacks, pipeline, run, "ExecuteChangeSet", stack)
+            executed = yield from execute_change_set(stacks, run, stack)
+            self._record_outputs(run, executed)
             return
         if mode not in ("CREATE_UPDATE", "REPLACE_ON_FAILURE"):
-            raise ActionError(f"The simulator does not perform the action mode {mode}", "ConfigurationError")
+            raise ActionError(f"Invalid ActionMode {mode}", "ConfigurationError")
         if stack is not None and mode == "REPLACE_ON_FAILURE" and stack.status in _FAILED_STATES:
             yield from self._delete_stack(stacks, run, stack)
             stack = None
@@ -114,61 +116,15 @@ class StackActions:
     def _replace_change_set(
         self, stacks: Stacks, pipeline: Pipeline, execution: Execution, run: ActionRun, stack: Stack | None
     ) -> Process:
-        """Create a change set, in place of one of the same name; for a new stack, create it in REVIEW_IN_PROGRESS."""
-        settings = run.configuration
-        values, tags = _read_settings(execution, settings)
-        self._check_boundary(stacks, pipeline, run, "CreateChangeSet", stack, tags=tags)
-        named = {"StackName": settings["StackName"], "ChangeSetName": settings["ChangeSetName"]}
-        body = _artifact_file(execution, settings["TemplatePath"]).read_text()
-        is_new = stack is None or stack.status == "REVIEW_IN_PROGRESS"
-        if stack is not None:
-            kept = {
-                k: v for k, v in stack.plan.parameters.items() if k in stacks.read_template(body).parameters
-            }
-            values = values if is_new else {**kept, **values}
-        operations = ChangeSets(stacks).operations
-        operations["DeleteChangeSet"](named)
-        given = {
-            **named,
-            "ChangeSetType": "CREATE" if is_new else "UPDATE",
-            "TemplateBody": body,
-            "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in values.items()],
-            "Capabilities": [c.strip() for c in settings.get("Capabilities", "").split(",") if c.strip()],
-            **({"Tags": [{"Key": k, "Value": v} for k, v in tags.items()]} if tags is not None else {}),
-            **({"RoleARN": settings["RoleArn"]} if settings.get("RoleArn") else {}),
-        }
-        made = operations["CreateChangeSet"](given)
-        stack = stacks.get(made["StackId"])
-        self._record_outputs(run, stack)
-        change = stack.change_sets[settings["ChangeSetName"]]
-        while change.status in {"CREATE_PENDING", "CREATE_IN_PROGRESS"}:
-            yield _POLL_SECONDS
-        run.summary = f"Change set {change.name} was created."
-
-    def _execute_change_set(
-        self, stacks: Stacks, pipeline: Pipeline, run: ActionRun, stack: Stack | None
-    ) -> Process:
-        """Execute a change set and wait for the stack; as in AWS, one without changes is no failure."""
-        name = run.configuration["ChangeSetName"]
-        change = stack.change_sets.get(name) if stack else None
-        if stack is None or change is None:
-            raise ActionError(f"ChangeSet [{name}] does not exist", "ChangeSetNotFoundException")
-        self._check_boundary(stacks, pipeline, run, "ExecuteChangeSet", stack)
-        self._record_outputs(run, stack)
-        if change.status == "FAILED":
-            run.summary = "The change set has no changes."
-            return
-        token = f"pipeline-{run.id}"
-        ChangeSets(stacks).operations["ExecuteChangeSet"](
-            {"StackName": stack.name, "ChangeSetName": name, "ClientRequestToken": token}
+        template = stacks.read_template(
+            _artifact_file(execution, run.configuration["TemplatePath"]).read_text()
         )
-        yield from self._wait_for_stack(stack)
-        if stack.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-            raise ActionError(
-                f"Stack {stack.name} is in the state {stack.status}: {stack.failure_reason(token)}"
-            )
-        run.summary = f"Stack {stack.status} by pipeline {pipeline.name}"
-        self._record_outputs(run, stack)
+        values, tags = _read_settings(execution, run.configuration)
+        self._check_boundary(stacks, pipeline, run, "CreateChangeSet", stack, tags=tags)
+        if stack is not None and stack.status in UPDATABLE:
+            kept = {k: v for k, v in stack.plan.parameters.items() if k in template.parameters}
+            values = {**kept, **values}
+        yield from replace_change_set(stacks, run, stack, Plan(template, values), tags)
 
     @staticmethod
     def _check_boundary(
