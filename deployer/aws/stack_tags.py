@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from deployer.aws.clients import call_with_retries
-from deployer.aws.errors import is_no_update, is_token_reused, required_member
+from deployer.aws.errors import is_already_accepted, is_no_update, required_member
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
@@ -53,5 +53,5 @@ def update_stack_tags(
     try:
         call_with_retries(lambda: client.update_stack(**request))
     except ClientError as error:
-        if not (is_no_update(error) or is_token_reused(error)):
+        if not (is_no_update(error) or is_already_accepted(error)):
             raise

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop
-from deployer.environment.drift import applied_state
+from deployer.environment.drift import state_to_compare
 from deployer.model.environment_status import AppliedStack
 from deployer.model.errors import PermanentError
 from deployer.model.stacks import Phase
@@ -34,7 +34,7 @@ def end_self_update(context: ReconcileContext, execution: Execution) -> tuple[Re
         return context, ""
     if context.environment.owns(stack.tags):
         # the update is the pipeline's own, and no drift
-        return context.with_record(applied=applied_state(stack), drift=""), ""
+        return context.with_record(applied=state_to_compare(stack), drift=""), ""
     cause = "; its pipeline's update of its own stack removed deployer's tags, which"
     try:
         return order_tags(context), f"{cause} are restored: add the content of StackConfiguration to its tags"

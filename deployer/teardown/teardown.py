@@ -131,7 +131,7 @@ class Teardown:
         context = context.with_record(
             applications=applications, teardown=teardown, region=context.cloud.region
         )
-        elsewhere = [*_in_other_regions(context, every), *self._deployed_elsewhere(context, actions)]
+        elsewhere = [*_stacks_in_other_regions(context, every), *self._deployed_elsewhere(context, actions)]
         return self._start_report(context, listed, elsewhere, newest)
 
     def _start_report(
@@ -158,7 +158,7 @@ class Teardown:
         report = TeardownReport(
             began_at=self._clock(),
             retained=list(
-                {each.id: each for each in [*self._in_former_account(context), *elsewhere]}.values()
+                {each.id: each for each in [*self._stack_in_former_account(context), *elsewhere]}.values()
             ),
             repository_state=context.work.spec.word,
             posted=status.receipt.posted,
@@ -191,7 +191,7 @@ class Teardown:
             found |= {name: other.key for name in cloud.deployed_stacks(stack.name) if name in names}
         return found
 
-    def _in_former_account(self, context: ReconcileContext) -> Iterator[RetainedItem]:
+    def _stack_in_former_account(self, context: ReconcileContext) -> Iterator[RetainedItem]:
         """The pipeline's stack, if it is in an account that the settings no longer name: it is out of reach."""
         arn, kind = context.record.status.stack.stack_arn, context.environment.kind
         account, here = Stack(arn, "", "").account, self._clouds.target(kind).account
@@ -316,7 +316,7 @@ def _root_stacks(context: ReconcileContext, listed: Sequence[Stack]) -> list[Sta
     return [each for each in every if each.parent not in arns]
 
 
-def _in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Iterator[RetainedItem]:
+def _stacks_in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Iterator[RetainedItem]:
     """The stacks in other regions than the environment's, which only a person deletes."""
     for each in stacks:
         if each.region != context.cloud.region:

@@ -75,11 +75,11 @@ def validate(path: Path, *, json_: bool) -> None:
         )
     else:
         for each in problems + warnings:
-            click.echo(output.clean_line(_format_finding(each)))
+            click.echo(output.escape_line(_format_finding(each)))
         for line in report.notes:
             output.print_note(line)
         if not problems:
-            click.echo(f"{output.clean_line(str(folder))} is valid for {', '.join(Kind)}")
+            click.echo(f"{output.escape_line(str(folder))} is valid for {', '.join(Kind)}")
     if problems:
         count = len(problems)
         raise DeployerError(f"{folder} has {count} problem{'s' if count > 1 else ''}")
