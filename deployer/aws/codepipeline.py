@@ -7,15 +7,27 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from botocore.exceptions import ClientError
 
 from deployer.aws.clients import AwsClients, call_with_retries, read_pages
 from deployer.aws.errors import is_execution_ended, is_not_found, required_member, translate_errors
+from deployer.aws.pipeline_definition import (
+    deployed_stacks,
+    has_all_actions,
+    source_actions,
+    stage_names,
+)
 from deployer.environment.cloud_region import Execution
 from deployer.model.environment_status import StageState
+from deployer.model.environments import Repository
 from deployer.model.errors import PermanentError, UnknownStatusError
+from deployer.model.source_actions import SourceLocation, pinned_actions, start_problem
+
+if TYPE_CHECKING:
+    from mypy_boto3_codepipeline.type_defs import SourceRevisionOverrideTypeDef
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +47,6 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # CodeBuild puts this before the actual reason. It is removed, because GitHub shows only 140 characters of a status.
 _BUILD_ENDED = re.compile(r"^Build terminated with state: \w+\. Phase: \w+, Code: \w+, Message: (?=\S)")
-_GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
 _EXECUTIONS_LISTED = 20  # the newest ones of a pipeline
 _REASON_LIMIT = 200  # characters, a limit of StopPipelineExecution
 # A task that needs a pipeline's definition or an execution's summary twice reads it from AWS once: seconds that either
@@ -73,7 +84,7 @@ class AwsPipelines:
             definition = self._read_definition(pipeline)
             return stage_names(definition) if definition else []
 
-    def executions(self, pipeline: str) -> list[Execution]:
+    def executions(self, pipeline: str, repository: Repository | None = None) -> list[Execution]:
         """See `CloudRegion.executions`. One call; one more if an execution has several sources."""
 
         @cache
@@ -96,9 +107,11 @@ class AwsPipelines:
             self._summaries = {
                 (pipeline, required_member(one, "pipelineExecutionId")): (now, one) for one in listed
             }
-            return [execution_from_summary(one, read_definition) for one in listed]
+            return [execution_from_summary(one, read_definition, repository) for one in listed]
 
-    def execution(self, pipeline: str, execution: str) -> Execution | None:
+    def execution(
+        self, pipeline: str, execution: str, repository: Repository | None = None
+    ) -> Execution | None:
         """See `CloudRegion.execution`. Two calls; one if `executions` returned the execution in the last two seconds.
 
         One more if the execution may be between two actions or has several sources.
@@ -122,15 +135,23 @@ class AwsPipelines:
                 if is_not_found(error):  # not listed yet, or deleted with its pipeline in the meantime
                     return None
                 raise
-            return execution_with_stages(found, details, lambda: self._read_definition(pipeline))
+            return execution_with_stages(found, details, lambda: self._read_definition(pipeline), repository)
 
-    def start(self, pipeline: str, sha: str, token: str) -> str:
+    def start_problem(self, pipeline: str, location: SourceLocation) -> str:
+        """See `CloudRegion.start_problem`. One call; none if the definition was read in the last ten seconds."""
+        with translate_errors(f"reading pipeline {pipeline}"):
+            at, read = self._definitions.get(pipeline, (0.0, None))
+            if time.monotonic() - at >= _JUST_READ_SECONDS:
+                read = self._read_definition(pipeline)
+            return _start_problem(read, location) if read else ""
+
+    def start(self, pipeline: str, sha: str, token: str, location: SourceLocation) -> str:
         """See `CloudRegion.start`: start an execution pinned to a commit and return its id.
 
         Two calls; one if the definition was read in the last ten seconds.
 
         Raises:
-            PermanentError: the pipeline does not exist, or has no source action that can be pinned to a commit.
+            PermanentError: the pipeline does not exist, reads something else, or is started by AWS too.
         """
         with translate_errors(f"starting pipeline {pipeline}"):
             definition = self._recent_definition(pipeline) or self._read_definition(pipeline)
@@ -139,16 +160,17 @@ class AwsPipelines:
                     f"there is no pipeline {pipeline} though its stack exists: somebody deleted it, or the template"
                     " does not name it by the parameter PipelineName; deployer delete and a push create it again"
                 )
-            source = source_action_name(definition)
-            if source is None:
-                raise PermanentError(f"pipeline {pipeline} has no source action that reads a git repository")
+            if problem := _start_problem(definition, location):
+                raise PermanentError(f"pipeline {pipeline} is not started: {problem}")
+            revisions: list[SourceRevisionOverrideTypeDef] = [
+                {"actionName": each.name, "revisionType": "COMMIT_ID", "revisionValue": sha}
+                for each in pinned_actions(source_actions(definition), location)
+            ]
             answer = call_with_retries(
                 lambda: self._aws.codepipeline.start_pipeline_execution(
                     name=pipeline,
                     clientRequestToken=token,
-                    sourceRevisions=[
-                        {"actionName": source, "revisionType": "COMMIT_ID", "revisionValue": sha}
-                    ],
+                    sourceRevisions=revisions,
                 )
             )
             return str(required_member(answer, "pipelineExecutionId"))
@@ -215,7 +237,9 @@ class AwsPipelines:
         return required_member(answer, "pipelineExecution")
 
 
-def execution_from_summary(listed: Any, read_definition: Callable[[], Any | None]) -> Execution:
+def execution_from_summary(
+    listed: Any, read_definition: Callable[[], Any | None], repository: Repository | None = None
+) -> Execution:
     """Return an execution from one entry of ListPipelineExecutions.
 
     An unknown status counts as running, because a single old execution must not fail every task of its pipeline. A task
@@ -223,20 +247,23 @@ def execution_from_summary(listed: Any, read_definition: Callable[[], Any | None
 
     Args:
         listed: the entry.
-        read_definition: see `commit_of_revisions`.
+        read_definition, repository: see `commit_of_revisions`.
     """
     identity, status = required_member(listed, "pipelineExecutionId"), required_member(listed, "status")
     if status not in _EXECUTION_STATUS:
         _log.warning(
             "execution %s has the status %s, which is unknown to this version of deployer", identity, status
         )
-    commit = commit_of_revisions(listed.get("sourceRevisions", []), read_definition)
+    commit = commit_of_revisions(listed.get("sourceRevisions", []), read_definition, repository)
     execution = _build_execution(listed, _EXECUTION_STATUS.get(status, "running"), commit, ())
     return replace(execution, started_at=_action_start_time(listed).timestamp())
 
 
 def execution_with_stages(
-    found: Any, details: Iterable[Any], read_definition: Callable[[], Any | None]
+    found: Any,
+    details: Iterable[Any],
+    read_definition: Callable[[], Any | None],
+    repository: Repository | None = None,
 ) -> Execution:
     """Return an execution with its stages.
 
@@ -245,6 +272,7 @@ def execution_with_stages(
         details: all entries of ListActionExecutions for this execution.
         read_definition: reads the pipeline's definition. It is called only if a stage may be between two actions, or if
             the pipeline has several sources.
+        repository: see `commit_of_revisions`.
 
     Raises:
         UnknownStatusError: the execution's status is unknown to this version of deployer.
@@ -263,10 +291,11 @@ def execution_with_stages(
     states = [_stage_state(name, actions, status) for name, actions in stages.items()]
     if status == "running" and states and states[-1].status == "succeeded":
         last = states[-1]
-        if not _has_all_actions(read_definition(), last.name, len(stages[last.name])):
+        if not has_all_actions(read_definition(), last.name, len(stages[last.name])):
             states[-1] = StageState(last.name, "running", url=last.url)
     revisions = found.get("artifactRevisions") or found.get("sourceRevisions") or []
-    return _build_execution(found, status, commit_of_revisions(revisions, read_definition), states)
+    commit = commit_of_revisions(revisions, read_definition, repository)
+    return _build_execution(found, status, commit, states)
 
 
 def _action_start_time(detail: Any) -> datetime:
@@ -275,60 +304,38 @@ def _action_start_time(detail: Any) -> datetime:
     return started
 
 
-def commit_of_revisions(revisions: Iterable[Any], read_definition: Callable[[], Any | None]) -> str:
-    """Return the commit among an execution's revisions; empty if there is none yet.
+def commit_of_revisions(
+    revisions: Iterable[Any],
+    read_definition: Callable[[], Any | None],
+    repository: Repository | None = None,
+) -> str:
+    """Return the repository's commit among an execution's revisions; empty if it is not reported yet.
 
     Args:
         revisions: `sourceRevisions`, which have the name of their action, or `artifactRevisions`, which have the name
             of their artifact.
-        read_definition: reads the pipeline's definition. It is called only if the revisions contain several commits.
+        read_definition: reads the pipeline's definition. It is called only if the address of no revision contains the
+            repository's name.
+        repository: the repository; None if only one source can have reported a commit.
     """
     commits = [r for r in revisions if _SHA.fullmatch(r.get("revisionId", ""))]
-    if len(commits) > 1 and (source := _find_source_action(read_definition() or {})):
-        artifacts = {required_member(each, "name") for each in source.get("outputArtifacts", [])}
-        name = required_member(source, "name")
-        from_source = [r for r in commits if r.get("actionName") == name or r.get("name") in artifacts]
-        commits = from_source or commits
-    return str(commits[0]["revisionId"]) if commits else ""
+    if repository is None:
+        return str(commits[0]["revisionId"]) if len(commits) == 1 else ""
+    ours = [r for r in commits if _is_address_of(repository, r.get("revisionUrl") or "")]
+    if commits and not ours and (definition := read_definition()):
+        reading = pinned_actions(source_actions(definition), SourceLocation(repository))
+        names = {name for each in reading for name in (each.name, *each.artifacts)}
+        ours = [r for r in commits if r.get("actionName") in names or r.get("name") in names]
+    return str(ours[0]["revisionId"]) if ours else ""
 
 
-def source_action_name(definition: Any) -> str | None:
-    """Return the name of the action that reads the repository: the first source action with a git provider."""
-    source = _find_source_action(definition)
-    return str(required_member(source, "name")) if source else None
+def _start_problem(definition: Any, location: SourceLocation) -> str:
+    return start_problem(source_actions(definition), location, has_triggers=bool(definition.get("triggers")))
 
 
-def stage_names(definition: Any) -> list[str]:
-    """Return the names of the definition's stages in their order."""
-    return [str(required_member(stage, "name")) for stage in required_member(definition, "stages")]
-
-
-def deployed_stacks(definition: Any) -> list[str]:
-    """Return the names of the stacks that the definition's CloudFormation actions deploy, the last one first."""
-    found: dict[str, None] = {}
-    for stage in required_member(definition, "stages"):
-        for action in sorted(required_member(stage, "actions"), key=lambda action: action.get("runOrder", 1)):
-            configuration = action.get("configuration", {})
-            name = configuration.get("StackName", "")
-            if _action_type(action) != ("Deploy", "CloudFormation"):
-                continue
-            if name and "#{" not in name and configuration.get("ActionMode") != "DELETE_ONLY":
-                found.setdefault(name)
-    return list(reversed(found))
-
-
-def _find_source_action(definition: Any) -> Any | None:
-    for stage in definition.get("stages", [])[:1]:
-        for action in required_member(stage, "actions"):
-            category, provider = _action_type(action)
-            if category == "Source" and provider in _GIT_PROVIDERS:
-                return action
-    return None
-
-
-def _action_type(action: Any) -> tuple[str, str]:
-    kind = required_member(action, "actionTypeId")
-    return str(required_member(kind, "category")), str(required_member(kind, "provider"))
+def _is_address_of(repository: Repository, url: str) -> bool:
+    """Return whether the address of a commit is one of the repository, at GitHub or through a connection."""
+    return bool(re.search(rf"[/=]{re.escape(repository.key)}(?:[/&]|$)", unquote(url).lower()))
 
 
 def _build_execution(found: Any, status: str, commit: str, stages: Sequence[StageState]) -> Execution:
@@ -358,12 +365,6 @@ def _stage_state(name: str, actions: Sequence[Any], execution: str) -> StageStat
         # The status of the execution is known; a guess at the action's status could be wrong.
         return StageState(name, execution if execution in {"running", "succeeded"} else "stopped", url=url)
     return StageState(name, "stopped" if "Abandoned" in statuses else "succeeded", url=url)
-
-
-def _has_all_actions(definition: Any | None, stage: str, actions: int) -> bool:
-    stages = required_member(definition, "stages") if definition else []
-    declared = {required_member(each, "name"): required_member(each, "actions") for each in stages}
-    return actions >= len(declared.get(stage, ()))
 
 
 def _failure_reason(action: Any) -> str:

@@ -48,7 +48,11 @@ class StackAdoption:
         self, context: ReconcileContext, result: Finished, *, has_pipeline: bool
     ) -> StepResult:
         # the stack of another phase is not reported as deployed: only a move of its ref corrects it
-        newest = next(iter(context.cloud.executions(context.name)), None) if has_pipeline else None
+        newest = (
+            next(iter(context.cloud.executions(context.name, context.repository)), None)
+            if has_pipeline
+            else None
+        )
         if not context.record.status.stack.stack_arn or newest is None or not newest.sha:
             return replace(result, record=context.record)
         context = context.with_work(sha=newest.sha)

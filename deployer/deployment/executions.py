@@ -60,7 +60,7 @@ class Executions:
     @report_on_context
     def _choose_execution(self, context: ReconcileContext) -> StepResult:
         work, record = context.work, context.record
-        executions = context.cloud.executions(context.name)
+        executions = context.cloud.executions(context.name, context.repository)
         recorded, listed = record.status.pipeline.execution, {each.id for each in executions}
         followed = record.status.pipeline.open
         if recorded not in listed and recorded in followed and followed[recorded].sha == work.spec.sha:
@@ -73,6 +73,8 @@ class Executions:
         if newest.id == record.status.pipeline.reported and not recorded:
             # an earlier goal reported it, or what it deployed was deleted since
             return context.again(Task.TRIGGER)
+        if _is_of_rejected_pipeline(context, newest):
+            return context.again(Task.TRIGGER)  # it stops the execution, and reports the problem
         if (
             not newest.sha and newest.id in followed
         ):  # deployer knows the commit of an execution that it started
@@ -89,10 +91,13 @@ class Executions:
         sha = context.work.spec.sha
         if stop := context.stop_if_not_admitted(sha):
             return stop.result
-        for execution in context.cloud.executions(context.name):
-            if execution.automatic and not execution.ended and execution.sha != sha:
+        problem = context.cloud.start_problem(context.name, context.source_location)
+        for execution in context.cloud.executions(context.name, context.repository):
+            if execution.automatic and not execution.ended and (problem or execution.sha != sha):
                 context.assert_lease()
-                context.cloud.stop(context.name, execution.id, f"deployer starts {sha[:12]} instead")
+                context.cloud.stop(
+                    context.name, execution.id, problem or f"deployer starts {sha[:12]} instead"
+                )
         started = context.start_execution()
         if isinstance(started, Stop):
             return started.result
@@ -198,7 +203,7 @@ class Executions:
             return self.follow(context)
         if not context.record.status.stack.stack_arn:  # the pipeline of this name may belong to somebody else
             return Finished(str(Outcome.SKIPPED), "its stack is not on record", context.record)
-        newest = next(iter(context.cloud.executions(context.name)), None)
+        newest = next(iter(context.cloud.executions(context.name, context.repository)), None)
         if newest is None or (
             newest.id == context.record.status.pipeline.reported and not _was_retried(newest, context.record)
         ):
@@ -214,6 +219,13 @@ class Executions:
         return self.follow(
             context.with_work(sha=newest.sha or context.record.spec.commit, execution=newest.id)
         )
+
+
+def _is_of_rejected_pipeline(context: ReconcileContext, newest: Execution) -> bool:
+    """Whether the creation of a pipeline started an execution, and deployer may not start that pipeline."""
+    if not newest.automatic or newest.id == context.record.status.pipeline.reported:
+        return False
+    return bool(context.cloud.start_problem(context.name, context.source_location))
 
 
 def _approver_text(context: ReconcileContext) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind, Repository
+from deployer.model.source_actions import SourceLocation
 from deployer.model.stacks import Failure, Resource, Stack
 from deployer.model.targets import Target
 from deployer.templates.release import Release
@@ -174,14 +175,34 @@ class CloudRegion(Protocol):
     def stage_names(self, pipeline: str) -> list[str]:
         """The names of the pipeline's stages, in order; empty if there is no such pipeline."""
 
-    def executions(self, pipeline: str) -> list[Execution]:
-        """The pipeline's latest executions, newest first and without stages; empty if there is no such pipeline."""
+    def executions(self, pipeline: str, repository: Repository | None = None) -> list[Execution]:
+        """The pipeline's latest executions, newest first and without stages; empty if there is no such pipeline.
 
-    def execution(self, pipeline: str, execution: str) -> Execution | None:
-        """One execution with its stages; None if there is no such execution."""
+        Args:
+            pipeline: its name.
+            repository: whose commit an execution builds. Without it, an execution of several sources has no commit.
+        """
 
-    def start(self, pipeline: str, sha: str, token: str) -> str:
-        """Start an execution of a commit and return its id. A repeat with the same token returns the same execution."""
+    def execution(
+        self, pipeline: str, execution: str, repository: Repository | None = None
+    ) -> Execution | None:
+        """One execution with its stages; None if there is no such execution. See `executions` for `repository`."""
+
+    def start_problem(self, pipeline: str, location: SourceLocation) -> str:
+        """Why `start` would reject the pipeline, with the remedy; empty if it would not, or without such a pipeline."""
+
+    def start(self, pipeline: str, sha: str, token: str, location: SourceLocation) -> str:
+        """Start an execution and return its id. A repeat with the same token returns the same execution.
+
+        Args:
+            pipeline: its name.
+            sha: the commit. It is pinned on every source action that reads the location's repository.
+            token: the idempotency token.
+            location: what a source action of the pipeline must read.
+
+        Raises:
+            PermanentError: no source action reads it, or AWS starts the pipeline too.
+        """
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
         """Stop an execution at once. An execution that has ended stays unchanged."""

@@ -12,6 +12,8 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import CallLimitError, DeployerError, PermanentError
 from deployer.model.outcomes import Outcome
+from deployer.model.refs import Ref
+from deployer.model.source_actions import SourceLocation
 from deployer.queue import progress_log as progress
 from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import Continue, Finished, StepResult, WaitUntil
@@ -163,7 +165,18 @@ class ReconcileContext:
         if stop := self.stop_if_not_admitted(self.work.spec.sha):
             return stop
         self.assert_lease()
-        return self.cloud.start(self.name, self.work.spec.sha, self.idempotency_token("trigger"))
+        token = self.idempotency_token("trigger")
+        return self.cloud.start(self.name, self.work.spec.sha, token, self.source_location)
+
+    @property
+    def source_location(self) -> SourceLocation:
+        """What the pipeline must read. A queue item without a ref concerns the one that the record has, if any."""
+        name = self.work.spec.ref or self.record.spec.ref
+        return (
+            SourceLocation.of_ref(self.repository, Ref.parse(name))
+            if name
+            else SourceLocation(self.repository)
+        )
 
     @property
     def is_admitted(self) -> bool:

@@ -178,7 +178,7 @@ class StatusReporter:
         still_open = {}
         name = _pipeline_name(environment, record)
         for identity, entry in record.status.pipeline.open.items():
-            execution = cloud.execution(name, identity)
+            execution = cloud.execution(name, identity, environment.repository)
             if execution is None:
                 self._end_pending_stages(environment, entry, "ended because its pipeline was deleted")
                 continue

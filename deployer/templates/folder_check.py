@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import one_line
 from deployer.model.refs import Ref
+from deployer.model.source_actions import SourceLocation
 from deployer.model.targets import Target
 from deployer.templates.document import Document, read_document
 from deployer.templates.evaluation.budget import EvaluationBudget, TooComplexError
@@ -27,6 +28,7 @@ from deployer.templates.parameters import (
     read_repository_parameters,
 )
 from deployer.templates.permissions import permission_findings
+from deployer.templates.pipeline.rules import pipeline_findings
 from deployer.templates.repository_config import TEARDOWN_TAG, RepositoryConfig, read_repository_config
 from deployer.templates.validate import structure_findings, template_findings
 
@@ -228,6 +230,8 @@ def _content_findings(
         parameter_findings(template, values, supplied, from_repository, budget, gives_token=gives_token)
     )
     yield from first_of_each_level(template_findings(template, kind, stack_name, values, evaluator))
+    location = SourceLocation(question.environment.repository, question.branch)
+    yield from first_of_each_level(pipeline_findings(template, evaluator, stack_name, location))
     if target:
         origins = {each: from_repository.location_of(each) for each in values if each not in supplied}
         yield from first_of_each_level(

@@ -15,9 +15,9 @@ from deployer.templates.evaluation.resource_names import NAME_PROPERTIES
 from deployer.templates.evaluation.text_sets import UNKNOWN
 from deployer.templates.evaluation.values import KeyPath, as_mapping
 from deployer.templates.findings import Finding
+from deployer.templates.pipeline.definition import PIPELINE_TYPE
+from deployer.templates.pipeline.remedies import is_synthesized_by_cdk, override_in_cdk
 
-PIPELINE_TYPE = "AWS::CodePipeline::Pipeline"
-GIT_PROVIDERS = ("CodeStarSourceConnection", "GitHub", "CodeCommit")
 _SECTION_LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
 _BRANCH_MARK = "\ufff9"  # replaces every value that differs between branches
 _STACK_SPECIFIC = ("PipelineName", "AWS::StackName", "AWS::StackId")  # different for every environment
@@ -85,7 +85,6 @@ def template_findings(
     """
     misnamed = list(_pipeline_name_findings(document, stack_name, evaluator))
     yield from misnamed
-    yield from _source_findings(document, stack_name, evaluator)
     yield from _duplicate_name_findings(document, evaluator)
 
     def evaluator_with_mark(own: Sequence[str]) -> TemplateEvaluator:
@@ -118,39 +117,6 @@ def _pipeline_name_findings(
             f"the pipeline's Name is {shown}; it must be !Ref PipelineName (or !Ref AWS::StackName), because"
             " deployer finds the pipeline by that name",
         )
-
-
-def _source_findings(document: Document, stack_name: str, evaluator: TemplateEvaluator) -> Iterator[Finding]:
-    """A pipeline that deployer could not start with a commit, because it has no git source."""
-    pipelines = [(path, each) for path, each in evaluator.possible_resources() if _is_pipeline(each)]
-    ours = [each for each in pipelines if stack_name in evaluator.resource_names(each[1])]
-    for path, resource in ours or pipelines:  # deployer does not start other pipelines
-        actions = _unconditional_actions(resource)
-        if actions is not None and not _may_read_git(actions, evaluator):
-            yield Finding(
-                "error",
-                document.file,
-                document.nearest_line(*path, "Properties", "Stages", 0, "Actions"),
-                "the pipeline's first stage has no source action that reads a git repository; add one with"
-                " Provider CodeStarSourceConnection",
-            )
-
-
-def _unconditional_actions(pipeline: dict[str, Any]) -> list[Any] | None:
-    """The actions of a pipeline's first stage; None if they are no list or if one depends on a condition."""
-    stages = as_mapping(pipeline.get("Properties")).get("Stages")
-    first = stages[0] if isinstance(stages, list) and stages else None
-    actions = as_mapping(first).get("Actions")
-    if not isinstance(actions, list) or any("Fn::If" in as_mapping(each) for each in actions):
-        return None
-    return actions
-
-
-def _may_read_git(actions: list[Any], evaluator: TemplateEvaluator) -> bool:
-    """Whether an action's provider is a git repository, or may be one that only AWS knows."""
-    kinds = [as_mapping(as_mapping(each).get("ActionTypeId")) for each in actions]
-    providers = [text for kind in kinds for text in evaluator.possible_texts(kind.get("Provider"))]
-    return any(text in GIT_PROVIDERS or UNKNOWN in text for text in providers)
 
 
 def _duplicate_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:
@@ -212,13 +178,14 @@ def _shared_stack_findings(document: Document, evaluator: TemplateEvaluator) -> 
             for text in evaluator.possible_texts(configuration.get("StackName")):
                 if _BRANCH_MARK in text or UNKNOWN in text or "#{" in text:
                     continue
-                yield Finding(
-                    "error",
-                    document.file,
-                    document.nearest_line(*inner, "Configuration", "StackName"),
-                    f"every branch would deploy to the same stack, {text!r};"
-                    f" write !Sub ${{PipelineName}}-{_suggested_suffix(text)}",
-                )
+                where = (*inner, "Configuration", "StackName")
+                remedy = f"!Sub ${{PipelineName}}-{_suggested_suffix(text)}"
+                if is_synthesized_by_cdk(document):
+                    name = {"Fn::Sub": f"${{PipelineName}}-{_suggested_suffix(text)}"}
+                    remedy = f"{override_in_cdk(where, name)} in CDK"
+                line = document.nearest_line(*where)
+                told = f"every branch would deploy to the same stack, {text!r}; write {remedy}"
+                yield Finding("error", document.file, line, told)
                 break
 
 

@@ -553,3 +553,49 @@ def test_a_damaged_record_of_a_repository_or_the_app_is_named_and_hides_nothing_
     assert "it is archived" in found["repository acme/other"][1]
     state, told = found["repositories"]
     assert (state, f"delete the key deployer:{{{whose}}}:repository" in told) == ("FAIL", True)
+
+
+READS_ANOTHER = """
+Resources:
+  Pipeline:
+    Type: AWS::CodePipeline::Pipeline
+    Properties:
+      Name: !Ref AWS::StackName
+      Stages:
+        - Name: Source
+          Actions:
+            - Name: Source
+              ActionTypeId: {Category: Source, Owner: AWS, Provider: CodeStarSourceConnection, Version: "1"}
+              Configuration: {FullRepositoryId: acme/api, BranchName: BRANCH}
+"""
+
+
+def test_running_pipelines_that_the_rules_of_this_version_reject_are_listed(world: World) -> None:
+    assert checks(world, 0)["pipelines"] == ("ok", "1 follow the rules of this version")
+    for number, branch in enumerate(("one", "two")):
+        # it was deployed before these rules
+        ref, sha = f"refs/heads/{branch}", f"{number}" * 40
+        world.push(ref, sha)
+        world.host.push(REPOSITORY, ref, sha, files={"pipeline.yml": READS_ANOTHER.replace("BRANCH", branch)})
+    found = [each for each in world.json("doctor") if each["check"].startswith("pipeline")]
+    assert [each["state"] for each in found] == ["warn", "warn"]
+    for each, branch in zip(sorted(found, key=lambda row: row["told"]), ("one", "two"), strict=True):
+        assert each["told"].startswith(f"{REPOSITORY} {branch} at ")
+        assert (
+            "deploy/pipeline.yml:12: AWS starts the pipeline when the source of Source changes"
+            in each["told"]
+        )
+        assert "docs/pipelines.md" in each["remedy"]
+
+
+def test_an_environment_that_was_deleted_has_no_pipeline_to_check(world: World) -> None:
+    world.push("refs/heads/one", "1" * 40)
+    assert world.run("delete", str(REPOSITORY), "one").exit_code == 0
+    world.work()
+    assert checks(world, 0)["pipelines"] == ("ok", "1 follow the rules of this version")
+
+
+def test_a_commit_that_github_has_no_longer_is_a_warning(world: World) -> None:
+    world.host._repos[REPOSITORY.key].files.clear()
+    ((state, told),) = (row for name, row in bad(world, 0).items() if name.startswith("pipeline "))
+    assert (state, told.startswith("cannot be checked: ")) == ("warn", True)

@@ -347,3 +347,53 @@ def test_validate_of_a_folder_without_deploy(tmp_path: Path) -> None:
         f"deployer: {tmp_path}/deploy is not a folder; deployer init {tmp_path} writes one to start from\n"
     )
     assert run("validate", tmp_path / "nowhere").exit_code == 2
+
+
+LITERAL = """
+Resources:
+  Pipeline:
+    Type: AWS::CodePipeline::Pipeline
+    Properties:
+      Name: !Ref AWS::StackName
+      Stages:
+        - Name: Source
+          Actions:
+            - Name: Source
+              ActionTypeId: {Category: Source, Owner: AWS, Provider: CodeStarSourceConnection, Version: "1"}
+              Configuration:
+                FullRepositoryId: acme/api
+                BranchName: trunk
+                DetectChanges: false
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "head", "told"),
+    [
+        ("", "", ["13: no source action reads this repository: Full", "14: no source action reads this repository at"]),
+        ("git@github.com:acme/other.git", "trunk", ["13: no source action reads this repository: FullRepositoryId"]),
+        # this repository, whose default branch is trunk: only a branch cannot have the literal name
+        ("git@github.com:acme/api.git", "trunk", []),
+        ("https://github.com/Acme/API", "trunk", []),
+        ("http://x@127.0.0.1:8081/acme/api.git/", "trunk", []),
+        ("git@github.com:acme/api.git", "", ["14: no source action reads this repository at"]),
+    ],
+)  # fmt: skip
+def test_the_remote_of_the_working_copy_says_which_repository_and_default_branch_are_meant(
+    tmp_path: Path, url: str, head: str, told: list[str]
+) -> None:
+    top = folder(tmp_path, pipeline_yml=LITERAL)
+    if url:
+        (top / ".git" / "refs" / "remotes" / "origin").mkdir(parents=True)
+        other = '[remote "fork"]\n\turl = git@github.com:someone/api.git\n'
+        (top / ".git" / "config").write_text(f'{other}[remote "origin"]\n\turl = {url}\n\tfetch = +x\n')
+    if head:
+        (top / ".git" / "refs" / "remotes" / "origin" / "HEAD").write_text(
+            f"ref: refs/remotes/origin/{head}\n"
+        )
+    found = json.loads(run("validate", top, "--json").stdout)["problems"]
+    everywhere = [f"{each['line']}: {each['text']}" for each in found if "staging" in each["environments"]]
+    assert len(everywhere) == len(told), everywhere
+    for text, expected in zip(everywhere, told, strict=True):
+        assert text.startswith(expected)
+    assert any("BranchName is 'trunk'" in each["text"] for each in found), "in development it is always wrong"

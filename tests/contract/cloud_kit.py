@@ -18,7 +18,8 @@ import pytest
 from deployer.aws import buckets as aws_buckets
 from deployer.aws.cloud import AwsCloud, AwsClouds
 from deployer.environment.cloud_region import CloudRegion
-from deployer.model.environments import Kind
+from deployer.model.environments import Kind, Repository
+from deployer.model.source_actions import SourceLocation
 from deployer.model.stacks import Phase
 from deployer.model.targets import Target
 from deployer.redis_store.aws.sharing import RedisSharing
@@ -27,6 +28,7 @@ from sandbox.aws.server import Server
 from tests.doubles import FakeCloud
 
 REPOSITORY = "acme/shop"
+HERE = SourceLocation(Repository.parse(REPOSITORY), "main")
 BUCKET = "deployer-artifacts"
 _SECONDS = 20.0
 _PIPELINE: dict[str, Any] = {

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from deployer.environment.cloud_region import Execution, RegionCapacity
 from deployer.model.environment_status import StageState
-from deployer.model.environments import Kind
+from deployer.model.environments import Kind, Repository
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
+from deployer.model.source_actions import SourceLocation
 from deployer.model.stacks import Failure, Phase, Resource, Stack
 from deployer.model.targets import Target
 from deployer.templates.release import Release
@@ -96,6 +97,7 @@ class FakeCloud(Failing):
         emptied_at_once: how many objects one call deletes from a stack's buckets.
         pipelines: executions by pipeline, oldest first.
         clock: returns epoch seconds for the start of executions.
+        problem: the answer of `start_problem`, for which `start` rejects every pipeline.
     """
 
     def __init__(self, head: Callable[[str], str] | None = None) -> None:
@@ -107,6 +109,7 @@ class FakeCloud(Failing):
         self.deploys: Callable[[str], list[str]] = lambda _pipeline: []
         self.buckets: dict[str, int] = {}
         self.emptied_at_once = 1000
+        self.problem = ""
         self.pipelines: dict[str, list[_FakeExecution]] = {}
         self._live: dict[str, _FakeStack] = {}
         self._gone: dict[str, _FakeStack] = {}
@@ -334,21 +337,32 @@ class FakeCloud(Failing):
         # no call is counted, because the adapter has already read the definition for a deployment
         return list(self.stages) if pipeline in self.pipelines else []
 
-    def executions(self, pipeline: str) -> list[Execution]:
+    def executions(self, pipeline: str, repository: Repository | None = None) -> list[Execution]:  # noqa: ARG002
         self._note("executions", pipeline)
         return [
             replace(self._shown_execution(e), stages=()) for e in reversed(self.pipelines.get(pipeline, []))
         ]
 
-    def execution(self, pipeline: str, execution: str) -> Execution | None:
+    def execution(
+        self,
+        pipeline: str,
+        execution: str,
+        repository: Repository | None = None,  # noqa: ARG002
+    ) -> Execution | None:
         self._note("execution", pipeline, execution)
         found = [e for e in self.pipelines.get(pipeline, []) if e.id == execution]
         return self._shown_execution(found[0]) if found else None
 
-    def start(self, pipeline: str, sha: str, token: str) -> str:
+    def start_problem(self, pipeline: str, location: SourceLocation) -> str:  # noqa: ARG002
+        # no call is counted, because the adapter has already read the definition
+        return self.problem
+
+    def start(self, pipeline: str, sha: str, token: str, location: SourceLocation | None = None) -> str:  # noqa: ARG002
         self._note("start", pipeline, sha, token)
         if pipeline not in self.pipelines:
             raise PermanentError(f"there is no pipeline {pipeline}")
+        if self.problem:
+            raise PermanentError(f"pipeline {pipeline} is not started: {self.problem}")
         for known in self.pipelines[pipeline]:
             if known.token == token:
                 return known.id

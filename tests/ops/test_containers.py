@@ -32,6 +32,7 @@ REPOSITORY, BUCKET, TOKEN_PARAMETER = "acme/hello", "artifacts", "seen-by-the-st
 TEMPLATE = """
 Parameters:
   PipelineName: {Type: String}
+  RepoBranch: {Type: String}
   RepoToken: {Type: String, NoEcho: true}
 Resources:
   Seen: {Type: AWS::SSM::Parameter, Properties: {Name: seen-by-the-stack, Type: String, Value: !Ref RepoToken}}
@@ -49,7 +50,7 @@ Resources:
               Configuration:
                 ConnectionArn: arn:aws:codeconnections:us-east-1:123456789012:connection/x
                 FullRepositoryId: acme/hello
-                BranchName: main
+                BranchName: !Ref RepoBranch
                 DetectChanges: false
               OutputArtifacts: [{Name: SourceOutput}]
         - Name: Deploy

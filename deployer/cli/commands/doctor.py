@@ -18,6 +18,7 @@ from deployer.cli.checks.groups import (
     run_groups,
     run_guarded,
 )
+from deployer.cli.checks.pipeline_checks import check_pipelines
 from deployer.cli.checks.redis_checks import (
     START_REDIS,
     check_dead_letters,
@@ -63,7 +64,7 @@ def _run_checks() -> Iterator[Check]:
     yield from check_settings(deployer)
     yield from run_guarded(CheckFunction("fence", lambda: check_fence(deployer), BUG_REMEDY))
     # created before the threads start, because creating a part is not thread-safe
-    lanes, host, clouds = deployer.lanes, deployer.host, deployer.clouds
+    lanes, host, clouds, _ = deployer.lanes, deployer.host, deployer.clouds, deployer.evaluator
     redis_answers = RedisAnswer()
     groups = [
         Group(
@@ -83,7 +84,10 @@ def _run_checks() -> Iterator[Check]:
         Group(
             "GitHub",
             lambda: host.check_reachable(PROBE_SECONDS),
-            [CheckFunction("GitHub", lambda: check_access(deployer, redis_answers), REACH_GITHUB)],
+            [
+                CheckFunction("GitHub", lambda: check_access(deployer, redis_answers), REACH_GITHUB),
+                CheckFunction("pipelines", lambda: check_pipelines(deployer, redis_answers), REACH_GITHUB),
+            ],
             REACH_GITHUB,
         ),
     ]

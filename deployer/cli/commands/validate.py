@@ -12,7 +12,8 @@ import click
 from deployer.aws.cfn_lint import CfnLint
 from deployer.cli import output
 from deployer.cli.parameters import json_option
-from deployer.model.environments import Environment, Kind, Repository
+from deployer.cli.working_copy import WorkingCopy, read_working_copy
+from deployer.model.environments import Environment, Kind
 from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.refs import Ref
 from deployer.model.targets import Target
@@ -35,7 +36,6 @@ from deployer.templates.isolation.process import FolderProcess
 from deployer.templates.parameters import SOURCE_REMEDY
 from deployer.templates.release import build_release
 
-_EXAMPLE = Repository("owner", "repository")
 _SHA = "0123456789abcdef0123456789abcdef01234567"
 _GIVEN = {
     "ArtifactStore": "artifact-bucket",
@@ -102,7 +102,8 @@ def _check(folder: Path) -> _Report:
         found = [Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every]
         return _Report(sorted(found, key=_position), ["cfn-lint: skipped until this is fixed"])
     with closing(FolderProcess()) as evaluator:
-        found, template, asks_for_token = _check_folder(files, targets, evaluator)
+        copy = read_working_copy(folder.parent)
+        found, template, asks_for_token = _check_folder(files, targets, evaluator, copy)
     notes = examples if template else []  # without a valid template, what it may name was not checked
     if files and not has_pipeline(files):
         notes.append("cfn-lint: skipped, because there is no template")
@@ -194,7 +195,7 @@ def _read_targets() -> tuple[dict[Kind, Target], list[str]]:
 
 
 def _check_folder(
-    files: dict[str, bytes], targets: dict[Kind, Target], evaluator: FolderEvaluator
+    files: dict[str, bytes], targets: dict[Kind, Target], evaluator: FolderEvaluator, copy: WorkingCopy
 ) -> tuple[list[Finding], str, bool]:
     """Check the folder for every kind of environment, and merge findings that several kinds have.
 
@@ -205,15 +206,15 @@ def _check_folder(
     template, asks_for_token = "", False
     for kind, ref in {
         Kind.DEVELOPMENT: Ref.of_branch("feature/example"),
-        Kind.STAGING: Ref.of_branch("main"),
+        Kind.STAGING: Ref.of_branch(copy.default_branch),
         Kind.PRODUCTION: Ref.parse("refs/tags/v1.0.0"),
     }.items():
-        environment = Environment(_EXAMPLE, kind, ref if kind is Kind.DEVELOPMENT else None)
+        environment = Environment(copy.repository, kind, ref if kind is Kind.DEVELOPMENT else None)
         target = targets.get(kind)
         if target:  # whether the installation provides a token is not known here, and a remark says so
             target = replace(target, gives_token=True)
         given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
-        branch = "main" if ref.is_tag else ref.branch
+        branch = copy.default_branch if ref.is_tag else ref.branch
         question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
         answer = evaluator.examine_folder(question)
         checked = build_release(question, answer)

@@ -138,7 +138,14 @@ class DesiredProduction:
             stack.tags
         ):  # the pipeline of this name may belong to somebody else
             return None
-        newest = next((each for each in context.cloud.executions(context.name) if not each.automatic), None)
+        newest = next(
+            (
+                each
+                for each in context.cloud.executions(context.name, context.repository)
+                if not each.automatic
+            ),
+            None,
+        )
         if newest is None or newest.sha in {"", sha, context.record.spec.commit, admitted.commit}:
             return None
         if 0 < newest.started_at <= admitted.at:  # it builds an earlier tag, which this tag replaces
@@ -177,7 +184,7 @@ class DesiredProduction:
 
     @report_on_context
     def _adopt_execution(self, context: ReconcileContext) -> ReconcileContext | Stop:
-        newest = next(iter(context.cloud.executions(context.name)), None)
+        newest = next(iter(context.cloud.executions(context.name, context.repository)), None)
         if context.work.spec.ref and (newest is None or newest.automatic):
             return (
                 context  # AWS started that by itself, at the default branch's head: the stack's tag is right

@@ -37,6 +37,10 @@ class Conditions:
             self._known_truths[name] = self._evaluate_expression(self._definitions[name])
         return self._known_truths[name]
 
+    def is_created(self, resource: Mapping[str, Any]) -> bool:
+        """Whether a resource certainly exists: it has no condition, or one that is known to be true."""
+        return "Condition" not in resource or self.truth_of(resource["Condition"]) is True
+
     def _evaluate_expression(self, value: Any) -> bool | None:
         if not isinstance(value, dict) or len(value) != 1:
             return None

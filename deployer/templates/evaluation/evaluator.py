@@ -137,7 +137,7 @@ class TemplateEvaluator:
             elif isinstance(value, dict):
                 name = next(iter(value)) if len(value) == 1 else ""
                 if name == "Fn::If" and isinstance(value[name], list) and len(value[name]) == 3:
-                    branches = self._possible_branch_positions(value[name])
+                    branches = self.possible_branch_positions(value[name])
                     inner = [((*path, name, at), value[name][at]) for at in branches]
                 elif name in _TEXT_FUNCTIONS:
                     yield path, value
@@ -374,9 +374,10 @@ class TemplateEvaluator:
         return [each.split(between) for each in texts]
 
     def _possible_branches(self, given: list[Any]) -> list[Any]:
-        return [given[position] for position in self._possible_branch_positions(given)]
+        return [given[position] for position in self.possible_branch_positions(given)]
 
-    def _possible_branch_positions(self, given: list[Any]) -> tuple[int, ...]:
+    def possible_branch_positions(self, given: list[Any]) -> tuple[int, ...]:
+        """The positions of the values that an Fn::If with these arguments may return."""
         held = self.conditions.truth_of(given[0])
         return (1, 2) if held is None else (1,) if held else (2,)
 

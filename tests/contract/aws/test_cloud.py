@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from cloud_kit import DoubleKit, Kit, created, named, release, settled
+from cloud_kit import HERE, DoubleKit, Kit, created, named, release, settled
 
 from deployer.model.errors import LaneLostError, PermanentError, ProtectedError, TransientError
 
@@ -35,7 +35,7 @@ def test_what_is_not_there(kit: Kit) -> None:
     cloud.stop("nothing", "1", "no reason")
     cloud.delete_stack(arn, "token")
     with pytest.raises(PermanentError, match="nothing"):
-        cloud.start("nothing", "a" * 40, "token")
+        cloud.start("nothing", "a" * 40, "token", HERE)
     with pytest.raises(TransientError):
         cloud.update_stack("nothing", release("nothing", "a" * 40), "token")
 
@@ -332,14 +332,14 @@ def test_an_execution_is_pinned_to_its_commit(kit: Kit, name: str) -> None:
     old = kit.commit()
     created(kit, name, kit.commit())
 
-    started = kit.cloud.start(name, old, f"start-{name}")
-    assert kit.cloud.start(name, old, f"start-{name}") == started
+    started = kit.cloud.start(name, old, f"start-{name}", HERE)
+    assert kit.cloud.start(name, old, f"start-{name}", HERE) == started
     kit.until(lambda: kit.cloud.executions(name)[0].ended)
 
     newest, automatic = kit.cloud.executions(name)
     assert (newest.id, newest.sha, newest.status, newest.automatic) == (started, old, "succeeded", False)
     assert automatic.automatic
-    assert kit.cloud.start(name, old, f"another-{name}") != started
+    assert kit.cloud.start(name, old, f"another-{name}", HERE) != started
 
 
 def test_stages_are_seen_as_they_are_reached(kit: Kit, name: str) -> None:
@@ -354,7 +354,7 @@ def test_stages_are_seen_as_they_are_reached(kit: Kit, name: str) -> None:
         return execution.ended
 
     with kit.slowly():
-        started = kit.cloud.start(name, sha, f"start-{name}")
+        started = kit.cloud.start(name, sha, f"start-{name}", HERE)
         kit.until(ended)
 
     order = [
@@ -374,7 +374,7 @@ def test_a_failed_stage_has_its_reason(kit: Kit, name: str) -> None:
     created(kit, name, kit.commit())
     kit.fail_next("execution", "The build broke: exit status 7")
 
-    started = kit.cloud.start(name, kit.commit(), f"start-{name}")
+    started = kit.cloud.start(name, kit.commit(), f"start-{name}", HERE)
     kit.until(lambda: kit.cloud.executions(name)[0].ended)
 
     execution = kit.cloud.execution(name, started)
@@ -391,7 +391,7 @@ def test_an_execution_is_stopped_at_once_and_once(kit: Kit, name: str) -> None:
     sha = kit.commit()
 
     with kit.slowly():
-        started = kit.cloud.start(name, sha, f"start-{name}")
+        started = kit.cloud.start(name, sha, f"start-{name}", HERE)
         for _ in range(2):
             kit.cloud.stop(name, started, "a newer commit came" * 40)
 
@@ -406,7 +406,7 @@ def test_a_changed_pipeline_ends_what_runs(kit: Kit, name: str) -> None:
     newer = release(name, kit.commit(), note="two")
 
     with kit.slowly():
-        started = kit.cloud.start(name, newer.tags["deployer:commit"], f"start-{name}")
+        started = kit.cloud.start(name, newer.tags["deployer:commit"], f"start-{name}", HERE)
     kit.cloud.update_stack(name, newer, f"update-{name}")
     settled(kit, name)
 

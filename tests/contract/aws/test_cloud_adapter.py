@@ -11,7 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
-from cloud_kit import TEMPLATE, SandboxKit, cloud, clouds, created, named, release, settled, small
+from cloud_kit import HERE, TEMPLATE, SandboxKit, cloud, clouds, created, named, release, settled, small
 
 from deployer.aws import buckets as aws_buckets
 from deployer.aws import cloudformation as aws_stacks
@@ -76,7 +76,7 @@ def test_orders_whose_answer_was_lost_are_not_given_twice(aws: SandboxKit, name:
     assert aws.cloud.update_stack(name, newer, f"update-{name}")
     assert settled(aws, name) == "UPDATE_COMPLETE"
     aws.simulator.faults.add({"errors": {"operation": "StartPipelineExecution", **lost}})
-    aws.cloud.start(name, sha, f"start-{name}")
+    aws.cloud.start(name, sha, f"start-{name}", HERE)
     assert len(aws.cloud.executions(name)) == 2
     aws.simulator.faults.add({"errors": {"operation": "DeleteStack", **lost}})
     aws.cloud.delete_stack(arn, f"delete-{name}")
@@ -317,8 +317,11 @@ def test_what_the_operations_cost(aws: SandboxKit, name: str) -> None:
         "stage names": (lambda: asked.stage_names(name), ["GetPipeline"]),
         "deployed": (lambda: asked.deployed_stacks(name), ["GetPipeline"]),
         "stage names just after": (lambda: asked.stage_names(name), []),
-        "start just after": (lambda: asked.start(name, sha, f"s-{name}"), ["StartPipelineExecution"]),
-        "start": (lambda: asked.start(name, sha, f"s-{name}"), ["GetPipeline", "StartPipelineExecution"]),
+        "start just after": (lambda: asked.start(name, sha, f"s-{name}", HERE), ["StartPipelineExecution"]),
+        "start": (
+            lambda: asked.start(name, sha, f"s-{name}", HERE),
+            ["GetPipeline", "StartPipelineExecution"],
+        ),
         "its commit is not read yet": (lambda: asked.executions(name), ["ListPipelineExecutions"]),
         "url": (lambda: asked.execution_url(name, "1"), []),
         "update": (lambda: asked.update_stack(name, newer, f"u-{name}"), ["UpdateStack"]),
@@ -345,7 +348,7 @@ def test_an_execution_whose_actions_are_not_known_is_none(aws: SandboxKit, name:
 def test_what_was_listed_before_a_stop_is_not_believed_after_it(aws: SandboxKit, name: str) -> None:
     created(aws, name, aws.commit())
     with aws.slowly():
-        started = aws.cloud.start(name, aws.commit(), f"start-{name}")
+        started = aws.cloud.start(name, aws.commit(), f"start-{name}", HERE)
         assert aws.cloud.executions(name)[0].id == started
         aws.cloud.stop(name, started, "a newer commit came")
 
@@ -539,22 +542,30 @@ def test_a_reason_says_all_that_aws_says_once() -> None:
 OURS, OTHERS = "a" * 40, "b" * 40
 
 
-def source(name: str, artifact: str, provider: str = "CodeStarSourceConnection") -> dict[str, Any]:
+def source(
+    name: str, artifact: str, repository: str = "acme/shop", provider: str = "CodeStarSourceConnection"
+) -> dict[str, Any]:
     kind = {"category": "Source", "provider": provider}
-    return {"name": name, "actionTypeId": kind, "outputArtifacts": [{"name": artifact}]}
+    settings = {"FullRepositoryId": repository, "BranchName": "main", "DetectChanges": "false"}
+    named = {"outputArtifacts": [{"name": artifact}]} if artifact else {}
+    return {"name": name, "actionTypeId": kind, "configuration": settings, **named}
+
+
+APP, CONFIG = source("App", "Code"), source("Config", "Settings", "acme/config")
 
 
 @pytest.mark.parametrize(
     ("sources", "expected"),
     [
-        ([source("App", "Code"), source("Config", "Settings")], OURS),
-        ([source("Image", "Settings", "ECR"), source("App", "Code"), source("Config", "Settings")], OURS),
-        ([source("Config", "Settings"), source("App", "Code")], OTHERS),
-        ([source("Renamed", "Since")], OTHERS),
-        (None, OTHERS),
+        ([APP, CONFIG], OURS),
+        ([CONFIG, APP], OURS),
+        ([source("Image", "Settings", provider="ECR"), APP, CONFIG], OURS),
+        ([source("App", "Code", "Acme/SHOP"), CONFIG], OURS),
+        ([CONFIG, source("Renamed", "Since")], ""),
+        (None, ""),
     ],
 )
-def test_of_several_sources_the_one_counts_that_commits_are_pinned_on(
+def test_of_several_sources_the_one_counts_that_reads_the_repository(
     sources: list[Any] | None, expected: str
 ) -> None:
     definition = {"stages": [{"name": "Source", "actions": sources}]} if sources else None
@@ -562,19 +573,54 @@ def test_of_several_sources_the_one_counts_that_commits_are_pinned_on(
     by_action = [{"actionName": "Config", "revisionId": OTHERS}, {"actionName": "App", "revisionId": OURS}]
     by_artifact = [{"name": "Settings", "revisionId": OTHERS}, {"name": "Code", "revisionId": OURS}]
 
-    listed = aws_pipelines.execution_from_summary({**found, "sourceRevisions": by_action}, lambda: definition)
+    listed = aws_pipelines.execution_from_summary(
+        {**found, "sourceRevisions": by_action}, lambda: definition, HERE.repository
+    )
     whole = aws_pipelines.execution_with_stages(
-        {**found, "artifactRevisions": by_artifact}, [], lambda: definition
+        {**found, "artifactRevisions": by_artifact}, [], lambda: definition, HERE.repository
     )
 
     assert (listed.sha, whole.sha) == (expected, expected)
 
 
-def test_a_single_source_needs_no_definition() -> None:
-    revisions = [{"actionName": "Image", "revisionId": "sha256:1"}, {"actionName": "App", "revisionId": OURS}]
+def test_a_commit_of_another_source_alone_is_not_the_commit_of_the_execution() -> None:
+    definition = {"stages": [{"name": "Source", "actions": [CONFIG, APP]}]}
+    first = [{"actionName": "Config", "revisionId": OTHERS}]  # App has not reported its commit yet
 
-    assert aws_pipelines.commit_of_revisions(revisions, lambda: pytest.fail("it was asked")) == OURS
-    assert aws_pipelines.commit_of_revisions([], lambda: pytest.fail("it was asked")) == ""
+    assert aws_pipelines.commit_of_revisions(first, lambda: definition, HERE.repository) == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://github.com/acme/shop/commit/1",
+        "https://github.com/Acme/Shop",
+        "https://console.aws.amazon.com/connections/redirect?referenceType=COMMIT&FullRepositoryId=acme%2Fshop&Commit=1",
+    ],
+)
+def test_a_commit_whose_address_names_the_repository_needs_no_definition(url: str) -> None:
+    revisions = [
+        {"actionName": "Image", "revisionId": "sha256:1"},
+        {
+            "actionName": "Config",
+            "revisionId": OTHERS,
+            "revisionUrl": "https://github.com/acme/shop-config/x",
+        },
+        {"actionName": "App", "revisionId": OURS, "revisionUrl": url},
+    ]
+
+    assert (
+        aws_pipelines.commit_of_revisions(revisions, lambda: pytest.fail("it was asked"), HERE.repository)
+        == OURS
+    )
+    assert aws_pipelines.commit_of_revisions([], lambda: pytest.fail("it was asked"), HERE.repository) == ""
+
+
+def test_without_a_repository_only_a_single_commit_is_known() -> None:
+    revisions = [{"actionName": "App", "revisionId": OURS}, {"actionName": "Config", "revisionId": OTHERS}]
+
+    assert aws_pipelines.commit_of_revisions(revisions[:1], lambda: pytest.fail("it was asked")) == OURS
+    assert aws_pipelines.commit_of_revisions(revisions, lambda: pytest.fail("it was asked")) == ""
 
 
 def test_a_profile_that_is_not_there_is_no_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,14 @@ import http.server
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from cloud_kit import cloud, clouds
+from cloud_kit import HERE, cloud, clouds
 
 from deployer.aws import clients as aws_client
 from deployer.aws import cloudformation as aws_stacks
@@ -20,7 +21,7 @@ from deployer.aws import errors as aws_errors
 from deployer.aws import roles as aws_roles
 from deployer.aws.cloud import AwsCloud
 from deployer.model.environments import Kind
-from deployer.model.errors import TransientError, UnknownStatusError
+from deployer.model.errors import PermanentError, TransientError, UnknownStatusError
 from deployer.templates.release import Release
 
 ARN = "arn:aws:cloudformation:us-east-1:123456789012:stack/x/1"
@@ -59,7 +60,7 @@ ACTION = {
     "name": "Checkout",
     "runOrder": 1,
     "actionTypeId": {"category": "Source", "provider": "GitHub"},
-    "configuration": {"Branch": "main"},
+    "configuration": {"Owner": "acme", "Repo": "shop", "Branch": "main", "PollForSourceChanges": "false"},
     "outputArtifacts": [{"name": "Source"}],
 }
 DEPLOYS = {
@@ -91,6 +92,13 @@ RELEASE = Release("{}", {}, needs_token=False, tags={})
 SOURCES = {"get_pipeline": PIPELINE}
 OF_ACTION = {"actionTypeId", "actionTypeId.category", "actionTypeId.provider"}
 OF_STAGES = {"pipeline", "pipeline.stages", "pipeline.stages.name"}
+
+
+def start_or_reject(aws: AwsCloud) -> None:
+    """Start an execution; a pipeline whose source lacks a setting is rejected."""
+    with suppress(PermanentError):
+        aws.start("x", SHA, "t", HERE)
+
 
 # call -> how it is made, AWS's answers by operation, and the members (by dotted path) without which it is no answer
 Ask = Callable[[AwsCloud], object]
@@ -153,7 +161,7 @@ CALLS: dict[str, tuple[Ask, dict[str, Any], set[str]]] = {
     ),
     "stage_names": (lambda aws: aws.stage_names("x"), SOURCES, OF_STAGES),
     "executions": (
-        lambda aws: aws.executions("x"),
+        lambda aws: aws.executions("x", HERE.repository),
         {
             "list_pipeline_executions": {
                 "pipelineExecutionSummaries": [{**EXECUTION, "sourceRevisions": REVISIONS}]
@@ -189,11 +197,11 @@ CALLS: dict[str, tuple[Ask, dict[str, Any], set[str]]] = {
         },
     ),
     "start": (
-        lambda aws: aws.start("x", SHA, "t"),
+        start_or_reject,
         {**SOURCES, "start_pipeline_execution": {"pipelineExecutionId": "1"}},
         OF_STAGES
         | {"pipelineExecutionId", "pipeline.stages.actions"}
-        | {f"pipeline.stages.actions.{each}" for each in (*OF_ACTION, "name")},
+        | {f"pipeline.stages.actions.{each}" for each in (*OF_ACTION, "name", "outputArtifacts.name")},
     ),
     "empty_buckets": (
         lambda aws: aws.empty_buckets(ARN),
@@ -525,7 +533,7 @@ def update(aws: AwsCloud) -> object:
         ),
         (lambda aws: aws.protect(ARN, on=True), "update_termination_protection", {}, {}, None),
         (
-            lambda aws: aws.start("x", SHA, "t"),
+            lambda aws: aws.start("x", SHA, "t", HERE),
             "start_pipeline_execution",
             {"pipelineExecutionId": "1"},
             SOURCES,

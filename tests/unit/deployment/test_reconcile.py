@@ -90,7 +90,7 @@ def test_a_push_that_two_webhooks_tell_of_runs_once_though_aws_lists_executions_
     world.run()
     executions = world.cloud.executions
     late = executions(environment(X).stack_name)
-    world.cloud.executions = lambda _: late  # type: ignore[method-assign]
+    world.cloud.executions = lambda *_: late  # type: ignore[method-assign]
     world.push(X, sha(2), sha(1))
     world.tasks()
     delivery = world.deliver(X, sha(2), sha(1))

@@ -674,7 +674,7 @@ def test_an_event_never_starts_anything(live: World, monkeypatch: pytest.MonkeyP
     live.event(PRODUCTION)
     execution, asked = live.cloud.execution, []
 
-    def not_yet(pipeline: str, identity: str) -> Any:
+    def not_yet(pipeline: str, identity: str, *_: object) -> Any:
         asked.append(identity)
         return execution(pipeline, identity) if len(asked) > 1 else None
 

@@ -16,6 +16,8 @@ BRANCH = Ref.of_branch("feature/x")
 PIPELINE = """
 Parameters:
   PipelineName: {Type: String}
+  RepoOwner: {Type: String}
+  RepoName: {Type: String}
   RepoBranch: {Type: String, Default: x}
   Stage: {Type: String, Default: development}
 Conditions:
@@ -30,6 +32,10 @@ Resources:
         - Name: Source
           Actions:
             - ActionTypeId: {Category: Source, Owner: AWS, Provider: CodeStarSourceConnection, Version: "1"}
+              Configuration:
+                FullRepositoryId: !Sub "${RepoOwner}/${RepoName}"
+                BranchName: !Ref RepoBranch
+                DetectChanges: false
 """
 LAST = PIPELINE.count("\n")
 
@@ -74,7 +80,7 @@ def test_all_errors_are_reported_at_once_and_refused_in_one_line() -> None:
         ("deploy/deployer.yml", 2),
         ("deploy/deployer.yml", 3),
         ("deploy/deployer.yml", 4),
-        ("deploy/pipeline.yml", 5),
+        ("deploy/pipeline.yml", 7),
         ("deploy/pipeline.parameters.yml", 2),
         ("deploy/pipeline.parameters.yml", 3),
     ]
@@ -90,13 +96,12 @@ def test_all_errors_are_reported_at_once_and_refused_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "beginning"),
     [
-        ("      Name: !Ref PipelineName\n", "", "error pipeline.yml:12: the pipeline's Name is chosen by AWS; it must"),
-        ("Name: !Ref PipelineName", "Name: hello", "error pipeline.yml:13: the pipeline's Name is 'hello'; it must be"),
-        ("Name: !Ref PipelineName", "Name: !Sub '${PipelineName}-p'", "error pipeline.yml:13: the pipeline's Name is"),
-        ("CodeStarSourceConnection", "S3", "error pipeline.yml:16: the pipeline's first stage has no source action"),
-        ("    Type: AWS::CodePipeline::Pipeline\n", "    Type: AWS::SNS::Topic\n", "error pipeline.yml:9: no resource"),
-        ("Conditions:", "Outputs: 5\nConditions:", "error pipeline.yml:6: Outputs is not a mapping"),
-        ("  Stage: {", "  Stage: 1\n  Stage: {", "error pipeline.yml:6: Stage appears twice in one mapping"),
+        ("      Name: !Ref PipelineName\n", "", "error pipeline.yml:14: the pipeline's Name is chosen by AWS; it must"),
+        ("Name: !Ref PipelineName", "Name: hello", "error pipeline.yml:15: the pipeline's Name is 'hello'; it must be"),
+        ("Name: !Ref PipelineName", "Name: !Sub '${PipelineName}-p'", "error pipeline.yml:15: the pipeline's Name is"),
+        ("    Type: AWS::CodePipeline::Pipeline\n", "    Type: AWS::SNS::Topic\n", "error pipeline.yml:11: no reso"),
+        ("Conditions:", "Outputs: 5\nConditions:", "error pipeline.yml:8: Outputs is not a mapping"),
+        ("  Stage: {", "  Stage: 1\n  Stage: {", "error pipeline.yml:8: Stage appears twice in one mapping"),
     ],
 )  # fmt: skip
 def test_deployer_must_be_able_to_find_and_start_the_pipeline(old: str, new: str, beginning: str) -> None:
@@ -109,7 +114,7 @@ def test_deployer_must_be_able_to_find_and_start_the_pipeline(old: str, new: str
 def test_a_wrong_pipeline_name_is_reported_once() -> None:
     starts(
         found(PIPELINE.replace("Name: !Ref PipelineName", "Name: hello")),
-        "error pipeline.yml:13: the pipeline's Name",
+        "error pipeline.yml:15: the pipeline's Name",
     )
 
 
@@ -129,7 +134,7 @@ def test_what_only_aws_knows_is_not_judged() -> None:
 
 def test_exceeded_template_limits_are_reported() -> None:
     many = "".join(f"  T{number}: {{Type: AWS::SNS::Topic}}\n" for number in range(500))
-    starts(found(PIPELINE + many), "error pipeline.yml:9: 501 Resources; CloudFormation accepts at most 500")
+    starts(found(PIPELINE + many), "error pipeline.yml:11: 501 Resources; CloudFormation accepts at most 500")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +171,8 @@ def test_two_resources_with_one_name_in_one_template() -> None:
     twin = "  Second: {Type: AWS::CodePipeline::Pipeline, Properties: {Name: !Sub '${AWS::StackName}', Stages: []}}\n"
     for kind in Kind:
         starts(found(PIPELINE + twin, kind), f"error pipeline.yml:{LAST + 1}: Second has the name 'hello-")
-    assert found(PIPELINE + twin.replace("StackName}", "StackName}-2")) == []
+    other = twin.replace("StackName}", "StackName}-2")
+    starts(found(PIPELINE + other), f"error pipeline.yml:{LAST + 1}: Second is a second pipeline")
     assert found(PIPELINE + twin.replace("Pipeline, P", "Pipeline, Condition: Odd, P")) == []
 
 
@@ -250,8 +256,8 @@ def test_a_value_is_reported_at_its_own_line_and_a_default_at_its_declaration() 
     said = found(template)
     starts(
         said,
-        "error pipeline.yml:5: Size is 'big', which is not a number",
-        "error pipeline.yml:6: Stage is 'development', which",
+        "error pipeline.yml:7: Size is 'big', which is not a number",
+        "error pipeline.yml:8: Stage is 'development', which",
     )
     values = json.dumps({"development": [{"ParameterKey": "Size", "ParameterValue": "huge"}]}, indent=1)
     said = found(template, pipeline_parameters_json=values)

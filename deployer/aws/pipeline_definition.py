@@ -1,0 +1,55 @@
+"""What deployer reads from a pipeline's definition, as GetPipeline returns it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from deployer.aws.errors import required_member
+from deployer.model.source_actions import SourceAction
+
+
+def stage_names(definition: Any) -> list[str]:
+    """Return the names of the definition's stages in their order."""
+    return [str(required_member(stage, "name")) for stage in required_member(definition, "stages")]
+
+
+def deployed_stacks(definition: Any) -> list[str]:
+    """Return the names of the stacks that the definition's CloudFormation actions deploy, the last one first."""
+    found: dict[str, None] = {}
+    for stage in required_member(definition, "stages"):
+        for action in sorted(required_member(stage, "actions"), key=lambda action: action.get("runOrder", 1)):
+            configuration = action.get("configuration", {})
+            name = configuration.get("StackName", "")
+            if _action_type(action) != ("Deploy", "CloudFormation"):
+                continue
+            if name and "#{" not in name and configuration.get("ActionMode") != "DELETE_ONLY":
+                found.setdefault(name)
+    return list(reversed(found))
+
+
+def source_actions(definition: Any) -> list[SourceAction]:
+    """Return the definition's source actions in their order. AWS allows them only in the first stage."""
+    found = []
+    for stage in required_member(definition, "stages")[:1]:
+        for action in required_member(stage, "actions"):
+            category, provider = _action_type(action)
+            if category == "Source":
+                artifacts = _names_of(action.get("outputArtifacts", []))
+                name = str(required_member(action, "name"))
+                found.append(SourceAction(name, provider, action.get("configuration", {}), artifacts))
+    return found
+
+
+def has_all_actions(definition: Any | None, stage: str, actions: int) -> bool:
+    """Return whether a stage has no more than this number of actions."""
+    stages = required_member(definition, "stages") if definition else []
+    declared = {required_member(each, "name"): required_member(each, "actions") for each in stages}
+    return actions >= len(declared.get(stage, ()))
+
+
+def _names_of(entries: Iterable[Any]) -> frozenset[str]:
+    return frozenset(str(required_member(each, "name")) for each in entries)
+
+
+def _action_type(action: Any) -> tuple[str, str]:
+    kind = required_member(action, "actionTypeId")
+    return str(required_member(kind, "category")), str(required_member(kind, "provider"))
