@@ -1,22 +1,20 @@
 """The check of a template by cfn-lint in a separate process: implements the port `Linter`.
 
 cfn-lint knows the properties of every resource type. Some templates keep it busy for hours or make it crash, and a
-template's metadata may name files to read rules from. So cfn-lint runs as `python -m deployer.aws.cfn_lint` with
-limits and without deployer's environment variables, which contain secrets. It ignores the template's metadata, except
-the list of checks to leave out. The module multiprocessing cannot be used, because the processes of Celery's pool are
-daemonic and may not start such children.
+template's metadata may name files to read rules from. So cfn-lint runs in another process (`lint_program`) with limits
+and without deployer's environment variables, which contain secrets. The module multiprocessing cannot be used, because
+the processes of Celery's pool are daemonic and may not start such children.
 """
 
 import hashlib
 import json
 import re
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from threading import Lock
 from typing import Any
@@ -29,10 +27,7 @@ from deployer.templates.folder_files import FOLDER
 # tasks wait for the worker. The kernel enforces it, even if the worker's process is killed in the meantime.
 _MAX_CPU_SECONDS = 3
 _MAX_SECONDS = 30  # of elapsed time; only an overloaded machine needs that long
-_MAX_MEMORY = 2_000_000_000  # bytes of address space
-_MAX_FINDINGS = 100  # findings of one template
 _CACHE_SIZE = 256  # templates whose findings are cached
-_ALLOWED_CONFIG = {"ignore_checks"}  # the keys of a template's metadata that cfn-lint may read
 _MAX_CHOICES = 6  # valid values in one message
 _TYPE_NAMES = {
     "array": "a list",
@@ -70,18 +65,21 @@ class CfnLint:
         self._cache: OrderedDict[str, list[Finding]] = OrderedDict()
         self._lock = Lock()
 
-    def findings(self, name: str, template: str, regions: Sequence[str]) -> list[Finding]:
+    def findings(
+        self, name: str, template: str, regions: Sequence[str], conditions: Mapping[str, bool]
+    ) -> list[Finding]:
         """See `Linter.findings`. This process caches the findings.
 
         Raises:
             TransientError: no temporary directory can be created.
         """
-        key = hashlib.sha256(json.dumps([name, template, sorted(regions)]).encode()).hexdigest()
+        asked = [name, template, sorted(regions), sorted(conditions.items())]
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
         with self._lock:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-        found, complete = self._run_cfn_lint(name, template, regions)
+        found, complete = self._run_cfn_lint(name, template, regions, conditions)
         if complete:  # a check that was stopped on a busy machine is tried again the next time
             with self._lock:
                 self._cache[key] = found
@@ -89,14 +87,21 @@ class CfnLint:
                     self._cache.popitem(last=False)
         return found
 
-    def _run_cfn_lint(self, name: str, template: str, regions: Sequence[str]) -> tuple[list[Finding], bool]:
+    def _run_cfn_lint(
+        self, name: str, template: str, regions: Sequence[str], conditions: Mapping[str, bool]
+    ) -> tuple[list[Finding], bool]:
         file = f"{FOLDER}/{name}"
 
         def note_finding(text: str) -> tuple[list[Finding], bool]:
             return [Finding("note", file, None, text)], False
 
         request = json.dumps(
-            {"template": template, "regions": list(regions), "cpu_seconds": self._cpu_seconds}
+            {
+                "template": template,
+                "regions": list(regions),
+                "conditions": dict(conditions),
+                "cpu_seconds": self._cpu_seconds,
+            }
         )
         try:
             # A directory that cannot be deleted must not fail the check, which is already done.
@@ -108,7 +113,7 @@ class CfnLint:
         with directory as home:
             try:
                 process = subprocess.run(
-                    [sys.executable, "-I", "-m", "deployer.aws.cfn_lint"],
+                    [sys.executable, "-I", "-m", "deployer.aws.lint_program"],
                     input=request,
                     capture_output=True,
                     text=True,
@@ -134,25 +139,37 @@ class CfnLint:
         if isinstance(result, str):
             return note_finding(f"cannot parse the template: {result}")
         return [
-            Finding("error" if each["error"] else "warning", file, each["line"], explain_match(**each))
+            Finding(
+                "error" if each["rejected"] else "warning",
+                file,
+                each["line"],
+                explain_match(each["rule"], each["message"]),
+                subject=place_of_path(each["path"]),
+            )
             for each in result
         ], True
 
 
-def explain_match(rule: str, message: str, path: Sequence[str | int], **_: object) -> str:
-    """Return a finding of cfn-lint as a text for people: the place in the resource, the message, the rule's id.
+def place_of_path(path: Sequence[str | int]) -> str:
+    """The place in a template for people, as `Bucket.Tags[0]:`; empty for the whole template.
+
+    Args:
+        path: keys and list positions from the top of the template.
+    """
+    steps = [str(step) for step in path if not str(step).startswith("Fn::") and step != "Ref"]
+    if steps[:1] == ["Resources"]:
+        steps = [step for position, step in enumerate(steps[1:]) if (position, step) != (1, "Properties")]
+    return re.sub(r"\.(\d+)", r"[\1]", ".".join(steps)) + ":" * bool(steps)
+
+
+def explain_match(rule: str, message: str) -> str:
+    """Return a finding of cfn-lint as a text for people, with the rule's id.
 
     Args:
         rule: the rule's id. A template can name it to leave the check out.
         message: the message of cfn-lint.
-        path: keys and list positions from the top of the template.
     """
-    text = _rewrite_message(rule, " ".join(message.split()))
-    steps = [str(step) for step in path if not str(step).startswith("Fn::") and step != "Ref"]
-    if steps[:1] == ["Resources"]:
-        steps = [step for position, step in enumerate(steps[1:]) if (position, step) != (1, "Properties")]
-    where = re.sub(r"\.(\d+)", r"[\1]", ".".join(steps))
-    return f"{where}: {text} [{rule}]" if where else f"{text} [{rule}]"
+    return f"{_rewrite_message(rule, ' '.join(message.split()))} [{rule}]"
 
 
 def _rewrite_message(rule: str, text: str) -> str:
@@ -180,61 +197,3 @@ def _rewrite_message(rule: str, text: str) -> str:
         if number:
             return changed.replace("'", "").rstrip("; ")
     return text
-
-
-def main() -> None:
-    """Check the template on standard input; print the findings, or the reason why cfn-lint failed, as JSON."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
-    request = json.load(sys.stdin)
-    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"], request["cpu_seconds"] + 1))
-    # Not imported at the top: cfn-lint is large, and the process that uses `CfnLint` does not need it.
-    from cfnlint.config import ConfigMixIn  # noqa: PLC0415
-    from cfnlint.decode.decode import decode_str  # noqa: PLC0415
-    from cfnlint.runner import Runner  # noqa: PLC0415
-
-    try:
-        template, matches = decode_str(request["template"])
-        if not matches:
-            _drop_template_config(template)
-            regions = {"regions": request["regions"]} if request["regions"] else {}
-            matches = list(Runner(ConfigMixIn([], **regions)).validate_template(template))
-    except Exception as error:  # noqa: BLE001  any exception here is a bug in cfn-lint
-        print(json.dumps(f"{type(error).__name__} {error}"[:300]))
-    else:
-        print(json.dumps([_match_as_json(match) for match in _select_matches(matches)[:_MAX_FINDINGS]]))
-
-
-def _select_matches(matches: list[Any]) -> list[Any]:
-    """Return errors first, each kind by line; only the first rule that reports a place counts."""
-    rules: dict[str, str] = {}
-    ordered = sorted(matches, key=lambda each: (each.linenumber, each.rule.id, each.message))
-    first_of_each_place = [
-        each
-        for each in ordered
-        if rules.setdefault(str(getattr(each, "path", each.id)), each.rule.id) == each.rule.id
-    ]
-    return sorted(first_of_each_place, key=lambda each: each.rule.severity != "error")
-
-
-def _drop_template_config(template: Any) -> None:
-    """Remove cfn-lint's settings from a template, except the checks to leave out: they may name files to read."""
-    metadata = template.get("Metadata") if isinstance(template, dict) else None
-    cfn_lint = metadata.get("cfn-lint") if isinstance(metadata, dict) else None
-    config = cfn_lint.get("config") if isinstance(cfn_lint, dict) else None
-    if isinstance(config, dict):
-        for key in set(config) - _ALLOWED_CONFIG:
-            del config[key]
-
-
-def _match_as_json(match: Any) -> dict[str, Any]:
-    return {
-        "error": match.rule.severity == "error",
-        "line": match.linenumber,
-        "rule": match.rule.id,
-        "message": match.message,
-        "path": list(getattr(match, "path", None) or []),
-    }
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ from deployer.queue.items import Cause
 from deployer.templates.findings import Linter, refusal_text
 from deployer.templates.folder_check import EvaluationFaultError, FolderEvaluator, FolderQuestion
 from deployer.templates.folder_files import FOLDER, UnreadableError, file_with_stem, has_pipeline
-from deployer.templates.release import Release, build_release
+from deployer.templates.release import CheckedRelease, Release, build_release
 from deployer.templates.repository_config import RepositoryConfig
 
 _log = logging.getLogger(__name__)
@@ -141,6 +141,9 @@ class DeployFolderReader:
         Raises:
             PermanentError: a file has an error, or the template names what this environment may not use.
         """
+        return self._check_release(context, folder).accepted_release()
+
+    def _check_release(self, context: ReconcileContext, folder: DeployFolder) -> CheckedRelease:
         ref = Ref.parse(context.work.spec.ref)
         if ref.is_tag:
             branch = context.work.push.default_branch or self._host.default_branch(context.repository)
@@ -159,7 +162,7 @@ class DeployFolderReader:
             context.name,
             folder.config,
         )
-        return build_release(question, self._evaluator.examine_folder(question)).accepted_release()
+        return build_release(question, self._evaluator.examine_folder(question))
 
     def build_linted_release(self, context: ReconcileContext, folder: DeployFolder) -> Release:
         """Build the release for an order, and let the linter check its template before AWS does.
@@ -167,9 +170,10 @@ class DeployFolderReader:
         Raises:
             PermanentError: as `build_release`, or the linter found an error.
         """
-        release = self.build_release(context, folder)
+        checked = self._check_release(context, folder)
+        release = checked.accepted_release()
         if self._linter and (name := file_with_stem(folder.files, "pipeline")):
-            found = self._linter.findings(name, release.template, [context.cloud.region])
+            found = self._linter.findings(name, release.template, [context.cloud.region], checked.conditions)
             for each in found:
                 if each.level == "note":
                     _log.warning("%s at %s: %s", context.environment, context.work.spec.sha[:12], each)

@@ -108,6 +108,7 @@ class FolderAnswer:
         lintable: whether the template is valid enough for a linter.
         parameters: each declared parameter that has a value, except the secret one.
         needs_token: whether the template declares the secret parameter.
+        conditions: name to value of each condition of the template that is known before the deployment.
     """
 
     findings: tuple[Finding, ...]
@@ -116,6 +117,7 @@ class FolderAnswer:
     lintable: bool = False
     parameters: dict[str, str] = field(default_factory=dict)
     needs_token: bool = False
+    conditions: dict[str, bool] = field(default_factory=dict)
 
 
 class EvaluationFaultError(RuntimeError):
@@ -194,11 +196,31 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
     supplied = question.supplied_parameters(repository_config)
     declared = as_mapping(template.fields.get("Parameters"))
     values = _parameter_values(declared, supplied, from_repository)
+    conditions: dict[str, bool] = {}
     try:
-        findings += _content_findings(question, template, values, supplied, from_repository, budget)
+        evaluator = _create_evaluator(question, template, values, budget)
+        findings += _content_findings(question, template, values, supplied, from_repository, evaluator)
+        conditions = evaluator.conditions.known_truths()
     except TooComplexError as error:
         findings.append(_complexity_finding(template, error))
-    return build_answer(lintable=True, parameters=values, needs_token=SECRET_PARAMETER in declared)
+    return build_answer(
+        lintable=True,
+        parameters=values,
+        needs_token=SECRET_PARAMETER in declared,
+        conditions=conditions,
+    )
+
+
+def _create_evaluator(
+    question: FolderQuestion, template: Document, values: Mapping[str, str], budget: EvaluationBudget
+) -> TemplateEvaluator:
+    """The evaluator of the template with the values of its parameters.
+
+    Raises:
+        TooComplexError: the budget is not sufficient.
+    """
+    pseudo = known_pseudo_parameters(question.effective_stack_name, question.target, question.region)
+    return TemplateEvaluator(template.fields, values, pseudo, budget)
 
 
 def _parameter_values(
@@ -215,7 +237,7 @@ def _content_findings(
     values: Mapping[str, str],
     supplied: Mapping[str, str],
     from_repository: RepositoryParameters,
-    budget: EvaluationBudget,
+    evaluator: TemplateEvaluator,
 ) -> Iterator[Finding]:
     """Errors and warnings in a template whose structure is valid, for the values of its parameters.
 
@@ -223,11 +245,11 @@ def _content_findings(
         TooComplexError: the budget is not sufficient.
     """
     kind, stack_name, target = question.environment.kind, question.effective_stack_name, question.target
-    pseudo = known_pseudo_parameters(stack_name, target, question.region)
-    evaluator = TemplateEvaluator(template.fields, values, pseudo, budget)
     gives_token = not target or target.gives_token
     yield from first_of_each_level(
-        parameter_findings(template, values, supplied, from_repository, budget, gives_token=gives_token)
+        parameter_findings(
+            template, values, supplied, from_repository, evaluator.budget, gives_token=gives_token
+        )
     )
     yield from first_of_each_level(template_findings(template, kind, stack_name, values, evaluator))
     location = SourceLocation(question.environment.repository, question.branch)

@@ -20,6 +20,7 @@ from deployer.templates.evaluation.evaluator import TemplateEvaluator
 from deployer.templates.evaluation.text_sets import UNKNOWN
 from deployer.templates.evaluation.values import KeyPath, as_mapping, as_text
 from deployer.templates.findings import Finding
+from deployer.templates.remedies import Remedies
 from deployer.templates.syntax import TOO_DEEP, spend_for_json
 
 # Matches overlap and have a bounded length, because the beginning of one ARN may hide another, and a text of many ARNs
@@ -49,13 +50,14 @@ _ROLE_NAME_PROPERTIES = {
 _TYPES_OF_PERMISSIONS = {*_TYPES_WITH_BOUNDARY, *_TYPES_WITH_PATH, *_ROLE_NAME_PROPERTIES}
 _STEPS_PER_ARN = 4  # for each beginning of an ARN, and for each pattern that an ARN is compared with
 _LOOP_VARIABLE = re.compile(r"[$&]\{")  # a variable that a loop replaces
-_KNOWN_TRANSFORMS = {
+KNOWN_TRANSFORMS = {
     "AWS::CodeDeployBlueGreen",
     "AWS::LanguageExtensions",
     "AWS::SecretsManager-2020-07-23",
     "AWS::SecretsManager-2024-09-16",
     "AWS::Serverless-2016-10-31",
 }
+"""Transforms of AWS itself, which only add resources or expand what the template says."""
 # types that no permissions boundary can restrict
 _FORBIDDEN_TYPES = {
     "AWS::CloudFormation::Macro": "it changes other templates of the account",
@@ -130,6 +132,7 @@ class _PermissionCheck:
         self._checks_permissions = kind is Kind.DEVELOPMENT and target.bounded
         self._environment_kind = kind
         self._own_prefix = f"{stack_name}-"
+        self._remedies = Remedies.of(document)
         self._budget = evaluator.budget
         self._problems_by_text: dict[str, tuple[str, ...]] = {}
         self._problems_by_policy: dict[str, tuple[str, ...]] = {}
@@ -221,8 +224,8 @@ class _PermissionCheck:
                 and self._is_foreign_role(resource)
             ):
                 yield (
-                    f"{shown} is not a role of this template; create the role here, name it"
-                    f" !Sub ${{PipelineName}}-..., or {self._allow_remedy('allow it')}"
+                    f"{shown} is not a role of this template; {self._remedies.own_role},"
+                    f" or {self._allow_remedy('allow it')}"
                 )
 
     def _allow_remedy(self, words: str) -> str:
@@ -320,21 +323,17 @@ class _PermissionCheck:
             given = common.get("PermissionsBoundary") if self._evaluator.may_be_omitted(given) else given
         elif kind not in _TYPES_WITH_BOUNDARY and given is None:
             return
-        remedy = (
-            "PermissionsBoundary: !Ref PermissionsBoundary"
-            " (deployer supplies that parameter if the template declares it)"
-        )
+        remedy = self._remedies.boundary
         texts = self._evaluator.possible_texts(given) if given is not None else ()
         if not texts or self._evaluator.may_be_omitted(given):
-            yield self._finding_at("error", f"{path[-1]} needs {remedy}", *path)
+            yield self._finding_at("error", f"needs {remedy}", *path, subject=str(path[-1]))
             return
         for text in texts:
             if text != self._target.permissions_boundary:
                 shown = text.replace(UNKNOWN, "?")[:120]
-                problem = (
-                    f"{path[-1]} has the boundary {shown}, but its target has another one; write {remedy}"
-                )
-                yield self._finding_at("error", problem, *path, "Properties", "PermissionsBoundary")
+                problem = f"has the boundary {shown}, but its target has another one; it needs {remedy}"
+                inside = (*path, "Properties", "PermissionsBoundary")
+                yield self._finding_at("error", problem, *inside, subject=str(path[-1]))
                 return
 
     def _has_role(self, properties: Mapping[str, Any], common: Mapping[str, Any]) -> bool:
@@ -354,21 +353,21 @@ class _PermissionCheck:
         required = self._target.role_path
         given = properties.get(key, common.get(key))
         nothing = self._evaluator.may_be_omitted(given)
-        remedy = f"{key}: {required.replace(f'/{self._environment_kind}/', '/${Stage}/')}"
-        remedy = remedy.replace(": ", ": !Sub ") if "${" in remedy else remedy
+        remedy = self._remedies.role_path(key, required.replace(f"/{self._environment_kind}/", "/${Stage}/"))
         if nothing or any(text != required for text in self._evaluator.possible_texts(given)):
             where = (*path, "Properties", key) if given is not None else path
-            yield self._finding_at("error", f"{path[-1]} needs {remedy}", *where)
+            yield self._finding_at("error", f"needs {remedy}", *where, subject=str(path[-1]))
 
     def _macro_findings(self) -> Iterator[Finding]:
         """Findings about macros, because this check does not see how a macro changes the template."""
         for path, name in self._find_macros(self._document.fields):
-            if name not in _KNOWN_TRANSFORMS:
+            if name not in KNOWN_TRANSFORMS:
                 text = f"the macro {name} can change anything in this template; a development template may not use it"
                 yield self._finding_at("error", text, *path)
 
-    def _finding_at(self, level: str, text: str, *path: str | int) -> Finding:
-        return Finding(level, self._document.file, self._document.nearest_line(*path), text)
+    def _finding_at(self, level: str, text: str, *path: str | int, subject: str = "") -> Finding:
+        line = self._document.nearest_line(*path)
+        return Finding(level, self._document.file, line, text, subject=subject)
 
     def _find_macros(self, value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
         if isinstance(value, list):

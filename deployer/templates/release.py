@@ -59,6 +59,7 @@ class CheckedRelease:
         template: name of the template in `deploy/`; empty if it cannot be read.
         lintable: whether the template is valid enough for a linter.
         repository_config: the repository's settings.
+        conditions: name to value of each condition of the template that is known before the deployment.
     """
 
     release: Release | None
@@ -66,6 +67,7 @@ class CheckedRelease:
     template: str = ""
     lintable: bool = False
     repository_config: RepositoryConfig = field(default_factory=RepositoryConfig)
+    conditions: Mapping[str, bool] = field(default_factory=dict)
 
     def accepted_release(self) -> Release:
         """The release to deploy.
@@ -108,9 +110,7 @@ def build_release(question: FolderQuestion, answer: FolderAnswer) -> CheckedRele
     files may have influenced it.
     """
     if refusal_text(answer.findings):
-        return CheckedRelease(
-            None, answer.findings, answer.template, answer.lintable, answer.repository_config
-        )
+        return _checked_release(None, answer)
     supplied = question.supplied_parameters(answer.repository_config)
     parameters = {
         name: supplied.get(name, value)
@@ -128,6 +128,15 @@ def build_release(question: FolderQuestion, answer: FolderAnswer) -> CheckedRele
         **question.environment.tags,
     }
     release = replace(release, tags=tags)
+    return _checked_release(release, answer)
+
+
+def _checked_release(release: Release | None, answer: FolderAnswer) -> CheckedRelease:
     return CheckedRelease(
-        release, answer.findings, answer.template, answer.lintable, answer.repository_config
+        release,
+        answer.findings,
+        answer.template,
+        answer.lintable,
+        answer.repository_config,
+        answer.conditions,
     )

@@ -4,32 +4,20 @@ What only AWS knows is not judged. The limits come from
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deployer.model.environments import Kind
 from deployer.templates.document import Document, duplicate_key_text
-from deployer.templates.evaluation.budget import EvaluationBudget
 from deployer.templates.evaluation.evaluator import TemplateEvaluator
-from deployer.templates.evaluation.resource_names import NAME_PROPERTIES
 from deployer.templates.evaluation.text_sets import UNKNOWN
-from deployer.templates.evaluation.values import KeyPath, as_mapping
+from deployer.templates.evaluation.values import as_mapping
 from deployer.templates.findings import Finding
+from deployer.templates.name_findings import name_findings
 from deployer.templates.pipeline.definition import PIPELINE_TYPE
-from deployer.templates.pipeline.remedies import is_synthesized_by_cdk, override_in_cdk
+from deployer.templates.remedies import Remedies
 
 _SECTION_LIMITS = {"Parameters": 200, "Resources": 500, "Outputs": 200, "Mappings": 200}
-_BRANCH_MARK = "\ufff9"  # replaces every value that differs between branches
-_STACK_SPECIFIC = ("PipelineName", "AWS::StackName", "AWS::StackId")  # different for every environment
-_BRANCH_SPECIFIC = (*_STACK_SPECIFIC, "RepoBranch", "RefName", "StackConfiguration")
-# Their names are unique in an account or in all of AWS, so the stack of a second branch could never be created.
-_UNIQUE_IN_ACCOUNT = {
-    "AWS::IAM::Role",
-    "AWS::IAM::User",
-    "AWS::IAM::ManagedPolicy",
-    "AWS::S3::Bucket",
-    PIPELINE_TYPE,
-}
 
 
 def structure_findings(document: Document) -> list[Finding]:
@@ -85,19 +73,8 @@ def template_findings(
     """
     misnamed = list(_pipeline_name_findings(document, stack_name, evaluator))
     yield from misnamed
-    yield from _duplicate_name_findings(document, evaluator)
-
-    def evaluator_with_mark(own: Sequence[str]) -> TemplateEvaluator:
-        """An evaluator in which these parameters have the value `_BRANCH_MARK`, so that it shows in each text."""
-        known = {name: _BRANCH_MARK if name in own else value for name, value in values.items()}
-        pseudo = {name: _BRANCH_MARK for name in own if name.startswith("AWS::")}
-        return TemplateEvaluator(document.fields, known, pseudo, evaluator.budget)
-
-    if kind is Kind.DEVELOPMENT:
-        for shared, finding in _shared_name_findings(document, evaluator_with_mark(_BRANCH_SPECIFIC)):
-            if not (misnamed and shared == PIPELINE_TYPE):  # its name was already reported
-                yield finding
-        yield from _shared_stack_findings(document, evaluator_with_mark(_STACK_SPECIFIC))
+    reported = {PIPELINE_TYPE} if misnamed else set()
+    yield from name_findings(document, kind, values, evaluator, reported)
 
 
 def _pipeline_name_findings(
@@ -114,91 +91,6 @@ def _pipeline_name_findings(
             "error",
             document.file,
             document.nearest_line(*path, "Properties", "Name"),
-            f"the pipeline's Name is {shown}; it must be !Ref PipelineName (or !Ref AWS::StackName), because"
+            f"the pipeline's Name is {shown}; it must be {Remedies.of(document).pipeline_name}, because"
             " deployer finds the pipeline by that name",
         )
-
-
-def _duplicate_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:
-    """Two resources with the same type and name in one template."""
-    seen: dict[tuple[str, str], str] = {}
-    for path, resource in evaluator.possible_resources():
-        kind = str(resource.get("Type"))
-        texts = evaluator.resource_names(resource)
-        perhaps = "Condition" in resource and evaluator.conditions.truth_of(resource["Condition"]) is None
-        if perhaps or len(texts) != 1 or UNKNOWN in texts[0]:
-            continue
-        other = seen.setdefault((kind, texts[0]), str(path[-1]))
-        if other != str(path[-1]):
-            line = document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind])
-            text = f"{path[-1]} has the name {texts[0]!r}, which {other} already has; give one of them another name"
-            yield Finding("error", document.file, line, text)
-
-
-def _shared_name_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[tuple[str, Finding]]:
-    """Resource types and names that the stack of every branch would use.
-
-    AWS refuses the second resource with such a name, so this check protects nothing. It reports the problem early,
-    because the error would otherwise appear on another branch than the one that caused it. If the name is unique in an
-    account or in all of AWS, two branches could never exist side by side, which is the purpose of a pipeline for every
-    branch: this is an error. If the name is unique in a region or in a service, it is a warning, because a template may
-    be meant for a single branch.
-    """
-    for path, resource in evaluator.possible_resources():
-        kind = str(resource.get("Type"))
-        for text in evaluator.resource_names(resource):
-            if _BRANCH_MARK in text or UNKNOWN in text:
-                continue
-            finding = Finding(
-                "error" if kind in _UNIQUE_IN_ACCOUNT else "warning",
-                document.file,
-                document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind]),
-                f"{path[-1]} is named {text!r} on every branch, but AWS allows a name only once; write"
-                f" !Sub ${{PipelineName}}-{_suggested_suffix(text)}, or leave {NAME_PROPERTIES[kind]} out",
-            )
-            yield kind, finding
-            break
-
-
-def _suggested_suffix(text: str) -> str:
-    return text.rpartition("/")[2][:40] or "name"
-
-
-def _shared_stack_findings(document: Document, evaluator: TemplateEvaluator) -> Iterator[Finding]:
-    """Stacks to which the pipeline of every branch would deploy."""
-    for path, resource in evaluator.possible_resources():
-        if not _is_pipeline(resource):
-            continue
-        stages = as_mapping(resource.get("Properties")).get("Stages")
-        for inner, action in _pipeline_actions(stages, (*path, "Properties", "Stages"), evaluator.budget):
-            configuration = as_mapping(action.get("Configuration"))
-            kind = as_mapping(action.get("ActionTypeId"))
-            if "CloudFormation" not in evaluator.possible_texts(kind.get("Provider")):
-                continue
-            for text in evaluator.possible_texts(configuration.get("StackName")):
-                if _BRANCH_MARK in text or UNKNOWN in text or "#{" in text:
-                    continue
-                where = (*inner, "Configuration", "StackName")
-                remedy = f"!Sub ${{PipelineName}}-{_suggested_suffix(text)}"
-                if is_synthesized_by_cdk(document):
-                    name = {"Fn::Sub": f"${{PipelineName}}-{_suggested_suffix(text)}"}
-                    remedy = f"{override_in_cdk(where, name)} in CDK"
-                line = document.nearest_line(*where)
-                told = f"every branch would deploy to the same stack, {text!r}; write {remedy}"
-                yield Finding("error", document.file, line, told)
-                break
-
-
-def _pipeline_actions(
-    value: Any, path: KeyPath, budget: EvaluationBudget
-) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-    if isinstance(value, (dict, list)):
-        budget.spend(1 + len(value), 0, value)
-    if isinstance(value, dict):
-        if "ActionTypeId" in value:
-            yield path, value
-        for key, inner in value.items():
-            yield from _pipeline_actions(inner, (*path, key), budget)
-    elif isinstance(value, list):
-        for position, inner in enumerate(value):
-            yield from _pipeline_actions(inner, (*path, position), budget)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,9 @@ class _Silent:
     def __init__(self, _seconds: float) -> None:
         pass
 
-    def findings(self, _name: str, _template: str, _regions: Sequence[str]) -> list[Finding]:
+    def findings(
+        self, _name: str, _template: str, _regions: Sequence[str], _conditions: Mapping[str, bool]
+    ) -> list[Finding]:
         """See `Linter.findings`."""
         return []
 
@@ -196,7 +198,7 @@ def test_validate_lints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     result = run("validate", folder(tmp_path, pipeline_yml=GOOD), "--json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)
-    told = {"level": "error", "file": "deploy/pipeline.yml", "line": 1, "environments": [*Kind]}
+    told = {"level": "error", "file": "deploy/pipeline.yml", "line": 1, "lines": [1], "environments": [*Kind]}
     assert {**told, "text": "Pipeline: RoleArn is missing [E3003]"} in found["problems"]
 
 

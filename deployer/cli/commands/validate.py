@@ -2,8 +2,9 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from deployer.model.targets import Target
 from deployer.settings import dotenv as dotfile
 from deployer.settings.loading import load_config
 from deployer.templates.evaluation.evaluator import SECRET_PARAMETER
-from deployer.templates.findings import Finding
-from deployer.templates.folder_check import FolderEvaluator, FolderQuestion
+from deployer.templates.findings import Finding, merge_repeated
+from deployer.templates.folder_check import FolderAnswer, FolderEvaluator, FolderQuestion
 from deployer.templates.folder_files import (
     FOLDER,
     RECOGNIZED_FILES,
@@ -34,7 +35,6 @@ from deployer.templates.folder_files import (
 )
 from deployer.templates.isolation.process import FolderProcess
 from deployer.templates.parameters import SOURCE_REMEDY
-from deployer.templates.release import build_release
 
 _SHA = "0123456789abcdef0123456789abcdef01234567"
 _GIVEN = {
@@ -99,28 +99,49 @@ def _check(folder: Path) -> _Report:
         files = _read_folder(folder)
     except UnreadableError as error:
         every = (error, *error.others)
-        found = [Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every]
-        return _Report(sorted(found, key=_position), ["cfn-lint: skipped until this is fixed"])
+        unreadable = [
+            Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every
+        ]
+        return _Report(sorted(unreadable, key=_position), ["cfn-lint: skipped until this is fixed"])
     with closing(FolderProcess()) as evaluator:
         copy = read_working_copy(folder.parent)
-        found, template, asks_for_token = _check_folder(files, targets, evaluator, copy)
+        checked = {kind: _check_kind(kind, files, targets.get(kind), evaluator, copy) for kind in Kind}
+    found = [(kind, finding) for kind, each in checked.items() for finding in each.findings]
+    template = next((each.template for each in checked.values() if each.lintable), "")
     notes = examples if template else []  # without a valid template, what it may name was not checked
     if files and not has_pipeline(files):
         notes.append("cfn-lint: skipped, because there is no template")
     elif not template:  # cfn-lint could fail because of the errors that were found
         notes.append("cfn-lint: skipped until this is fixed")
     else:
-        linted = _lint(files[template], template, targets)
-        notes += [f"cfn-lint: {each.text}" for each in linted if each.level == "note"]
-        found += [each for each in linted if each.level != "note"]
-    if asks_for_token:
+        linted = _lint(files[template], checked, targets)
+        notes += sorted({f"cfn-lint: {each.text}" for _, each in linted if each.level == "note"})
+        found += [(kind, each) for kind, each in linted if each.level != "note"]
+    if any(each.needs_token for each in checked.values()):
         notes.append(f"some installations do not provide {SECRET_PARAMETER}: {SOURCE_REMEDY}")
-    return _Report(sorted(found, key=_position), notes)
+    return _Report(merge_repeated(sorted(_findings_with_kinds(found), key=_position)), notes)
 
 
-def _lint(content: bytes, name: str, targets: dict[Kind, Target]) -> list[Finding]:
+def _lint(
+    content: bytes, checked: Mapping[Kind, FolderAnswer], targets: dict[Kind, Target]
+) -> list[tuple[Kind, Finding]]:
+    """What cfn-lint finds for each kind. It runs once for all kinds with the same conditions."""
     regions = sorted({region for target in targets.values() for region in target.regions})
-    return list(CfnLint(_LINT_SECONDS).findings(name, content.decode("utf-8-sig"), regions))
+    linter, text = CfnLint(_LINT_SECONDS), content.decode("utf-8-sig")
+    return [
+        (kind, each)
+        for kind, answer in checked.items()
+        if answer.lintable
+        for each in linter.findings(answer.template, text, regions, answer.conditions)
+    ]
+
+
+def _findings_with_kinds(found: Sequence[tuple[Kind, Finding]]) -> list[Finding]:
+    """The distinct findings, each with the kinds of environment that have it."""
+    kinds: dict[Finding, list[str]] = {}
+    for kind, finding in found:
+        kinds.setdefault(finding, []).append(str(kind))
+    return [replace(finding, environments=tuple(dict.fromkeys(each))) for finding, each in kinds.items()]
 
 
 def _position(finding: Finding) -> tuple[str, int]:
@@ -194,45 +215,43 @@ def _read_targets() -> tuple[dict[Kind, Target], list[str]]:
     return targets, [note]
 
 
-def _check_folder(
-    files: dict[str, bytes], targets: dict[Kind, Target], evaluator: FolderEvaluator, copy: WorkingCopy
-) -> tuple[list[Finding], str, bool]:
-    """Check the folder for every kind of environment, and merge findings that several kinds have.
-
-    Returns:
-        The findings, the name of the template if it is valid, and whether it asks for a GitHub token.
-    """
-    found: dict[tuple[str, str, int | None, str], list[str]] = {}
-    template, asks_for_token = "", False
-    for kind, ref in {
+def _check_kind(
+    kind: Kind,
+    files: dict[str, bytes],
+    target: Target | None,
+    evaluator: FolderEvaluator,
+    copy: WorkingCopy,
+) -> FolderAnswer:
+    """Check the folder for one kind of environment."""
+    ref = {
         Kind.DEVELOPMENT: Ref.of_branch("feature/example"),
         Kind.STAGING: Ref.of_branch(copy.default_branch),
         Kind.PRODUCTION: Ref.parse("refs/tags/v1.0.0"),
-    }.items():
-        environment = Environment(copy.repository, kind, ref if kind is Kind.DEVELOPMENT else None)
-        target = targets.get(kind)
-        if target:  # whether the installation provides a token is not known here, and a remark says so
-            target = replace(target, gives_token=True)
-        given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
-        branch = copy.default_branch if ref.is_tag else ref.branch
-        question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
-        answer = evaluator.examine_folder(question)
-        checked = build_release(question, answer)
-        for each in checked.findings:
-            found.setdefault((each.level, each.file, each.line, each.text), []).append(str(kind))
-        template = template or (checked.template if checked.lintable else "")
-        asks_for_token = asks_for_token or answer.needs_token
-    return [Finding(*key, tuple(kinds)) for key, kinds in found.items()], template, asks_for_token
+    }[kind]
+    environment = Environment(copy.repository, kind, ref if kind is Kind.DEVELOPMENT else None)
+    if target:  # whether the installation provides a token is not known here, and a remark says so
+        target = replace(target, gives_token=True)
+    given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
+    branch = copy.default_branch if ref.is_tag else ref.branch
+    question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
+    return evaluator.examine_folder(question)
 
 
 def _format_finding(finding: Finding) -> str:
     only = finding.environments
     warning = "" if finding.level == "error" else "warning: "
     # file and line come first, where editors and terminals expect them
-    return f"{file_and_line(finding.file, finding.line)}: {warning}{finding.text}" + (
+    return f"{file_and_line(finding.file, finding.line)}: {warning}{finding.message}" + (
         "" if len(only) in {0, len(Kind)} else f" ({', '.join(only)})"
     )
 
 
 def _finding_as_json(finding: Finding) -> dict[str, Any]:
-    return {**asdict(finding), "environments": list(finding.environments or (str(kind) for kind in Kind))}
+    return {
+        "level": finding.level,
+        "file": finding.file,
+        "line": finding.line,
+        "text": f"{finding.subject} {finding.text}".lstrip(),
+        "environments": list(finding.environments or (str(kind) for kind in Kind)),
+        "lines": [finding.line, *finding.repeated_at],
+    }

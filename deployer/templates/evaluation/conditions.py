@@ -37,6 +37,11 @@ class Conditions:
             self._known_truths[name] = self._evaluate_expression(self._definitions[name])
         return self._known_truths[name]
 
+    def known_truths(self) -> dict[str, bool]:
+        """Name to value of each condition that is known before the deployment."""
+        truths = {name: self.truth_of(name) for name in self._definitions}
+        return {name: truth for name, truth in truths.items() if truth is not None}
+
     def is_created(self, resource: Mapping[str, Any]) -> bool:
         """Whether a resource certainly exists: it has no condition, or one that is known to be true."""
         return "Condition" not in resource or self.truth_of(resource["Condition"]) is True

@@ -1,4 +1,4 @@
-"""The property of each resource type that contains the name of the resource."""
+"""The names of resources: the property with the name, and what AWS allows, by resource type."""
 
 NAME_PROPERTIES = {
     "AWS::ApiGateway::RestApi": "Name",
@@ -44,3 +44,52 @@ NAME_PROPERTIES = {
     "AWS::StepFunctions::StateMachine": "StateMachineName",
 }
 """Resource type to the property in which a template may set the resource's name."""
+
+NAME_LIMITS = {
+    "AWS::Athena::WorkGroup": 128,
+    "AWS::Batch::JobQueue": 128,
+    "AWS::CloudWatch::Alarm": 255,
+    "AWS::CloudWatch::Dashboard": 255,
+    "AWS::CodeBuild::Project": 150,
+    "AWS::CodeDeploy::Application": 100,
+    "AWS::CodePipeline::Pipeline": 100,
+    "AWS::Cognito::UserPool": 128,
+    "AWS::DynamoDB::GlobalTable": 255,
+    "AWS::DynamoDB::Table": 255,
+    "AWS::ECR::Repository": 256,
+    "AWS::ECS::Cluster": 255,
+    "AWS::ECS::Service": 255,
+    "AWS::ElastiCache::CacheCluster": 50,
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": 32,
+    "AWS::ElasticLoadBalancingV2::TargetGroup": 32,
+    "AWS::Events::EventBus": 256,
+    "AWS::Events::Rule": 64,
+    "AWS::IAM::Group": 128,
+    "AWS::IAM::InstanceProfile": 128,
+    "AWS::IAM::ManagedPolicy": 128,
+    "AWS::IAM::Role": 64,
+    "AWS::IAM::User": 64,
+    "AWS::KMS::Alias": 256,
+    "AWS::Kinesis::Stream": 128,
+    "AWS::KinesisFirehose::DeliveryStream": 64,
+    "AWS::Lambda::Function": 64,
+    "AWS::Logs::LogGroup": 512,
+    "AWS::OpenSearchService::Domain": 28,
+    "AWS::RDS::DBCluster": 63,
+    "AWS::RDS::DBInstance": 63,
+    "AWS::S3::Bucket": 63,
+    "AWS::SNS::Topic": 256,
+    "AWS::SQS::Queue": 80,
+    "AWS::SSM::Parameter": 1011,
+    "AWS::Scheduler::Schedule": 64,
+    "AWS::SecretsManager::Secret": 512,
+    "AWS::Serverless::Function": 64,
+    "AWS::StepFunctions::StateMachine": 80,
+}
+"""Resource type to the most characters that the name may have."""
+
+STACK_NAME_LIMIT = 128
+"""The most characters that the name of a stack may have."""
+
+NAMES_REQUIRED = {"AWS::Athena::WorkGroup", "AWS::Events::EventBus", "AWS::KMS::Alias"}
+"""Resource types whose name a template must set. AWS chooses the name of any other resource without one."""

@@ -55,7 +55,7 @@ def found(
     }
     given = target.given("eu-west-1")
     checked = check_release(environment, BRANCH, "x", "a" * 40, files, given, target, "eu-west-1")
-    return [f"{each.level} {each.text}" for each in checked.findings]
+    return [f"{each.level} {each.message}" for each in checked.findings]
 
 
 def names(value: Any) -> dict[str, Any]:
