@@ -106,6 +106,8 @@ class FolderAnswer:
         lintable: whether the template is valid enough for a linter.
         parameters: each declared parameter that has a value, except the secret one.
         needs_token: whether the template declares the secret parameter.
+        repository_parameters: names of those whose value comes from the repository.
+        branch_patterns: the branch patterns that choose values of parameters.
     """
 
     findings: tuple[Finding, ...]
@@ -114,6 +116,8 @@ class FolderAnswer:
     lintable: bool = False
     parameters: dict[str, str] = field(default_factory=dict)
     needs_token: bool = False
+    repository_parameters: tuple[str, ...] = ()
+    branch_patterns: tuple[str, ...] = ()
 
 
 class EvaluationFaultError(RuntimeError):
@@ -196,7 +200,15 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
         findings += _content_findings(question, template, values, supplied, from_repository, budget)
     except TooComplexError as error:
         findings.append(_complexity_finding(template, error))
-    return build_answer(lintable=True, parameters=values, needs_token=SECRET_PARAMETER in declared)
+    return build_answer(
+        lintable=True,
+        parameters=values,
+        needs_token=SECRET_PARAMETER in declared,
+        repository_parameters=tuple(
+            each for each in values if each in from_repository.values and each not in supplied
+        ),
+        branch_patterns=from_repository.branch_patterns,
+    )
 
 
 def _parameter_values(

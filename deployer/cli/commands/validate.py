@@ -3,7 +3,7 @@
 import os
 import re
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,17 @@ import click
 
 from deployer.aws.cfn_lint import CfnLint
 from deployer.cli import output
-from deployer.cli.parameters import json_option
+from deployer.cli.parameters import RefType, json_option
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.refs import Ref
 from deployer.model.targets import Target
 from deployer.settings import dotenv as dotfile
 from deployer.settings.loading import load
+from deployer.templates.branch_patterns import example_branch
 from deployer.templates.evaluation.evaluator import SECRET_PARAMETER
 from deployer.templates.findings import Finding
-from deployer.templates.folder_check import FolderEvaluator, FolderQuestion
+from deployer.templates.folder_check import FolderAnswer, FolderEvaluator, FolderQuestion
 from deployer.templates.folder_files import (
     FOLDER,
     RECOGNIZED_FILES,
@@ -33,9 +34,11 @@ from deployer.templates.folder_files import (
 )
 from deployer.templates.isolation.process import FolderProcess
 from deployer.templates.parameters import SOURCE_REMEDY
-from deployer.templates.release import build_release
+from deployer.templates.release import CheckedRelease, build_release
 
 _EXAMPLE = Repository("owner", "repository")
+_EXAMPLE_BRANCH, _OTHER_BRANCH = Ref.of_branch("feature/example"), Ref.of_branch("example")
+_DEFAULT_BRANCH, _EXAMPLE_TAG = Ref.of_branch("main"), Ref.of_tag("v1.0.0")
 _SHA = "0123456789abcdef0123456789abcdef01234567"
 _GIVEN = {
     "ArtifactStore": "artifact-bucket",
@@ -51,18 +54,28 @@ _SUBMODULE_PATH = re.compile(r"^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t]*$", re.MULTILI
 
 @click.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+@click.option(
+    "--branch",
+    type=RefType(),
+    help="Check development as this branch, and print the values that the parameters file has for it.",
+)
 @json_option
-def validate(path: Path, *, json_: bool) -> None:
+def validate(path: Path, branch: str | None, *, json_: bool) -> None:
     """Check the deploy/ folder of a working copy, like a push of it.
 
     PATH is the top folder of the working copy, by default the current folder. DEPLOYER_TARGETS, from the environment
     or from .env, limits what a template may name. Without it, the example values of an installation made with
     infra/target.yml are used. DEPLOYER_UNFENCED=yes skips this check.
+
+    Without --branch, development is checked with the values of every branch pattern in the parameters file.
     """
+    chosen = Ref.from_user_input(branch) if branch else None
+    if chosen and chosen.is_tag:
+        raise click.BadParameter(f"{chosen} is a tag; name a branch", param_hint="--branch")
     folder = path / FOLDER
     if not (folder.is_dir() or folder.is_symlink()):
         raise PermanentError(f"{folder} is not a folder; deployer init {path} writes one to start from")
-    report = _check(folder)
+    report = _check(folder, chosen)
     problems = [each for each in report.findings if each.level == "error"]
     warnings = [each for each in report.findings if each.level == "warning"]
     if json_:
@@ -71,6 +84,7 @@ def validate(path: Path, *, json_: bool) -> None:
                 "problems": [_finding_as_json(each) for each in problems],
                 "warnings": [_finding_as_json(each) for each in warnings],
                 "notes": report.notes,
+                "parameters": report.parameters,
             }
         )
     else:
@@ -78,6 +92,8 @@ def validate(path: Path, *, json_: bool) -> None:
             click.echo(output.clean_line(_format_finding(each)))
         for line in report.notes:
             output.print_note(line)
+        if chosen:
+            click.echo(output.clean_line(_format_parameters(chosen, report.parameters)))
         if not problems:
             click.echo(f"{output.clean_line(str(folder))} is valid for {', '.join(Kind)}")
     if problems:
@@ -87,13 +103,17 @@ def validate(path: Path, *, json_: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What the checks found: errors or warnings in the order of files and lines, with further remarks."""
+    """What the checks found: errors or warnings in the order of files and lines, with further remarks.
+
+    `parameters` has the values that the parameters file has for the branch that was named.
+    """
 
     findings: list[Finding]
     notes: list[str]
+    parameters: dict[str, str] = field(default_factory=dict)
 
 
-def _check(folder: Path) -> _Report:
+def _check(folder: Path, branch: Ref | None) -> _Report:
     targets, examples = _read_targets()
     try:
         files = _read_folder(folder)
@@ -102,7 +122,8 @@ def _check(folder: Path) -> _Report:
         found = [Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every]
         return _Report(sorted(found, key=_position), ["cfn-lint: skipped until this is fixed"])
     with closing(FolderProcess()) as evaluator:
-        found, template, asks_for_token = _check_folder(files, targets, evaluator)
+        checked = _check_folder(files, targets, evaluator, branch)
+    found, template = checked.findings, checked.template
     notes = examples if template else []  # without a valid template, what it may name was not checked
     if files and not has_pipeline(files):
         notes.append("cfn-lint: skipped, because there is no template")
@@ -112,9 +133,9 @@ def _check(folder: Path) -> _Report:
         linted = _lint(files[template], template, targets)
         notes += [f"cfn-lint: {each.text}" for each in linted if each.level == "note"]
         found += [each for each in linted if each.level != "note"]
-    if asks_for_token:
+    if checked.asks_for_token:
         notes.append(f"some installations do not provide {SECRET_PARAMETER}: {SOURCE_REMEDY}")
-    return _Report(sorted(found, key=_position), notes)
+    return _Report(sorted(found, key=_position), notes, checked.parameters)
 
 
 def _lint(content: bytes, name: str, targets: dict[Kind, Target]) -> list[Finding]:
@@ -193,35 +214,74 @@ def _read_targets() -> tuple[dict[Kind, Target], list[str]]:
     return targets, [note]
 
 
-def _check_folder(
-    files: dict[str, bytes], targets: dict[Kind, Target], evaluator: FolderEvaluator
-) -> tuple[list[Finding], str, bool]:
-    """Check the folder for every kind of environment, and merge findings that several kinds have.
+@dataclass(frozen=True, slots=True)
+class _CheckedFolder:
+    """The result of checking a folder for every kind of environment.
 
-    Returns:
-        The findings, the name of the template if it is valid, and whether it asks for a GitHub token.
+    Attributes:
+        findings: all findings; one that several kinds have is there once.
+        template: the name of the template if it is valid.
+        asks_for_token: whether the template asks for a GitHub token.
+        parameters: the values that the parameters file has for the branch that was named.
     """
-    found: dict[tuple[str, str, int | None, str], list[str]] = {}
-    template, asks_for_token = "", False
-    for kind, ref in {
-        Kind.DEVELOPMENT: Ref.of_branch("feature/example"),
-        Kind.STAGING: Ref.of_branch("main"),
-        Kind.PRODUCTION: Ref.parse("refs/tags/v1.0.0"),
-    }.items():
-        environment = Environment(_EXAMPLE, kind, ref if kind is Kind.DEVELOPMENT else None)
-        target = targets.get(kind)
-        if target:  # whether the installation provides a token is not known here, and a remark says so
-            target = replace(target, gives_token=True)
-        given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
-        branch = "main" if ref.is_tag else ref.branch
-        question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
-        answer = evaluator.examine_folder(question)
-        checked = build_release(question, answer)
-        for each in checked.findings:
-            found.setdefault((each.level, each.file, each.line, each.text), []).append(str(kind))
-        template = template or (checked.template if checked.lintable else "")
-        asks_for_token = asks_for_token or answer.needs_token
-    return [Finding(*key, tuple(kinds)) for key, kinds in found.items()], template, asks_for_token
+
+    findings: list[Finding]
+    template: str
+    asks_for_token: bool
+    parameters: dict[str, str]
+
+
+def _check_folder(
+    files: dict[str, bytes], targets: dict[Kind, Target], evaluator: FolderEvaluator, branch: Ref | None
+) -> _CheckedFolder:
+    """Check the folder for every kind of environment; for development as one branch, or as one for each pattern."""
+    checks = {
+        kind: _check_environment(files, targets, evaluator, kind, ref)
+        for kind, ref in (
+            (Kind.DEVELOPMENT, branch or _EXAMPLE_BRANCH),
+            (Kind.STAGING, _DEFAULT_BRANCH),
+            (Kind.PRODUCTION, _EXAMPLE_TAG),
+        )
+    }
+    answer, _ = checks[Kind.DEVELOPMENT]
+    kinds: dict[Finding, list[str]] = {}
+    for kind, (_, each) in checks.items():
+        for finding in each.findings:
+            kinds.setdefault(finding, []).append(str(kind))
+    patterns = () if branch else answer.branch_patterns
+    for other in dict.fromkeys([_OTHER_BRANCH, *map(example_branch, patterns)]) if patterns else ():
+        # the text of an error that every branch has may name the branch, so only errors at other lines are new
+        known = {(each.level, each.file, each.line) for each in kinds}
+        _, more = _check_environment(files, targets, evaluator, Kind.DEVELOPMENT, other)
+        for finding in more.findings:
+            if (finding.level, finding.file, finding.line) not in known:
+                kinds[finding] = [str(Kind.DEVELOPMENT)]
+    return _CheckedFolder(
+        [replace(finding, environments=tuple(listed)) for finding, listed in kinds.items()],
+        next((each.template for _, each in checks.values() if each.lintable), ""),
+        any(each.needs_token for each, _ in checks.values()),
+        {name: answer.parameters[name] for name in answer.repository_parameters} if branch else {},
+    )
+
+
+def _check_environment(
+    files: dict[str, bytes], targets: dict[Kind, Target], evaluator: FolderEvaluator, kind: Kind, ref: Ref
+) -> tuple[FolderAnswer, CheckedRelease]:
+    """Check the folder for one environment."""
+    environment = Environment(_EXAMPLE, kind, ref if kind is Kind.DEVELOPMENT else None)
+    target = targets.get(kind)
+    if target:  # whether the installation provides a token is not known here, and a remark says so
+        target = replace(target, gives_token=True)
+    given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
+    branch = _DEFAULT_BRANCH.branch if ref.is_tag else ref.branch
+    question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
+    answer = evaluator.examine_folder(question)
+    return answer, build_release(question, answer)
+
+
+def _format_parameters(branch: Ref, parameters: dict[str, str]) -> str:
+    listed = ", ".join(f"{name}={value}" for name, value in parameters.items())
+    return f"{branch.short}: {listed or 'no values in the parameters file'}"
 
 
 def _format_finding(finding: Finding) -> str:
