@@ -1,8 +1,8 @@
 """The files that `deployer init` writes, made from the starter files for the facts about a repository.
 
 A line `#: WORDS` in a starter file begins a block for repositories with one of these marks (`!WORD`: without this
-mark), and `#:` ends it. A block after `#:?` belongs to the deployment: where nothing is deployed yet, `#| ` makes comments
-of its lines, which a person removes.
+mark), and `#:` ends it. A block after `#:?` belongs to the deployment: where nothing is deployed yet, `#| ` makes
+comments of its lines, until a person removes it.
 """
 
 import re

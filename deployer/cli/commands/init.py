@@ -23,7 +23,9 @@ def init(path: Path) -> None:
     folder = path / FOLDER
     facts = collect_facts(path)
     files = starter_files(facts)
-    if existing := sorted({*folder.glob("pipeline.*"), *(found for name in files if (found := folder / name).exists())}):
+    if existing := sorted(
+        {*folder.glob("pipeline.*"), *(found for name in files if (found := folder / name).exists())}
+    ):
         raise PermanentError(f"{folder} has {existing[0].name} already; nothing was written")
     folder.mkdir(exist_ok=True)
     for name, text in files.items():
@@ -41,7 +43,8 @@ def _next_steps(facts: RepositoryFacts, folder: Path) -> list[str]:
     if facts.kind:
         found = f"this is {facts.kind} ({facts.evidence})"
     else:
-        found = f"the kind of repository is unknown; write the commands that build and test it into {folder / 'buildspec.yml'}"
+        found = "the kind of repository is unknown; write the commands that build and test it into"
+        found = f"{found} {folder / 'buildspec.yml'}"
     if facts.deploys:
         deployed = "the address of each environment is an output of its stack, whose name ends in -app"
     else:

@@ -56,7 +56,9 @@ def read_cdk_template(folder: Path, bucket: str) -> dict[str, Any]:
     manifest = folder / found[0].name.replace(".template.json", ".assets.json")
     assets = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
     if assets.get("dockerImages"):
-        raise ValueError("the CDK application has a container image; push it to an ECR repository in buildspec.yml")
+        raise ValueError(
+            "the CDK application has a container image; push it to an ECR repository in buildspec.yml"
+        )
     for asset in (assets.get("files") or {}).values():
         for destination in asset["destinations"].values():
             text = text.replace(json.dumps(destination["bucketName"])[1:-1], bucket)
