@@ -9,7 +9,7 @@ from deployer.model.errors import PayloadError
 from deployer.model.refs import Ref
 
 PATTERNS_LIMIT, PATTERN_LENGTH_LIMIT = 100, 255
-_WILDCARD = re.compile(r"\*|\?|\[!?[^\]]+\]")
+_WILDCARD = re.compile(r"\*|\?|\[!?\]?[^\]]*\]")
 _EXAMPLES = string.ascii_lowercase[::-1] + string.ascii_uppercase + string.digits + "-_.+#/"
 
 

@@ -145,6 +145,7 @@ class Project:
         self.copy: WorkingCopy = here.clone(directory / name, self.full_name)
         self.copy.git("checkout", "-q", "-b", "main")
         self.copy.write("Before deployer", _REPOSITORIES[name])
+        self.copy.push("HEAD:refs/heads/main")  # the first branch is the default branch
         self.environment = Environment.of_ref(Repository.parse(self.full_name), _BRANCH, "main")
 
     def push(self, message: str, files: dict[str, str]) -> dict[str, Any]:
