@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +181,13 @@ class Project:
         return [each for each in names if name[:30] in each]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", _REPOSITORIES)
 def test_a_starter_pipeline_does_its_job_and_ends_without_a_trace(
     with_tools: Installation, tmp_path: Path, name: str
 ) -> None:
+    if name == "sam" and find_spec("sandbox.aws.transforms") is None:
+        pytest.skip("the simulated CloudFormation has no transforms")
     here, project = with_tools, Project(with_tools, tmp_path, name)
     made = here.cli("init", str(project.copy.directory))
     assert made.returncode == 0, made.stderr
@@ -195,7 +199,8 @@ def test_a_starter_pipeline_does_its_job_and_ends_without_a_trace(
     stack = project.environment.stack_name
     assert found["outcome"] == "deployed", (found["reason"], project.log())
     assert f"Running command {_LAST_COMMANDS[name]}" in project.log()
-    assert [each["trigger"] for each in here.executions(stack)].count("StartPipelineExecution") == 1
+    triggers = {each["trigger"] for each in here.executions(stack)}
+    assert triggers <= {"CreatePipeline", "StartPipelineExecution"}  # the pipeline does not start itself
     if name in {"site", "sam", "cdk"}:
         application = here.stacks()[f"{stack}-app"]
         assert project.environment.owns(application["tags"])

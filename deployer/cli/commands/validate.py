@@ -76,28 +76,19 @@ def validate(path: Path, branch: str | None, *, json_: bool) -> None:
     if not (folder.is_dir() or folder.is_symlink()):
         raise PermanentError(f"{folder} is not a folder; deployer init {path} writes one to start from")
     report = _check(folder, chosen)
-    problems = [each for each in report.findings if each.level == "error"]
-    warnings = [each for each in report.findings if each.level == "warning"]
     if json_:
         output.print_json(
             {
-                "problems": [_finding_as_json(each) for each in problems],
-                "warnings": [_finding_as_json(each) for each in warnings],
+                "problems": [_finding_as_json(each) for each in report.problems],
+                "warnings": [_finding_as_json(each) for each in report.warnings],
                 "notes": report.notes,
                 "parameters": report.parameters,
             }
         )
     else:
-        for each in problems + warnings:
-            click.echo(output.clean_line(_format_finding(each)))
-        for line in report.notes:
-            output.print_note(line)
-        if chosen:
-            click.echo(output.clean_line(_format_parameters(chosen, report.parameters)))
-        if not problems:
-            click.echo(f"{output.clean_line(str(folder))} is valid for {', '.join(Kind)}")
-    if problems:
-        count = len(problems)
+        _print_report(report, folder, chosen)
+    if report.problems:
+        count = len(report.problems)
         raise DeployerError(f"{folder} has {count} problem{'s' if count > 1 else ''}")
 
 
@@ -111,6 +102,27 @@ class _Report:
     findings: list[Finding]
     notes: list[str]
     parameters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[Finding]:
+        """The errors."""
+        return [each for each in self.findings if each.level == "error"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The warnings."""
+        return [each for each in self.findings if each.level == "warning"]
+
+
+def _print_report(report: _Report, folder: Path, branch: Ref | None) -> None:
+    for each in report.problems + report.warnings:
+        click.echo(output.clean_line(_format_finding(each)))
+    for line in report.notes:
+        output.print_note(line)
+    if branch:
+        click.echo(output.clean_line(_format_parameters(branch, report.parameters)))
+    if not report.problems:
+        click.echo(f"{output.clean_line(str(folder))} is valid for {', '.join(Kind)}")
 
 
 def _check(folder: Path, branch: Ref | None) -> _Report:
