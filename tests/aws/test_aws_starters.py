@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from deployer.cli import main
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
+from deployer.templates.findings import Finding
 from deployer.templates.folder_files import RECOGNIZED_FILES
 from sandbox.http_calls import call
 from tests.unit.world import environment
@@ -122,6 +124,17 @@ _COMMANDS = {
 }
 
 
+class _Silent:
+    """The port `Linter`: has nothing to say; the tests of the command line have the real one."""
+
+    def __init__(self, _seconds: float) -> None:
+        pass
+
+    def findings(self, _name: str, _template: str, _regions: Sequence[str]) -> list[Finding]:
+        """See `Linter.findings`."""
+        return []
+
+
 class Project:
     """A repository that `deployer init` made a pipeline for, pushed as a branch.
 
@@ -208,11 +221,13 @@ def tools(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     for name, program in _TOOLS.items():
         (folder / name).write_text(f"#!{sys.executable}{program}")
         (folder / name).chmod(0o755)
+    monkeypatch.setattr("deployer.cli.commands.validate.CfnLint", _Silent)
     monkeypatch.setenv("PATH", os.pathsep.join([str(folder), os.environ["PATH"]]))
     monkeypatch.delenv("DEPLOYER_TARGETS", raising=False)
     monkeypatch.delenv("DEPLOYER_UNFENCED", raising=False)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", _REPOSITORIES)
 def test_a_starter_pipeline_does_its_job_and_ends_without_a_trace(
     simulation: Simulation, tmp_path: Path, name: str
