@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import json
 import uuid
-import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from sandbox.aws import storage
+from sandbox.aws.approvals import Approvals
+from sandbox.aws.artifacts import read_tree, upload_outputs
 from sandbox.aws.builds import Build, Builder, BuildFailedError
-from sandbox.aws.clock import Future, Process, Scheduler
-from sandbox.aws.executions import ActionError
-from sandbox.aws.pipelines import ActionRun, Artifact, Execution, Pipeline, Revision
+from sandbox.aws.clock import Process, Scheduler
+from sandbox.aws.executions import ActionError, Perform
+from sandbox.aws.functionactions import FunctionActions
+from sandbox.aws.jobs import Jobs
+from sandbox.aws.pipelines import ActionRun, Execution, Pipeline
 from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
-from sandbox.aws.sources import Repositories, SourceError
+from sandbox.aws.servicelogs import ensure_build_log_group
+from sandbox.aws.sourceactions import SourceActions
+from sandbox.aws.sources import Repositories
 from sandbox.aws.stackactions import StackActions
 from sandbox.aws.stacks import Stacks
 from sandbox.aws.workspace import Processes
-
-# A fixed time gives archives of the same tree the same bytes; the zip format has no time before 1980.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Actions:
@@ -38,20 +37,25 @@ class Actions:
         repositories: Repositories,
         projects: dict[str, dict[str, Any]],
         builder: Builder,
+        jobs: Jobs,
     ) -> None:
         self._place = place
         self._scheduler = scheduler
-        self._repositories = repositories
         self._projects = projects
         self._builder = builder
-        self._performers = {
-            ("Source", "CodeStarSourceConnection"): self._run_source,
-            ("Source", "GitHub"): self._run_source,
+        sources = SourceActions(place, scheduler, repositories)
+        self._performers: dict[tuple[str, str], Perform] = {
+            ("Source", "CodeStarSourceConnection"): sources.read_git,
+            ("Source", "GitHub"): sources.read_git,
+            ("Source", "CodeCommit"): sources.read_codecommit,
+            ("Source", "S3"): sources.read_s3,
+            ("Source", "ECR"): sources.read_ecr,
             ("Build", "CodeBuild"): self._run_build,
             ("Test", "CodeBuild"): self._run_build,
             ("Deploy", "CloudFormation"): StackActions(place, stacks).perform_action,
             ("Deploy", "S3"): self._deploy_s3,
-            ("Approval", "Manual"): self._await_approval,
+            ("Approval", "Manual"): Approvals(scheduler).await_approval,
+            ("Invoke", "Lambda"): FunctionActions(place, scheduler, builder, jobs).invoke_function,
         }
 
     def perform_action(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
@@ -64,7 +68,8 @@ class Actions:
         performer = self._performers.get((kind["category"], kind["provider"]))
         if performer is None:
             raise ActionError(
-                f"The simulator does not perform {kind['category']} actions of the provider {kind['provider']}",
+                f"Not simulated: {kind['category']} actions of the provider {kind['provider']} "
+                "(docs/simulator.md lists what is simulated)",
                 "ConfigurationError",
             )
         try:
@@ -76,37 +81,10 @@ class Actions:
         except (AwsError, storage.NoSuchObjectError) as error:
             raise ActionError(str(error)) from error
 
-    # ---- sources
-
-    def _run_source(self, pipeline: Pipeline, execution: Execution, run: ActionRun) -> Process:
-        settings = run.configuration
-        if "FullRepositoryId" in settings:
-            repository, branch = settings["FullRepositoryId"], settings["BranchName"]
-        else:
-            repository, branch = f"{settings['Owner']}/{settings['Repo']}", settings["Branch"]
-        name, path = self._new_output(execution, run)
-        pin = execution.pins.get(run.name)
-        commit, failure = yield self._scheduler.run_in_thread(
-            lambda: self._repositories.check_out(repository, branch, pin, path)
-        )
-        if failure is not None:
-            raise _action_error(failure, SourceError)
-        url = f"{self._repositories.web_url(repository)}/commit/{commit.sha}"
-        now = self._scheduler.now()
-        execution.revisions.append(Revision(run.name, name, commit.sha, commit.subject, url, now))
-        run.revision, run.revision_url, run.external_id = commit.sha, url, commit.sha
-        run.summary = json.dumps({"ProviderType": "GitHub", "CommitMessage": commit.subject})
-        run.variables = {
-            "AuthorDate": commit.when.isoformat(),
-            "AuthorDisplayName": commit.author,
-            "BranchName": branch,
-            "CommitId": commit.sha,
-            "CommitMessage": commit.subject,
-            "FullRepositoryName": repository,
-            "ProviderType": "GitHub",
-            "RepositoryName": repository.rpartition("/")[2],
-        }
-        yield from self._upload_outputs(pipeline, execution, {name: path})
+    @property
+    def simulated(self) -> set[tuple[str, str]]:
+        """The category and the provider of every action that is performed."""
+        return set(self._performers)
 
     # ---- builds
 
@@ -134,6 +112,7 @@ class Actions:
             initiator=f"codepipeline/{pipeline.name}",
             place=self._place,
         )
+        ensure_build_log_group(self._place, project, self._projects[project])
         run.external_id = build.id
         run.external_url = f"{self._builder.address}/_sandbox/logs/{build.id}"
         processes = Processes()
@@ -146,7 +125,7 @@ class Actions:
         if failure is not None:
             raise _action_error(failure, BuildFailedError)
         run.variables = build.exported
-        yield from self._upload_outputs(pipeline, execution, outputs)
+        yield from upload_outputs(self._scheduler, pipeline, execution, outputs)
 
     # ---- deployments to S3
 
@@ -161,7 +140,7 @@ class Actions:
             storage.write_object(bucket, key, content)
             run.summary = "Deployment Succeeded"
             return
-        files, failure = yield self._scheduler.run_in_thread(lambda: _read_tree(artifact.path))
+        files, failure = yield self._scheduler.run_in_thread(lambda: read_tree(artifact.path))
         if failure is not None:
             raise _action_error(failure)
         for name, content in files.items():
@@ -169,60 +148,7 @@ class Actions:
         run.summary = "Deployment Succeeded"
         run.external_url = f"{self._builder.address}/{bucket}/"
 
-    # ---- approvals
-
-    def _await_approval(self, _pipeline: Pipeline, _execution: Execution, run: ActionRun) -> Process:
-        run.approval_token, run.approval = str(uuid.uuid4()), Future()
-        run.external_url = run.configuration.get("ExternalEntityLink")
-        verdict = yield run.approval
-        run.summary = verdict["summary"]
-        if verdict["status"] != "Approved":
-            raise ActionError(verdict["summary"] or "The approval was rejected", "ApprovalRejected")
-
-    # ---- artifacts
-
-    @staticmethod
-    def _new_output(execution: Execution, run: ActionRun) -> tuple[str, Path]:
-        outputs = run.declared.get("outputArtifacts") or []
-        if not outputs:
-            raise ActionError("The action must have an output artifact", "ConfigurationError")
-        name = str(outputs[0]["name"])
-        return name, execution.directory / "artifacts" / name
-
-    def _upload_outputs(self, pipeline: Pipeline, execution: Execution, outputs: dict[str, Path]) -> Process:
-        """Upload output artifacts to the pipeline's bucket, which keeps the archives, as in AWS."""
-        for name, path in outputs.items():
-            store = execution.definition.get("artifactStore") or {}
-            if not store:
-                store = execution.definition["artifactStores"][0]["artifactStore"]
-            content, failure = yield self._scheduler.run_in_thread(functools.partial(_make_archive, path))
-            if failure is not None:
-                raise _action_error(failure)
-            key = f"{pipeline.name[:20]}/{name[:10]}/{uuid.uuid4().hex[:7]}"
-            try:
-                storage.write_object(store["location"], key, content, "application/zip")
-            except storage.NoSuchObjectError as error:
-                raise ActionError(
-                    f"Unable to access the artifact with Amazon S3 object key '{key}' located in the Amazon S3 "
-                    f"artifact bucket '{store['location']}'. The specified bucket does not exist.",
-                    "PermissionError",
-                ) from error
-            execution.artifacts[name] = Artifact(path, store["location"], key)
-
 
 def _action_error(failure: Exception, *expected: type[Exception]) -> Exception:
     """An ActionError if the failure is of an expected type; otherwise the failure itself, an error of the simulator."""
     return ActionError(str(failure)) if isinstance(failure, expected) else failure
-
-
-def _read_tree(root: Path) -> dict[str, bytes]:
-    files = (p for p in sorted(root.rglob("*")) if p.is_file())
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in files}
-
-
-def _make_archive(root: Path) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in _read_tree(root).items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()

@@ -15,7 +15,7 @@ from sandbox.aws.stackrequests import Parameters
 from sandbox.aws.stacks import Stacks
 from sandbox.aws.template import validation_error
 
-_UNCHANGED = (
+UNCHANGED = (
     "The submitted information didn't contain changes. Submit different information to create a change set."
 )
 
@@ -26,14 +26,15 @@ class ChangeSets:
     def __init__(self, stacks: Stacks) -> None:
         self._stacks = stacks
         self.operations: dict[str, Callable[[Parameters], dict[str, Any]]] = {
-            "CreateChangeSet": self._create_change_set,
+            "CreateChangeSet": self.create_change_set,
             "DeleteChangeSet": self._delete_change_set,
             "DescribeChangeSet": self._describe_change_set,
             "ExecuteChangeSet": self._execute_change_set,
             "ListChangeSets": self._list_change_sets,
         }
 
-    def _create_change_set(self, given: Parameters) -> dict[str, Any]:
+    def create_change_set(self, given: Parameters, plan: Plan | None = None) -> dict[str, Any]:
+        """Create a change set; `plan` is given if the template was not sent with the request."""
         stack_name, name = given.get("StackName", ""), given.get("ChangeSetName", "")
         kind = given.get("ChangeSetType", "UPDATE")
         requests.check_name("changeSetName", name)
@@ -43,9 +44,9 @@ class ChangeSets:
         _check_status(stack, stack_name, name, kind)
         if stack is not None and name in stack.change_sets:
             raise AwsError("AlreadyExistsException", f"ChangeSet {name} already exists")
-        plan = requests.requested_plan(self._stacks, given, stack)
-        plan.template.check_capabilities(given.get("Capabilities", []))
-        plan = Plan(plan.template, plan.template.check_parameters(plan.parameters))
+        plan = plan or requests.requested_plan(self._stacks, given, stack)
+        plan = plan.checked()
+        plan.template.check_capabilities(given.get("Capabilities", []), expands=False)
         imports = {
             r["LogicalResourceId"]: next(iter(r["ResourceIdentifier"].values()))
             for r in given.get("ResourcesToImport", [])
@@ -75,7 +76,7 @@ class ChangeSets:
         change.status = "CREATE_IN_PROGRESS"
         yield RESOURCE_SECONDS
         if change.kind == "UPDATE" and self._stacks.is_unchanged(stack, change.plan, change.tags):
-            change.status, change.reason = "FAILED", _UNCHANGED
+            change.status, change.reason = "FAILED", UNCHANGED
         else:
             change.status, change.execution = "CREATE_COMPLETE", "AVAILABLE"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -198,7 +199,9 @@ class CloudFormation:
         return {"StackResourceDetail": detail}
 
     def _get_template(self, given: Parameters) -> dict[str, Any]:
-        body = self._stacks.get(given["StackName"]).plan.template.body
+        template = self._stacks.get(given["StackName"]).plan.template
+        original = not template.transforms or given.get("TemplateStage") == "Original"
+        body = template.body if original else json.dumps(template.processed)
         return {"TemplateBody": body, "StagesAvailable": ["Original", "Processed"]}
 
     def _validate_template(self, given: Parameters) -> dict[str, Any]:
@@ -215,6 +218,7 @@ class CloudFormation:
                 for key, slot in template.parameters.items()
             ],
             "Description": template.description or None,
+            "DeclaredTransforms": template.transforms,
             "Capabilities": needed,
             "CapabilitiesReason": "The following resource(s) require capabilities: IAM" if needed else None,
         }

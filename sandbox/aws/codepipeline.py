@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sandbox.aws.actiontypes import revision_type
 from sandbox.aws.executions import Pipelines
+from sandbox.aws.jobs import Jobs
 from sandbox.aws.pipelines import ActionRun, Execution, Pipeline
 from sandbox.aws.protocol import AwsError
 
@@ -17,7 +19,7 @@ Parameters = Mapping[str, Any]
 class CodePipeline:
     """Answers CodePipeline's calls; the caller holds the simulator's lock."""
 
-    def __init__(self, pipelines: Pipelines, now: Callable[[], Any]) -> None:
+    def __init__(self, pipelines: Pipelines, now: Callable[[], Any], jobs: Jobs) -> None:
         self._pipelines = pipelines
         self._now = now
         self._operations: dict[str, Callable[[Parameters], dict[str, Any]]] = {
@@ -34,6 +36,7 @@ class CodePipeline:
             "StartPipelineExecution": self._start_pipeline_execution,
             "StopPipelineExecution": self._stop_pipeline_execution,
             "UpdatePipeline": self._update_pipeline,
+            **jobs.operations,
         }
 
     def call(self, operation: str, given: Parameters) -> dict[str, Any]:
@@ -67,15 +70,19 @@ class CodePipeline:
 
     def _start_pipeline_execution(self, given: Parameters) -> dict[str, Any]:
         pipeline = self._pipelines.get(given["name"])
-        sources = {a["name"] for a in pipeline.definition["stages"][0]["actions"]}
+        sources = {
+            a["name"]: revision_type(a["actionTypeId"]) for a in pipeline.definition["stages"][0]["actions"]
+        }
         pins = {}
         for revision in given.get("sourceRevisions") or []:
             if revision["actionName"] not in sources:
                 raise _invalid_request(
                     f"Pipeline {pipeline.name} has no source action {revision['actionName']}"
                 )
-            if revision["revisionType"] != "COMMIT_ID":
-                raise _invalid_request(f"The simulator knows no revision type {revision['revisionType']}")
+            if revision["revisionType"] != sources[revision["actionName"]]:
+                raise _invalid_request(
+                    f"Revision type {revision['revisionType']} is not valid for action {revision['actionName']}"
+                )
             pins[revision["actionName"]] = revision["revisionValue"]
         known = {v["name"] for v in pipeline.definition.get("variables") or []}
         variables = {v["name"]: v["value"] for v in given.get("variables") or []}

@@ -75,7 +75,7 @@ class Pipelines:
 
     def create(self, definition: dict[str, Any], tags: dict[str, str]) -> int:
         """Create a pipeline, which starts its first execution; return the version of the definition."""
-        check_definition(definition)
+        check_definition(definition, self.place.region)
         name = definition["name"]
         if name in self.all:
             raise AwsError(
@@ -100,7 +100,7 @@ class Pipelines:
     def update(self, definition: dict[str, Any], restart: bool = False) -> int:
         """Replace a pipeline's definition, which cancels running executions; return the new version."""
         pipeline = self.get(definition["name"])
-        check_definition(definition)
+        check_definition(definition, self.place.region)
         for execution in pipeline.running_executions():
             self._end_immediately(pipeline, execution, "Cancelled")
         pipeline.definition = {**definition, "version": pipeline.version + 1}

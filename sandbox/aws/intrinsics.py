@@ -70,6 +70,7 @@ class Resolver:
             "Fn::If": self._evaluate_if,
             "Fn::ImportValue": self._evaluate_import_value,
             "Fn::Join": self._evaluate_join,
+            "Fn::Length": lambda argument: len(self.evaluate(argument)),
             "Fn::Select": self._evaluate_select,
             "Fn::Split": self._evaluate_split,
             "Fn::Sub": self._evaluate_sub,
@@ -155,6 +156,8 @@ class Resolver:
         try:
             return self._template.mappings[name][first][second]
         except KeyError:
+            if len(argument) > 3 and "DefaultValue" in argument[3]:
+                return self.evaluate(argument[3]["DefaultValue"])
             raise validation_error(
                 f"Template error: Unable to get mapping for {name}::{first}::{second}"
             ) from None

@@ -7,9 +7,14 @@ import importlib
 import json
 from typing import Any
 
-from sandbox.aws import identity, storage
+from sandbox.aws import motostores, storage
 from sandbox.aws.places import Place
-from sandbox.aws.resources import Context, Handler, InertHandler, Resource, ResourceError, generated_name
+from sandbox.aws.propertychecks import handler_error
+from sandbox.aws.resources import Context, Handler, Resource, ResourceError, generated_name
+from sandbox.aws.schemas import names_of, schema_of
+from sandbox.aws.storedresources import StoredHandler
+
+_ARNS = ("arn", "function_arn", "queue_arn", "table_arn")
 
 
 class MotoHandler(Handler):
@@ -50,20 +55,41 @@ class MotoHandler(Handler):
         return resource
 
     def delete(self, resource: Resource) -> None:
+        if not self.exists(resource):
+            return
+        if hasattr(self._model_class(), "delete") and not isinstance(self, ParameterHandler):
+            # moto deletes these in the model, and its `delete_from_cloudformation_json` does nothing.
+            resource.model.delete(self.place.account, self.place.region)
+            return
         document = self._policy_document(resource.type, resource.name, resource.properties)
         self._model_class().delete_from_cloudformation_json(
             resource.physical_id, document, self.place.account, self.place.region
         )
+
+    def exists(self, resource: Resource) -> bool:
+        return motostores.is_stored(resource.type, self.place, resource.physical_id)
 
     def _policy_document(self, kind: str, name: str, properties: dict[str, Any]) -> dict[str, Any]:
         named = {self.name_property: name} if self.name_property else {}
         return {"Type": kind, "Properties": {**copy.deepcopy(properties), **named}}
 
     def attribute_value(self, resource: Resource, name: str) -> str:
+        # moto's `get_cfn_attribute` imports all of moto, which takes seconds, so ARNs are read without it.
+        arn = next((getattr(resource.model, each) for each in _ARNS if hasattr(resource.model, each)), None)
+        if name == "Arn" and arn is not None:
+            return str(arn)
         try:
             return str(resource.model.get_cfn_attribute(name))
         except Exception:  # noqa: BLE001 - moto raises several errors for a missing attribute
+            return self._registry_attribute(resource, name)
+
+    def _registry_attribute(self, resource: Resource, name: str) -> str:
+        """An attribute that the registry has and moto has not."""
+        if name not in names_of(schema_of(resource.type) or {}, "readOnlyProperties"):
             return super().attribute_value(resource, name)
+        if name.endswith("Arn"):
+            return str(getattr(resource.model, "arn", resource.physical_id))
+        return resource.physical_id if name.endswith(("Id", "Name", "Url")) else f"{resource.name}-{name}"
 
 
 class ParameterHandler(MotoHandler):
@@ -73,6 +99,28 @@ class ParameterHandler(MotoHandler):
         if name in ("Type", "Value"):
             return str(resource.properties[name])
         return super().attribute_value(resource, name)
+
+
+class ManagedPolicyHandler(MotoHandler):
+    """Managed policies: IAM deletes none that is attached, so CloudFormation detaches those that it attached."""
+
+    def delete(self, resource: Resource) -> None:
+        if not self.exists(resource):
+            return
+        iam, arn = motostores.backend("iam", self.place), resource.physical_id
+        for key, detach in (
+            ("Roles", iam.detach_role_policy),
+            ("Users", iam.detach_user_policy),
+            ("Groups", iam.detach_group_policy),
+        ):
+            for name in resource.properties.get(key, []):
+                detach(arn, name)
+        if iam.managed_policies[arn].attachment_count:
+            raise handler_error(
+                "Cannot delete a policy attached to entities. (Service: Iam, Status Code: 409, Request ID: sandbox)",
+                "ResourceConflict",
+            )
+        iam.delete_policy(arn)
 
 
 class RuleHandler(MotoHandler):
@@ -95,9 +143,6 @@ class RoleHandler(MotoHandler):
         resource.properties = properties
         self._put_policies(resource)
         return resource
-
-    def exists(self, resource: Resource) -> bool:
-        return resource.physical_id in identity.roles_by_name(self.place.account)
 
     @staticmethod
     def _put_policies(resource: Resource) -> None:
@@ -163,7 +208,7 @@ class BucketHandler(MotoHandler):
         return resource
 
 
-class BucketPolicyHandler(InertHandler):
+class BucketPolicyHandler(StoredHandler):
     """Bucket policies: stored but not enforced, because the simulator lets everybody read."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:

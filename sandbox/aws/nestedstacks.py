@@ -13,7 +13,7 @@ from sandbox.aws.stack import Plan, Stack
 from sandbox.aws.stacks import Stacks
 
 _POLL_SECONDS = 0.3
-_CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM")
+_CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
 _SETTLED = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE")
 
 
@@ -80,7 +80,7 @@ class NestedStackHandler(Handler):
         template = requests.requested_template(self._stacks, {"TemplateURL": properties["TemplateURL"]})
         values = {k: _as_text(v) for k, v in (properties.get("Parameters") or {}).items()}
         try:
-            return Plan(template, template.check_parameters(values))
+            return Plan(template, values).checked()
         except AwsError as error:
             raise ResourceError(str(error)) from error
 

@@ -8,11 +8,13 @@ from typing import Any
 from sandbox.aws.clock import Process, Scheduler
 from sandbox.aws.events import Events
 from sandbox.aws.faults import Faults
+from sandbox.aws.handlers import Handlers
 from sandbox.aws.intrinsics import Resolver
 from sandbox.aws.journal import Journal
 from sandbox.aws.places import Place
+from sandbox.aws.propertychecks import check_properties
 from sandbox.aws.protocol import AwsError
-from sandbox.aws.resources import Context, Handler, Resource, ResourceError
+from sandbox.aws.resources import Context, Resource, ResourceError, failure_reason
 from sandbox.aws.stack import Stack
 from sandbox.aws.template import validation_error
 
@@ -29,7 +31,7 @@ class Operations:
         journal = Journal(scheduler, events, place)
         self.set_status = journal.set_status
         self._resource_event = journal.record_resource
-        self.handlers: dict[str, Handler] = {}
+        self.handlers = Handlers(place)
         self.live: dict[str, Stack] = {}
         self.gone: dict[str, Stack] = {}
         self.leftovers: list[tuple[Stack, Resource]] = []
@@ -90,6 +92,7 @@ class Operations:
         try:
             self._fail_if_injected(stack, name, declared["Type"], "create")
             properties = resolver.evaluate(declared.get("Properties") or {})
+            check_properties(declared["Type"], name, properties)
             handler = self.handlers[declared["Type"]]
             context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
             resource = handler.create(context, name, declared["Type"], properties)
@@ -97,7 +100,7 @@ class Operations:
             stack.resources[name] = resource
             yield from handler.wait_until_done(resource)
         except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
-            self._resource_event(stack, name, declared["Type"], "", "CREATE_FAILED", _failure_reason(error))
+            self._resource_event(stack, name, declared["Type"], "", "CREATE_FAILED", failure_reason(error))
             return True
         self._resource_event(stack, name, resource.type, resource.physical_id, "CREATE_COMPLETE")
         return False
@@ -156,7 +159,7 @@ class Operations:
                     name, kind, physical_id, properties
                 )
             except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
-                self._resource_event(stack, name, kind, physical_id, "IMPORT_FAILED", _failure_reason(error))
+                self._resource_event(stack, name, kind, physical_id, "IMPORT_FAILED", failure_reason(error))
                 why = f"The following resource(s) failed to import: [{name}]. "
                 self.set_status(stack, "IMPORT_ROLLBACK_IN_PROGRESS", why)
                 yield from self.roll_back_import(stack, tried)
@@ -178,7 +181,7 @@ class Operations:
             except ResourceError as error:
                 failed.append(name)
                 self._resource_event(
-                    stack, name, kind, physical_id, "IMPORT_ROLLBACK_FAILED", _failure_reason(error)
+                    stack, name, kind, physical_id, "IMPORT_ROLLBACK_FAILED", failure_reason(error)
                 )
                 continue
             stack.resources.pop(name, None)
@@ -203,7 +206,7 @@ class Operations:
                 properties = resolver.evaluate(declared.get("Properties") or {})
             except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
                 self._resource_event(
-                    stack, name, declared["Type"], "", "UPDATE_FAILED", _failure_reason(error)
+                    stack, name, declared["Type"], "", "UPDATE_FAILED", failure_reason(error)
                 )
                 return name, "UPDATE"
             stack.resources[name].deletion_policy = declared.get("DeletionPolicy", "Delete")
@@ -221,6 +224,7 @@ class Operations:
         yield RESOURCE_SECONDS
         try:
             self._fail_if_injected(stack, name, resource.type, "update")
+            check_properties(resource.type, name, properties)
             context = Context(stack.id, stack.name, stack.tags, stack.role_arn)
             if not handler.needs_replacement(resource.properties, properties):
                 stack.resources[name] = handler.update(context, resource, properties)
@@ -235,7 +239,7 @@ class Operations:
             yield from handler.wait_until_done(stack.resources[name])
         except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
             self._resource_event(
-                stack, name, resource.type, resource.physical_id, "UPDATE_FAILED", _failure_reason(error)
+                stack, name, resource.type, resource.physical_id, "UPDATE_FAILED", failure_reason(error)
             )
             return True
         changed = stack.resources[name]
@@ -308,10 +312,13 @@ class Operations:
         yield RESOURCE_SECONDS
         try:
             self._fail_if_injected(stack, name, kind, "delete")
-            self.handlers[kind].delete(resource)
-            yield from self.handlers[kind].wait_until_done(resource)
+            handler = self.handlers[kind]
+            handler.delete(resource)
+            yield from handler.wait_until_done(resource)
+            if handler.exists(resource):
+                raise ResourceError(f"The simulator did not delete {kind} {physical_id}")
         except Exception as error:  # noqa: BLE001 - any error of moto is the resource's failure
-            self._resource_event(stack, name, kind, physical_id, "DELETE_FAILED", _failure_reason(error))
+            self._resource_event(stack, name, kind, physical_id, "DELETE_FAILED", failure_reason(error))
             return False
         self._resource_event(stack, name, kind, physical_id, "DELETE_COMPLETE")
         return True
@@ -389,9 +396,3 @@ class Operations:
         }
         values = {**pseudo, **stack.plan.parameters}
         return Resolver(stack.plan.template, values, reference, attribute, export)
-
-
-def _failure_reason(error: Exception) -> str:
-    if isinstance(error, ResourceError | AwsError):
-        return str(error)
-    return str(getattr(error, "message", None) or error or repr(error))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from sandbox.aws import identity, storage
+from sandbox.aws import identity, motostores, storage
 from sandbox.aws.pipelines import Execution
 from sandbox.aws.regions import Region, Regions
 
@@ -21,7 +21,11 @@ td{overflow-wrap:anywhere}code{font-size:.9em}small{color:#52606d}.ok{color:#127
 
 
 def state_json(regions: Regions) -> dict[str, Any]:
-    """Stacks, pipelines with their executions, projects, roles, buckets, and resources without a stack."""
+    """Stacks, pipelines with their executions, projects, roles, buckets, and resources without a stack.
+
+    `leftovers` are the resources that a stack released; `unmanaged` are those that no stack ever had, such as the log
+    groups that CodeBuild creates.
+    """
     return {
         "stacks": [
             {
@@ -69,6 +73,7 @@ def state_json(regions: Regions) -> dict[str, Any]:
         "buckets": {name: len(storage.object_keys(name)) for name in storage.bucket_names()},
         "bucket_places": {name: storage.bucket_place(name).as_fields() for name in storage.bucket_names()},
         "leftovers": [left for region in regions for left in _leftovers(region)],
+        "unmanaged": _unmanaged(regions),
     }
 
 
@@ -84,6 +89,27 @@ def _leftovers(region: Region) -> Iterator[dict[str, str]]:
                 "type": resource.type,
                 "id": resource.physical_id,
             }
+
+
+def _unmanaged(regions: Regions) -> list[dict[str, str]]:
+    """The resources that exist and are neither those of a stack nor left by one; buckets are listed apart."""
+    managed = {
+        (region.place.account, resource.type, resource.physical_id)
+        for region in regions
+        for stack in region.stacks.live.values()
+        for resource in [*stack.resources.values(), *stack.superseded]
+    }
+    managed |= {
+        (region.place.account, resource.type, resource.physical_id)
+        for region in regions
+        for _, resource in region.stacks.leftovers
+    }
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for region in regions:
+        for kind, physical_id in motostores.existing_resources(region.place):
+            place = region.place.as_fields()
+            found[region.place.account, kind, physical_id] = {**place, "type": kind, "id": physical_id}
+    return [shown for key, shown in found.items() if key not in managed]
 
 
 def limits_json(regions: Regions) -> list[dict[str, Any]]:

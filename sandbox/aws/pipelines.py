@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sandbox.aws.actiontypes import check_action
 from sandbox.aws.clock import Future, Task
-from sandbox.aws.places import Place
+from sandbox.aws.places import REGION, Place
 from sandbox.aws.protocol import AwsError
+from sandbox.aws.shapes import request_message
 
-_NAME = re.compile(r"[A-Za-z0-9.@\-_]{1,100}")
 _MODES = ("SUPERSEDED", "QUEUED", "PARALLEL")
 RUNNING = ("InProgress", "Stopping")
 
@@ -149,18 +149,14 @@ def _invalid_structure(message: str) -> AwsError:
     return AwsError("InvalidStructureException", message)
 
 
-def check_definition(definition: dict[str, Any]) -> None:
-    """Check the definition of a pipeline.
+def check_definition(definition: dict[str, Any], region: str = REGION) -> None:
+    """Check the definition of a pipeline in a region.
 
     Raises:
         AwsError: InvalidStructureException or ValidationException.
     """
-    if not _NAME.fullmatch(str(definition.get("name", ""))):
-        raise AwsError(
-            "ValidationException",
-            f"1 validation error detected: Value '{definition.get('name')}' at 'pipeline.name' failed to satisfy "
-            "constraint: Member must satisfy regular expression pattern: [A-Za-z0-9.@\\-_]+",
-        )
+    if message := request_message("codepipeline", "CreatePipeline", {"pipeline": definition}):
+        raise AwsError("ValidationException", message)
     if definition.get("executionMode", _MODES[0]) not in _MODES:
         raise _invalid_structure(f"The execution mode must be one of {', '.join(_MODES)}")
     store = definition.get("artifactStore") or {}
@@ -176,6 +172,8 @@ def check_definition(definition: dict[str, Any]) -> None:
     made: set[str] = set()
     for number, stage in enumerate(stages):
         made |= _check_stage(stage, made, first=number == 0)
+        for action in stage["actions"]:
+            check_action(action, region)
 
 
 def _check_stage(stage: dict[str, Any], made: set[str], *, first: bool) -> set[str]:

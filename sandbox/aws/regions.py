@@ -13,6 +13,7 @@ from sandbox.aws.codepipeline import CodePipeline
 from sandbox.aws.events import Events
 from sandbox.aws.executions import Pipelines
 from sandbox.aws.faults import Faults
+from sandbox.aws.jobs import Jobs
 from sandbox.aws.piperesources import ProjectHandler
 from sandbox.aws.places import Place
 from sandbox.aws.resourcetypes import handlers_by_type
@@ -42,11 +43,12 @@ class Region:
         projects = ProjectHandler(place)
         self.projects = projects.projects
         self.stacks.handlers.update(handlers_by_type(place, self.stacks, self.pipelines, projects))
-        actions = Actions(place, scheduler, stacks, repositories, self.projects, builder)
+        jobs = Jobs(place.account)
+        actions = Actions(place, scheduler, stacks, repositories, self.projects, builder, jobs)
         self.pipelines.perform_action = actions.perform_action
         self.services: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
             "cloudformation": CloudFormation(self.stacks).call,
-            "codepipeline": CodePipeline(self.pipelines, scheduler.now).call,
+            "codepipeline": CodePipeline(self.pipelines, scheduler.now, jobs).call,
         }
         self._events = events
 

@@ -10,12 +10,20 @@ from typing import Any
 
 from sandbox.aws.clock import Process
 from sandbox.aws.places import Place
+from sandbox.aws.protocol import AwsError
 
 _LETTERS = string.ascii_uppercase + string.digits
 
 
 class ResourceError(Exception):
     """A resource could not be created, updated or deleted; the message is the service's."""
+
+
+def failure_reason(error: Exception) -> str:
+    """The reason of a resource's failure, which an error of the simulator or of moto gives."""
+    if isinstance(error, ResourceError | AwsError):
+        return str(error)
+    return str(getattr(error, "message", None) or error or repr(error))
 
 
 @dataclass
@@ -89,9 +97,9 @@ class Handler(ABC):
         """Wait until the operation on a resource has ended."""
         yield from ()
 
-    def exists(self, resource: Resource) -> bool:  # noqa: ARG002
-        """Whether a resource still exists; True if the handler cannot tell."""
-        return True
+    @abstractmethod
+    def exists(self, resource: Resource) -> bool:
+        """Whether a resource still exists."""
 
     def attribute_value(self, resource: Resource, name: str) -> str:
         """The value for `Fn::GetAtt`."""
@@ -100,28 +108,3 @@ class Handler(ABC):
         except KeyError:
             message = f"Requested attribute {name} does not exist in schema for {resource.type}"
             raise ResourceError(message) from None
-
-
-class InertHandler(Handler):
-    """Accepts a type without creating anything."""
-
-    def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
-        name = generated_name(context.stack_name, logical_id)
-        return Resource(logical_id, kind, name, properties, {"Arn": self.place.arn("sandbox", name)})
-
-    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
-        resource.properties = properties
-        return resource
-
-    def delete(self, resource: Resource) -> None:
-        """Do nothing, because `create` created nothing."""
-
-    def exists(self, resource: Resource) -> bool:  # noqa: ARG002
-        """False, because `create` created nothing."""
-        return False
-
-    def import_existing(
-        self, logical_id: str, kind: str, physical_id: str, properties: dict[str, Any]
-    ) -> Resource:
-        """Accept the import; no resource has to exist."""
-        return Resource(logical_id, kind, physical_id, properties)

@@ -20,6 +20,15 @@ class Plan:
     template: Template
     parameters: dict[str, str]
 
+    def checked(self) -> Plan:
+        """The plan with the defaults of parameters, after the template's transforms.
+
+        Raises:
+            AwsError: ValidationError, because a value or the template is not valid.
+        """
+        values = self.template.check_parameters(self.parameters)
+        return Plan(self.template.with_values(values), values)
+
 
 @dataclass
 class ChangeSet:

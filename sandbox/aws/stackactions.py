@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sandbox.aws.changesetactions import execute_change_set, replace_change_set
 from sandbox.aws.clock import Process
 from sandbox.aws.executions import ActionError
 from sandbox.aws.pipelines import ActionRun, Execution, Pipeline
@@ -41,8 +42,15 @@ class StackActions:
                 yield from self._delete_stack(stacks, run, stack)
             run.summary = "Stack deleted"
             return
+        if mode == "CHANGE_SET_REPLACE":
+            yield from self._replace_change_set(stacks, execution, run, stack)
+            return
+        if mode == "CHANGE_SET_EXECUTE":
+            executed = yield from execute_change_set(stacks, run, stack)
+            self._record_outputs(run, executed)
+            return
         if mode not in ("CREATE_UPDATE", "REPLACE_ON_FAILURE"):
-            raise ActionError(f"The simulator does not perform the action mode {mode}", "ConfigurationError")
+            raise ActionError(f"Invalid ActionMode {mode}", "ConfigurationError")
         if stack is not None and mode == "REPLACE_ON_FAILURE" and stack.status in _FAILED_STATES:
             yield from self._delete_stack(stacks, run, stack)
             stack = None
@@ -98,6 +106,18 @@ class StackActions:
             )
         run.summary = f"Stack {stack.status} by pipeline {pipeline.name}"
         self._record_outputs(run, stack)
+
+    def _replace_change_set(
+        self, stacks: Stacks, execution: Execution, run: ActionRun, stack: Stack | None
+    ) -> Process:
+        template = stacks.read_template(
+            _artifact_file(execution, run.configuration["TemplatePath"]).read_text()
+        )
+        values, tags = _read_settings(execution, run.configuration)
+        if stack is not None and stack.status in UPDATABLE:
+            kept = {k: v for k, v in stack.plan.parameters.items() if k in template.parameters}
+            values = {**kept, **values}
+        yield from replace_change_set(stacks, run, stack, Plan(template, values), tags)
 
     def _delete_stack(self, stacks: Stacks, run: ActionRun, stack: Stack) -> Process:
         token = f"pipeline-{run.id}"

@@ -112,9 +112,9 @@ class Stacks:
             return seen
         if name in self.live:
             raise AwsError("AlreadyExistsException", f"Stack [{name}] already exists")
+        plan = plan.checked()
         plan.template.check_capabilities(capabilities)
-        values = plan.template.check_parameters(plan.parameters)
-        stack = self._new_stack(name, Plan(plan.template, values))
+        stack = self._new_stack(name, plan)
         self._use_role(stack, role_arn)
         stack.tags = dict(tags)
         stack.capabilities = list(capabilities)
@@ -132,7 +132,7 @@ class Stacks:
         """Create a stack at once, without waits; its events are dropped."""
         if name in self.live:
             raise AwsError("AlreadyExistsException", f"Stack [{name}] already exists")
-        stack = self._new_stack(name, Plan(plan.template, plan.template.check_parameters(plan.parameters)))
+        stack = self._new_stack(name, plan.checked())
         stack.tags = dict(tags)
         self.live[name] = stack
         for _ in self._operations.create(stack):
@@ -184,9 +184,9 @@ class Stacks:
         if seen := self._stack_of_token(token, request):
             return seen
         self.check_updatable(stack, preserves=preserves)
+        plan = plan.checked()
         plan.template.check_capabilities(capabilities)
-        values = plan.template.check_parameters(plan.parameters)
-        if self.is_unchanged(stack, Plan(plan.template, values), tags):
+        if self.is_unchanged(stack, plan, tags):
             raise validation_error("No updates are to be performed.")
         self._use_role(stack, role_arn)
         if (
@@ -194,7 +194,7 @@ class Stacks:
         ):  # after a failed update, the plan before it stays the last good plan
             stack.former, stack.former_tags = stack.plan, stack.tags
         stack.preserves = preserves
-        stack.plan, stack.tags = Plan(plan.template, values), wanted_tags
+        stack.plan, stack.tags = plan, wanted_tags
         stack.capabilities = list(capabilities)
         stack.token = token
         stack.updated = self.scheduler.now()
@@ -324,7 +324,7 @@ class Stacks:
                 tags=change.tags,
                 token=token,
                 role_arn=change.role_arn,
-                capabilities=change.capabilities,
+                capabilities=[*change.capabilities, "CAPABILITY_AUTO_EXPAND"],
                 preserves=preserves,
             )
             return

@@ -67,6 +67,19 @@ def read_object(name: str, key: str) -> tuple[bytes, str]:
     return bytes(found.value), str(found.metadata.get("content-type", "binary/octet-stream"))
 
 
+def read_version(name: str, key: str, version: str | None = None) -> tuple[str, str, bytes]:
+    """The version id, the ETag and the content of an object; without a version, of its newest.
+
+    Raises:
+        NoSuchObjectError: it does not exist.
+    """
+    bucket(name)
+    found = _backend(name).get_object(name, key, version_id=version)
+    if found is None:
+        raise NoSuchObjectError(f"no object {key} in bucket {name}")
+    return str(found.version_id), str(found.etag).strip('"'), bytes(found.value)
+
+
 def write_object(name: str, key: str, content: bytes, content_type: str | None = None) -> None:
     """Put an object; the default content type is guessed from the key.
 

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 from sandbox.aws.protocol import AwsError
+from sandbox.aws.rules import check_rules
+from sandbox.aws.transforms import apply_transforms, declared_transforms
 
 PSEUDO_PARAMETERS = {
     "AWS::AccountId",
@@ -20,6 +22,7 @@ PSEUDO_PARAMETERS = {
     "AWS::StackName",
     "AWS::URLSuffix",
 }
+_AUTO_EXPAND = "CAPABILITY_AUTO_EXPAND"
 SUBSTITUTION = re.compile(r"\$\{(!?)([^}]*)\}")
 
 
@@ -60,13 +63,18 @@ class Template:
     Args:
         body: its text, YAML or JSON.
         known_type: says whether a resource type is known.
+        values: the values of parameters, by which transforms are applied; until they are known, a template with
+            transforms is neither expanded nor checked.
 
     Raises:
         AwsError: ValidationError with the service's message.
     """
 
-    def __init__(self, body: str, known_type: Callable[[str], bool]) -> None:
+    def __init__(
+        self, body: str, known_type: Callable[[str], bool], values: Mapping[str, str] | None = None
+    ) -> None:
         self.body = body
+        self._known_type = known_type
         try:
             document = yaml.load(body, _Loader)  # noqa: S506 - a SafeLoader
         except yaml.YAMLError as error:
@@ -82,14 +90,25 @@ class Template:
             raise validation_error("Template format error: At least one Resources member must be defined.")
         # A change of this content makes an update; a change of the description alone does not.
         self.content = {k: v for k, v in document.items() if k not in ("Description", "Metadata")}
+        self.transforms = declared_transforms(document)
+        if self.transforms and values is not None:
+            document = apply_transforms(document, values)
+        self.processed = document
         self.description = str(document.get("Description", ""))
         self.parameters: dict[str, dict[str, Any]] = document.get("Parameters") or {}
         self.conditions: dict[str, Any] = document.get("Conditions") or {}
+        self.rules: dict[str, Any] = document.get("Rules") or {}
         self.mappings: dict[str, Any] = document.get("Mappings") or {}
         self.resources: dict[str, dict[str, Any]] = document["Resources"]
         self.outputs: dict[str, dict[str, Any]] = document.get("Outputs") or {}
-        self._check_resources(known_type)
-        self.order = self._creation_order()
+        self.order: list[str] = []
+        if values is not None or not self.transforms:
+            self._check_resources(known_type)
+            self.order = self._creation_order()
+
+    def with_values(self, values: Mapping[str, str]) -> Template:
+        """The template as its transforms make it with these values of parameters."""
+        return Template(self.body, self._known_type, values) if self.transforms else self
 
     def _check_resources(self, known_type: Callable[[str], bool]) -> None:
         for name, resource in self.resources.items():
@@ -139,14 +158,15 @@ class Template:
 
     def required_capabilities(self) -> list[str]:
         """The capabilities that a request must acknowledge."""
-        iam = [r for r in self.resources.values() if r["Type"].startswith("AWS::IAM::")]
+        declared = [r for r in self.resources.values() if isinstance(r, dict)]
+        iam = [r for r in declared if str(r.get("Type")).startswith("AWS::IAM::")]
         names = ("RoleName", "UserName", "GroupName", "ManagedPolicyName", "InstanceProfileName")
         if any(n in (r.get("Properties") or {}) for r in iam for n in names):
             return ["CAPABILITY_NAMED_IAM"]
         return ["CAPABILITY_IAM"] if iam else []
 
-    def check_capabilities(self, given: Collection[str]) -> None:
-        """Check the acknowledged capabilities.
+    def check_capabilities(self, given: Collection[str], *, expands: bool = True) -> None:
+        """Check the acknowledged capabilities; `expands` is false for a change set, which shows what transforms do.
 
         Raises:
             AwsError: InsufficientCapabilitiesException.
@@ -154,6 +174,8 @@ class Template:
         needed = self.required_capabilities()
         if needed and not {needed[0], "CAPABILITY_NAMED_IAM"} & set(given):
             raise AwsError("InsufficientCapabilitiesException", f"Requires capabilities : [{needed[0]}]")
+        if self.transforms and expands and _AUTO_EXPAND not in given:
+            raise AwsError("InsufficientCapabilitiesException", f"Requires capabilities : [{_AUTO_EXPAND}]")
 
     def check_parameters(self, given: Mapping[str, str]) -> dict[str, str]:
         """The values of all parameters, including defaults.
@@ -169,6 +191,7 @@ class Template:
         for name, slot in self.parameters.items():
             values[name] = as_text(given.get(name, slot.get("Default")))
             _check_value(name, slot, values[name])
+        check_rules(self.rules, self.parameters, values)
         return values
 
     def default_values(self) -> dict[str, str]:

@@ -19,7 +19,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from sandbox.aws import server
+from sandbox.aws import motostores, server
+from sandbox.aws.places import Place
 
 REPOSITORY = "acme/hello"
 PIPELINE_TEMPLATE = (Path(__file__).parent / "pipeline.yml").read_text()
@@ -270,6 +271,12 @@ def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         assert time.monotonic() < end, f"not true within {seconds:g} s"
         time.sleep(0.01)
     return value
+
+
+def load_models(*kinds: str) -> None:
+    """Import moto's models of types before a call waits for them, which takes too long on a busy machine."""
+    for kind in kinds:
+        motostores.is_stored(kind, Place(), "")
 
 
 def given(**values: str) -> list[dict[str, str]]:
