@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +231,6 @@ def tools(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def test_a_starter_pipeline_does_its_job_and_ends_without_a_trace(
     simulation: Simulation, tmp_path: Path, name: str
 ) -> None:
-    if name == "sam" and find_spec("sandbox.aws.transforms") is None:
-        pytest.skip("the simulated CloudFormation has no transforms")
     project = Project(simulation, tmp_path, _REPOSITORIES[name])
     project.run_command("init")
     project.run_command("validate")
