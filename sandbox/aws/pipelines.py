@@ -13,7 +13,7 @@ from sandbox.aws.actiontypes import check_action
 from sandbox.aws.clock import Future, Task
 from sandbox.aws.places import REGION, Place
 from sandbox.aws.protocol import AwsError
-from sandbox.aws.shapes import request_message
+from sandbox.aws.record_json import request_message
 
 _MODES = ("SUPERSEDED", "QUEUED", "PARALLEL")
 RUNNING = ("InProgress", "Stopping")

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sandbox.aws.record_json import request_message
 from sandbox.aws.resources import ResourceError
 from sandbox.aws.schemas import is_legacy, schema_of
-from sandbox.aws.shapes import request_message
 
 # The request by which a service makes a resource, with the properties that have another name there.
 REQUESTS: dict[str, tuple[str, str, dict[str, str]]] = {

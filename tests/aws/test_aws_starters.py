@@ -123,6 +123,51 @@ _COMMANDS = {
 }
 
 
+# a pipeline that names its application's stack by a variable of the source action
+_VARIABLE_NAME = """\
+Parameters:
+  PipelineName: {Type: String}
+  RepoOwner: {Type: String}
+  RepoName: {Type: String}
+  RepoBranch: {Type: String}
+  ConnectionArn: {Type: String}
+  ArtifactStore: {Type: String}
+Resources:
+  Role:
+    Type: AWS::IAM::Role
+    Properties: {AssumeRolePolicyDocument: {Statement: []}}
+  Pipeline:
+    Type: AWS::CodePipeline::Pipeline
+    Properties:
+      Name: !Ref PipelineName
+      RoleArn: !GetAtt Role.Arn
+      ArtifactStore: {Type: S3, Location: !Ref ArtifactStore}
+      Stages:
+        - Name: Source
+          Actions:
+            - Name: Source
+              Namespace: S
+              ActionTypeId: {Category: Source, Owner: AWS, Provider: CodeStarSourceConnection, Version: '1'}
+              Configuration:
+                ConnectionArn: !Ref ConnectionArn
+                FullRepositoryId: !Sub ${RepoOwner}/${RepoName}
+                BranchName: !Ref RepoBranch
+                DetectChanges: false
+              OutputArtifacts: [{Name: Src}]
+        - Name: Deploy
+          Actions:
+            - Name: App
+              ActionTypeId: {Category: Deploy, Owner: AWS, Provider: CloudFormation, Version: '1'}
+              Configuration:
+                ActionMode: CREATE_UPDATE
+                StackName: app-#{S.AuthorDisplayName}
+                RoleArn: !GetAtt Role.Arn
+                TemplatePath: Src::app.yml
+                TemplateConfiguration: Src::stack.json
+              InputArtifacts: [{Name: Src}]
+"""
+
+
 class _Silent:
     """The port `Linter`: has nothing to say; the tests of the command line have the real one."""
 
@@ -264,3 +309,20 @@ def test_a_test_that_fails_ends_the_starter_pipeline(simulation: Simulation, tmp
     assert execution["status"] == "Failed"
     assert "index.html: missing.html leads to no file of the site" in project.build_log(execution)
     assert project.world.stack(_REF, "-app") is None
+
+
+def test_a_stack_named_by_a_variable_is_found_by_its_tags(simulation: Simulation, tmp_path: Path) -> None:
+    files = {
+        "deploy/pipeline.yml": _VARIABLE_NAME,
+        "app.yml": "Resources: {Data: {Type: AWS::S3::Bucket}}\n",
+        "stack.json": json.dumps({"Tags": environment(_REF).tags}),
+    }
+    project = Project(simulation, tmp_path, files)
+    execution = project.push()
+    assert execution["status"] == "Succeeded", project.world.told
+    assert {each["name"] for each in simulation.state["stacks"]} == {
+        "app-Ada",
+        project.environment.stack_name,
+    }
+    project.delete()
+    assert {kind: found for kind, found in project.left_in_aws().items() if found} == {}
