@@ -109,6 +109,8 @@ class FolderAnswer:
         parameters: each declared parameter that has a value, except the secret one.
         needs_token: whether the template declares the secret parameter.
         conditions: name to value of each condition of the template that is known before the deployment.
+        repository_parameters: names of those whose value comes from the repository.
+        branch_patterns: the branch patterns that choose values of parameters.
     """
 
     findings: tuple[Finding, ...]
@@ -118,6 +120,8 @@ class FolderAnswer:
     parameters: dict[str, str] = field(default_factory=dict)
     needs_token: bool = False
     conditions: dict[str, bool] = field(default_factory=dict)
+    repository_parameters: tuple[str, ...] = ()
+    branch_patterns: tuple[str, ...] = ()
 
 
 class EvaluationFaultError(RuntimeError):
@@ -208,6 +212,10 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
         parameters=values,
         needs_token=SECRET_PARAMETER in declared,
         conditions=conditions,
+        repository_parameters=tuple(
+            each for each in values if each in from_repository.values and each not in supplied
+        ),
+        branch_patterns=from_repository.branch_patterns,
     )
 
 
