@@ -1,7 +1,6 @@
 """A case that is pushed to an installation, followed to its end, and deleted."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ class Remains:
     """What exists of an environment after its deletion, next to the receipt of the deletion.
 
     Attributes:
-        existing: physical ids of resources that the environment's stacks had, and ARNs of stacks.
+        existing: ARNs of the environment's stacks, and physical ids of resources that belonged to a stack that is gone.
         receipt: the receipt; None if there is none.
         state, reason: of the environment.
     """
@@ -97,10 +96,12 @@ class CaseRun:
         before = self._resources()
         revisions = self._revisions()
         copy.push(f":refs/heads/{case.branch}")
-        wait_for(f"{case.name} is deleted", self._is_deleted, SECONDS)
+        wait_for(f"{case.name} is deleted", lambda: self._is_deleted(str(ended["reason"])), SECONDS)
         deleted = self._record()
+        stacks = self._own_stacks()
+        kept = {each for stack in stacks.values() for each in stack["resources"].values()}
         remains = Remains(
-            frozenset(before & self._existing() | self._own_stacks().keys()),
+            frozenset((before & self._existing() - kept) | stacks.keys()),
             deleted.get("receipt"),
             str(deleted.get("state", "")),
             str(deleted.get("reason", "")),
@@ -119,15 +120,17 @@ class CaseRun:
             return False
         waiting = self._approvals()
         if self._case.waits:
-            return self._case.waits in {action for _, action, _ in waiting}
+            return found["state"] == "running" and self._case.waits in {action for _, action, _ in waiting}
         for stage, action, token in waiting:
             self._approve(stage, action, token)
         return found["state"] in _ENDED and bool(found["outcome"])
 
-    def _is_deleted(self) -> bool:
+    def _is_deleted(self, former_reason: str) -> bool:
+        """Whether the deletion has ended, well or not."""
         found = self._record()
-        busy = [each["repository"] for each in self._here.api("lanes")["lanes"]]
-        return found["state"] in {"deleted", "failed", "skipped"} and self._name not in busy
+        return found["state"] == "deleted" or (
+            found["state"] == "failed" and found["reason"] != former_reason
+        )
 
     # --- AWS ---
 
@@ -167,10 +170,12 @@ class CaseRun:
         return {each["name"]: each["revisionId"] for each in listed}
 
     def _own_stacks(self) -> dict[str, dict[str, Any]]:
-        """The environment's stacks and those that its pipeline made, by ARN. Their names contain a known text."""
-        own = re.compile(rf"{re.escape(self._pipeline)}(-|$)|app-{re.escape(self._case.branch)}$")
-        stacks = self._here.aws_state()["stacks"]
-        return {each["id"]: each for each in stacks if own.match(each["name"])}
+        """The environment's stacks and those that its pipeline made, by ARN: they have its name or its tags."""
+        return {
+            each["id"]: each
+            for each in self._here.aws_state()["stacks"]
+            if each["name"].startswith(self._pipeline) or self._environment.owns(each["tags"])
+        }
 
     def _resources(self) -> set[str]:
         """The ARNs of the stacks and the physical ids of their resources."""

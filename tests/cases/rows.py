@@ -121,11 +121,12 @@ CASES = (
             Expected(r'"FullRepositoryId"', rf"{_NO_SOURCE}.*RepoOwner"),
             Expected(r'"BranchName"', rf"{_NO_SOURCE}.*RepoBranch"),
             Expected(r"", r"selfMutation: false"),
+            Expected(r'"StackName"', r"every branch would deploy to the same stack.*PipelineName"),
         ),
         others=True,
         never=r"E3703",
         outcome="rejected",
-        reason=r"triggerOnPush: false|FullRepositoryId",
+        reason=r"Dev-App|triggerOnPush: false|FullRepositoryId",
     ),
     Case(
         "cdk-pipeline, corrected",
@@ -232,11 +233,7 @@ CASES = (
         outcome="rejected",
         reason=_CONNECTION,
     ),
-    Case(
-        "rules-ssm",
-        "rules hold, and a parameter's value comes from SSM",
-        values={"/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64": "ami-1"},
-    ),
+    Case("rules-ssm", "rules hold, and the value of a parameter comes from SSM"),
     Case("self-update-first", "a pipeline that first updates its own stack goes on and is deleted"),
     Case(
         "self-update-foreign-tags",
@@ -248,7 +245,7 @@ CASES = (
         "stackset",
         "a StackSet is listed on the receipt and never deleted",
         outcome="failed",
-        reason=r"not simulate",
+        reason=r"simulat",
         left=(Left(r"StackSet everywhere", r"."),),
     ),
     Case("tagged-stack", "a stack with deployer's tags goes with its branch"),
@@ -266,6 +263,47 @@ CASES = (
         bounded=(Expected(r"", r"TemplateConfiguration"),),
     ),
     Case("variable-stack-name", "a stack that a variable of the pipeline names is found and deleted"),
+    Case(
+        "event-rule",
+        "a rule that starts the pipeline by the clock is rejected",
+        errors=(Expected(r"Id: pipeline|Arn:|Nightly", r"Nightly starts the pipeline"),),
+        outcome="rejected",
+        reason=r"Nightly starts the pipeline",
+    ),
+    Case("function-invoked", "a pipeline that invokes a function of its own stack is deployed"),
+    Case(
+        "image-source",
+        "a pipeline that reads only an image is rejected, because no commit of this repository runs",
+        errors=(Expected(r"Provider: ECR|Name: Source", _NO_SOURCE),),
+        outcome="rejected",
+        reason=_NO_SOURCE,
+    ),
+    Case(
+        "object-side-source",
+        "an object that AWS watches would start the pipeline, so it is rejected with the line to write",
+        errors=(Expected(r"S3ObjectKey", rf"{_STARTS}.*PollForSourceChanges: false"),),
+        outcome="rejected",
+        reason=r"PollForSourceChanges: false",
+    ),
+    Case(
+        "pipeline-by-condition", "of two pipelines behind conditions that exclude each other, one is deployed"
+    ),
+    Case("source-by-condition", "a source action whose provider a parameter chooses is deployed"),
+    Case("stack-deleted-by-action", "a stack that the pipeline itself deletes is not missed by the deletion"),
+    Case(
+        "v2-triggers",
+        "Triggers of a pipeline are rejected",
+        errors=(Expected(r"Triggers:|ProviderType", rf"{_STARTS} by its Triggers"),),
+        outcome="rejected",
+        reason=r"Triggers",
+    ),
+    Case(
+        "webhook",
+        "a webhook that starts the pipeline is rejected",
+        errors=(Expected(r"Hook:|Type: AWS::CodePipeline::Webhook", r"Hook starts the pipeline"),),
+        outcome="rejected",
+        reason=r"Hook starts the pipeline",
+    ),
 )
 
 

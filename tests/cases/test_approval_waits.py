@@ -4,7 +4,7 @@ from tests.unit.world import World, environment, sha
 
 _BRANCH = "refs/heads/dev"
 _WEEKEND = 72 * 3600  # seconds
-_STEP = 300  # seconds; longer than the longest wait between two polls
+_STEP = 900  # seconds; longer than the longest wait between two polls
 
 
 def test_a_week_end_at_an_approval_ends_in_no_dead_letter() -> None:
