@@ -234,6 +234,10 @@ CASES = (
         reason=_CONNECTION,
     ),
     Case("rules-ssm", "rules hold, and the value of a parameter comes from SSM"),
+    Case(
+        "self-update-by-change-set",
+        "a pipeline that updates its own stack by a pair of change set actions goes on and is deleted",
+    ),
     Case("self-update-first", "a pipeline that first updates its own stack goes on and is deleted"),
     Case(
         "self-update-foreign-tags",
