@@ -268,6 +268,10 @@ CASES = (
     ),
     Case("variable-stack-name", "a stack that a variable of the pipeline names is found and deleted"),
     Case(
+        "described-resources",
+        "a Description beside the Type of a resource, as AWS CodeStar wrote it, is a matter of style",
+    ),
+    Case(
         "event-rule",
         "a rule that starts the pipeline by the clock is rejected",
         errors=(Expected(r"Id: pipeline|Arn:|Nightly", r"Nightly starts the pipeline"),),
