@@ -23,6 +23,7 @@ _SETTINGS = {
     "DEPLOYER_RETRY_SECONDS": "0.3",
     "DEPLOYER_CONCURRENCY": "3",
     "DEPLOYER_ORPHAN_SECONDS": "0",
+    "DEPLOYER_GIVE_TOKEN": "yes",
 }
 _BOUNDARY = {
     "development": {
