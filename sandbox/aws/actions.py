@@ -136,6 +136,7 @@ class Actions:
         )
         run.external_id = build.id
         run.external_url = f"{self._builder.address}/_sandbox/logs/{build.id}"
+        self._create_log_group(project)
         processes = Processes()
         try:
             _, failure = yield self._scheduler.run_in_thread(
@@ -147,6 +148,12 @@ class Actions:
             raise _action_error(failure, BuildFailedError)
         run.variables = build.exported
         yield from self._upload_outputs(pipeline, execution, outputs)
+
+    def _create_log_group(self, project: str) -> None:
+        """Create the log group of a project's builds, which no stack has and no stack's deletion removes."""
+        settings = (self._projects[project].get("LogsConfig") or {}).get("CloudWatchLogs") or {}
+        if settings.get("Status", "ENABLED") == "ENABLED":
+            storage.ensure_log_group(self._place, settings.get("GroupName") or f"/aws/codebuild/{project}")
 
     # ---- deployments to S3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandbox.aws.ecrresources import RepositoryHandler
 from sandbox.aws.executions import Pipelines
 from sandbox.aws.motoresources import (
     BucketHandler,
@@ -59,6 +60,7 @@ def handlers_by_type(
     return {
         **dict.fromkeys(_INERT_TYPES, inert),
         **{kind: MotoHandler(place, *where) for kind, where in _MOTO_TYPES.items()},
+        "AWS::ECR::Repository": RepositoryHandler(place, "ecr", "Repository", "RepositoryName"),
         "AWS::Events::Rule": RuleHandler(place, "events", "Rule", "Name"),
         "AWS::IAM::Role": RoleHandler(place, "iam", "Role", "RoleName"),
         "AWS::SSM::Parameter": ParameterHandler(place, "ssm", "Parameter", "Name"),
