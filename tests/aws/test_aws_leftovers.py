@@ -161,7 +161,9 @@ def test_a_failing_service_of_logs_delays_the_teardown_and_loses_nothing(simulat
 def push_images(simulation: Simulation, number: int) -> None:
     client = simulation.client("ecr")
     for each in range(number):
-        manifest = json.dumps({"schemaVersion": 2, "config": {"digest": f"sha256:{each:064x}"}, "layers": []})
+        config = {"digest": f"sha256:{each:064x}"}
+        kind = "application/vnd.docker.distribution.manifest.v2+json"
+        manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []})
         client.put_image(repositoryName=_REPOSITORY, imageManifest=manifest, imageTag=f"v{each}")
 
 
@@ -176,7 +178,7 @@ def image_count(simulation: Simulation) -> int | None:
 
 def test_images_are_deleted_before_the_stack_of_their_repository(simulation: Simulation) -> None:
     world = deployed_world(simulation, template(Images=_IMAGES))
-    push_images(simulation, 130)
+    push_images(simulation, 105)  # more than one batch
     delete_branch(world)
     assert image_count(simulation) is None
     assert retained(world) == {}

@@ -43,8 +43,9 @@ def test_resync_dry_run(world: World) -> None:
 def test_what_a_person_deleted_is_created_again_only_if_asked_for(world: World) -> None:
     world.push("refs/heads/x", A)
     result = world.run("delete", "acme/api", "x")
-    assert "stays deleted until a push, deployer redeploy acme/api x, or deployer resync acme/api --recreate" in (
-        result.stderr
+    assert (
+        "stays deleted until a push, deployer redeploy acme/api x, or deployer resync acme/api --recreate"
+        in (result.stderr)
     )
     world.work()
     result = world.run("resync", "acme/api", "--dry-run")

@@ -66,37 +66,52 @@ def test_a_history_names_no_other_types_and_not_the_stack_itself() -> None:
 # --- images -------------------------------------------------------------------------------------------------
 
 
-def deleted(*batches: tuple[list[str], list[tuple[str, str]]]) -> bool:
-    """Delete the images of a repository: for each listing its digests, and the failures by digest."""
-    client = boto3.client("ecr", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
-    with Stubber(client) as stub:
-        for digests, failures in batches:
-            ids = [{"imageDigest": each, "imageTag": tag} for each in digests for tag in ("a", "b")]
-            stub.add_response("list_images", {"imageIds": ids}, {**WHERE, "maxResults": 1000})
-            if digests:
-                told = [
-                    {"imageId": {"imageDigest": each}, "failureCode": code, "failureReason": "why"}
-                    for each, code in failures
-                ]
-                asked = {**WHERE, "imageIds": [{"imageDigest": each} for each in digests]}
-                stub.add_response("batch_delete_image", {"failures": told}, asked)
-        done = delete_images(client, "images", "123456789012", time.monotonic() + 60, lambda: None)
-        stub.assert_no_pending_responses()
-        return done
+class _Ecr:
+    """An ECR client with one repository; botocore's stub refuses a response without images, which ECR gives.
+
+    Args:
+        refusals: for each deletion, the failure code by digest.
+    """
+
+    def __init__(self, digests: list[str], *refusals: dict[str, str]) -> None:
+        self.digests, self._refusals = digests, list(refusals)
+
+    def list_images(self, **query: Any) -> dict[str, Any]:
+        assert query == {**WHERE, "maxResults": 1000}
+        ids = [{"imageDigest": each, "imageTag": tag} for each in self.digests for tag in ("a", "b")]
+        return {"imageIds": ids}
+
+    def batch_delete_image(self, **request: Any) -> dict[str, Any]:
+        assert request == {**WHERE, "imageIds": [{"imageDigest": each} for each in self.digests]}
+        refused = self._refusals.pop(0) if self._refusals else {}
+        self.digests = [
+            each for each in self.digests if refused.get(each, "ImageNotFound") != "ImageNotFound"
+        ]
+        failures = [
+            {"imageId": {"imageDigest": each}, "failureCode": code, "failureReason": "why"}
+            for each, code in refused.items()
+        ]
+        return {"failures": failures}
+
+
+def deleted(digests: list[str], *refusals: dict[str, str]) -> bool:
+    ecr = _Ecr(digests, *refusals)
+    done = delete_images(ecr, "images", "123456789012", time.monotonic() + 60, lambda: None)
+    assert not ecr.digests
+    return done
 
 
 def test_images_that_an_index_names_are_deleted_after_the_index() -> None:
-    first = (["index", "child"], [("child", "ImageReferencedByManifestList")])
-    assert deleted(first, (["child"], []), ([], []))
+    assert deleted(["index", "child"], {"child": "ImageReferencedByManifestList"})
 
 
 def test_an_image_that_somebody_else_deleted_meanwhile_is_no_failure() -> None:
-    assert deleted((["a"], [("a", "ImageNotFound")]), ([], []))
+    assert deleted(["a"], {"a": "ImageNotFound"})
 
 
 def test_images_that_ecr_refuses_to_delete() -> None:
     with pytest.raises(PermanentError, match="repository images: 2 images cannot be deleted: KmsError: why"):
-        deleted((["a", "b"], [("a", "KmsError"), ("b", "KmsError")]))
+        deleted(["a", "b"], {"a": "KmsError", "b": "KmsError"})
 
 
 @pytest.mark.parametrize(
