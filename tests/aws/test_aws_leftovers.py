@@ -163,7 +163,8 @@ def push_images(simulation: Simulation, number: int) -> None:
     for each in range(number):
         config = {"digest": f"sha256:{each:064x}"}
         kind = "application/vnd.docker.distribution.manifest.v2+json"
-        manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []})
+        layers = [{"mediaType": kind, "size": 1, "digest": config["digest"]}]
+        manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers})
         client.put_image(repositoryName=_REPOSITORY, imageManifest=manifest, imageTag=f"v{each}")
 
 
