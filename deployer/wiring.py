@@ -27,7 +27,7 @@ from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
 from deployer.model.outcomes import Outcome
 from deployer.model.redis_url import parse_redis_url
-from deployer.queue.call_counter import note
+from deployer.queue.call_counter import count_call
 from deployer.queue.items import RESYNC_KEY, Work
 from deployer.queue.lease import Timer
 from deployer.queue.progress_log import LOG_FORMAT
@@ -47,7 +47,7 @@ from deployer.resync.orphaned_roles import RoleDirectory
 from deployer.resync.repository_lifecycle import RepositoryLifecycle
 from deployer.settings import dotenv as dotfile
 from deployer.settings.iam_fence import FENCE_REMEDY, unfenced_sentence
-from deployer.settings.loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load, require_settings
+from deployer.settings.loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load_config, require_settings
 from deployer.settings.startup import (
     CLUSTER_MODE,
     NO_EVICTION,
@@ -116,7 +116,7 @@ class Deployer:
             self.config.targets,
             RedisSharing(self.client, self.config.aws_rate),
             repository_token=self._clone_token,
-            on_call=lambda: note("aws"),
+            on_call=lambda: count_call("aws"),
         )
 
     @cached_property
@@ -128,9 +128,9 @@ class Deployer:
         """Return a token for a repository. GitHub is created only if a template asks for a token."""
         return self.host.clone_token(full_name)
 
-    def rooms(self) -> list[RegionCapacity]:
+    def last_capacities(self) -> list[RegionCapacity]:
         """Return the latest counts of each region's capacity, without a request to AWS."""
-        return RedisSharing(self.client).counted_rooms()
+        return RedisSharing(self.client).last_capacities()
 
     @cached_property
     def inventory(self) -> StackInventory:
@@ -252,7 +252,7 @@ class Deployer:
 
     def report_death(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:
         """See `StepHandler.report_death`."""
-        return self.reconciler.died(repository, work, letter, reason)
+        return self.reconciler.report_dead_letter(repository, work, letter, reason)
 
 
 def build(env: dict[str, str] | None = None, budget: RedisCircuitBreaker | None = None) -> Deployer:
@@ -267,7 +267,7 @@ def build(env: dict[str, str] | None = None, budget: RedisCircuitBreaker | None 
     """
     if env is None:
         env = environment()
-    return Deployer(load(env, read_secret), budget)
+    return Deployer(load_config(env, read_secret), budget)
 
 
 def environment() -> dict[str, str]:
@@ -276,7 +276,7 @@ def environment() -> dict[str, str]:
     Raises:
         ConfigError: the file cannot be read.
     """
-    env = dotfile.read()
+    env = dotfile.read_dotenv()
     for name, value in env.items():
         os.environ.setdefault(name, value)  # boto3 reads AWS's variables from there
     if region := os.environ.get("AWS_REGION"):
@@ -346,7 +346,7 @@ def warn_at_start(config: Config, redis_warning: str) -> None:
     """
     if redis_warning:
         _log.warning("%s", redis_warning)
-    if gaps := config.fence_gaps:
+    if gaps := config.missing_fence_settings:
         _log.warning(
             "DEPLOYER_UNFENCED is yes. %s; to protect AWS, %s", unfenced_sentence(gaps), FENCE_REMEDY
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 from deployer.model.environments import Repository
 from deployer.model.repository_record import RepositoryRecord
-from deployer.model.stored_value import StoredValue, field_places
+from deployer.model.stored_value import StoredValue, field_groups
 from deployer.queue.store import QueueStore
 
 
@@ -15,5 +15,5 @@ def know_repository(lanes: QueueStore, record: RepositoryRecord) -> None:
 
 def field_value(value: StoredValue, name: str) -> Any:
     """A field of a stored value, or of one of its groups."""
-    group = field_places(type(value))[name]
+    group = field_groups(type(value))[name]
     return field_value(getattr(value, group), name) if group else getattr(value, name)

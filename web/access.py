@@ -38,12 +38,12 @@ _SANDBOX = "sandbox"
 def register(app: Flask) -> None:
     """Authenticate every request of the application."""
     app.extensions["deployer-wrong-tokens"] = WrongTokens()
-    app.before_request(_check_port)
-    app.before_request(_check_principal)
+    app.before_request(_separate_webhook_port)
+    app.before_request(_set_principal_or_reject)
     app.after_request(_log_change)
 
 
-def _check_port() -> None:
+def _separate_webhook_port() -> None:
     """If webhooks have a separate port, serve only them there, and everything else on the other port.
 
     Raises:
@@ -56,7 +56,7 @@ def _check_port() -> None:
             raise NotFound
 
 
-def _check_principal() -> Response | None:
+def _set_principal_or_reject() -> Response | None:
     """Set the principal, or return an error. Errors are not logged, because strangers could then fill the log."""
     path = request.path
     g.principal = ""
@@ -75,11 +75,11 @@ def _check_principal() -> Response | None:
         if hmac.compare_digest(given, config.api_token.encode()):
             g.principal = TOKEN
             return _reject_cross_site(config) if scheme == "basic" else None
-        return _count_wrong_token() or error_response(401, _required_credentials(config))
+        return _count_wrong_token() or error_response(401, _authentication_hint(config))
     if config.sandbox and (path == _DESCRIPTION or not path.startswith(_API)):
         g.principal = _SANDBOX
     elif path != _PUBLIC_WITHOUT_DETAILS:
-        return error_response(401, _required_credentials(config))
+        return error_response(401, _authentication_hint(config))
     return None
 
 
@@ -119,7 +119,7 @@ def _read_credentials() -> tuple[str, bytes]:
     return scheme, b""
 
 
-def _required_credentials(config: Config) -> str:
+def _authentication_hint(config: Config) -> str:
     """Return an error text that says how to authenticate."""
     if request.path.startswith(_API):
         if not config.api_token and not config.trusted_proxy_header:

@@ -25,7 +25,7 @@ from deployer.queue.items import Cause
 from deployer.queue.store import Accepted
 from deployer.queue.submit import APPROVER_LENGTH, WorkSubmitter
 from deployer.resync.missed_deliveries import APP
-from deployer.views import record_json as shapes
+from deployer.views import record_json
 from web.answers import BROKEN, CUT_OFF
 from web.context import TOKEN, deployer, principal
 from web.openapi import DESCRIPTION
@@ -75,8 +75,8 @@ def repositories() -> Response:
     app = next(iter(lanes.repository_records([APP])), None)
     return _json_response(
         {
-            "repositories": shapes.repositories(lanes, deployer().config.orphan_seconds),
-            "app": shapes.deliveries(app) if app else None,
+            "repositories": record_json.repositories(lanes, deployer().config.orphan_seconds),
+            "app": record_json.deliveries(app) if app else None,
         }
     )
 
@@ -89,7 +89,7 @@ def delivery(identity: str) -> Response:
         raise NotFoundError(
             f"there is no delivery {identity[:100]}; it was never received, or ended over 30 days ago"
         )
-    return _json_response(shapes.delivery(record))
+    return _json_response(record_json.delivery(record))
 
 
 @blueprint.get("/activity")
@@ -98,22 +98,22 @@ def activity() -> Response:
     limit = _read_number("limit", 50, 1, _ACTIVITY_LIMIT)
     goal = request.args.get("goal")
     lines = deployer().lanes.activity(_repository_filter(), _ACTIVITY_LIMIT if goal else limit)
-    found = [shapes.activity(line) for line in lines if not goal or line.goal == goal]
+    found = [record_json.activity_line(line) for line in lines if not goal or line.goal == goal]
     return _json_response({"activity": found[:limit]})
 
 
 @blueprint.get("/lanes")
 def lanes() -> Response:
     """Return the queues (lanes) that have work."""
-    return _json_response({"lanes": [shapes.lane(lane) for lane in deployer().lanes.lanes()]})
+    return _json_response({"lanes": [record_json.lane(lane) for lane in deployer().lanes.lanes()]})
 
 
 @blueprint.get("/dead-letters")
 def dead_letters() -> Response:
     """Return the dead letters that match the filters, oldest first."""
     kind, task = request.args.get("kind", ""), request.args.get("task", "")
-    found = letters.chosen(deployer().lanes, _repository_filter(), kind, task)
-    return _json_response({"dead_letters": [shapes.dead_letter(letter) for letter in found]})
+    found = letters.matching_dead_letters(deployer().lanes, _repository_filter(), kind, task)
+    return _json_response({"dead_letters": [record_json.dead_letter(letter) for letter in found]})
 
 
 @blueprint.get("/dead-letters/<identity>")
@@ -122,7 +122,7 @@ def dead_letter(identity: str) -> Response:
     letter = deployer().lanes.find_dead_letter(identity)
     if letter is None:
         raise NotFoundError(f"there is no dead letter {identity[:100]}; see /api/v1/dead-letters")
-    return _json_response(shapes.dead_letter(letter, whole=True))
+    return _json_response(record_json.dead_letter(letter, whole=True))
 
 
 # --- queueing work -----------------------------------------------------------------------------------------------
@@ -232,7 +232,9 @@ def replay_all() -> Response:
     """Queue the work of all dead letters that match the body again."""
     found = _chosen_letters()
     submitter = deployer().submitter
-    settled = letters.settle(letters.replay_order(found), lambda letter: submitter.replay(letter).goal)
+    settled = letters.act_on_dead_letters(
+        letters.replay_order(found), lambda letter: submitter.replay(letter).goal
+    )
     repositories = {letter.id: letter.repository for letter in found}
     tasks = [
         {"dead_letter": each.letter, "repository": repositories[each.letter], "id": each.task}
@@ -251,7 +253,7 @@ def discard_all() -> Response:
         lanes.discard(letter)
         return ""
 
-    settled = letters.settle([letter.id for letter in _chosen_letters()], discard_letter)
+    settled = letters.act_on_dead_letters([letter.id for letter in _chosen_letters()], discard_letter)
     ids = [each.letter for each in settled if not each.error]
     return _json_response(
         {"outcome": "discarded", "dead_letters": ids, "failed": _failed_letters(settled)}, 202
@@ -296,8 +298,8 @@ def known_environment(identity: str) -> tuple[Environment, EnvironmentRecord | N
     return found, lanes.environment(found)
 
 
-def _environment_as_json(record: EnvironmentRecord) -> shapes.Json:
-    return shapes.environment(record, base_url(), deployer().config.ttl)
+def _environment_as_json(record: EnvironmentRecord) -> record_json.Json:
+    return record_json.environment(record, base_url(), deployer().config.ttl)
 
 
 def _queue_request(
@@ -345,7 +347,9 @@ def _chosen_letters() -> list[DeadLetter]:
             'the body must be {"all": true}; the fields kind, repository and task are optional filters'
         )
     repository = Repository.parse(filters["repository"]) if filters.get("repository") else None
-    return letters.chosen(deployer().lanes, repository, filters.get("kind", ""), filters.get("task", ""))
+    return letters.matching_dead_letters(
+        deployer().lanes, repository, filters.get("kind", ""), filters.get("task", "")
+    )
 
 
 def _failed_letters(settled: list[letters.LetterResult]) -> list[dict[str, str]]:

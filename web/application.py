@@ -31,7 +31,7 @@ def create_app(deployer: Deployer | None = None) -> Flask:
         app.before_request(deployer.budget.begin)
     access.register(app)
     answers.register(app)
-    app.jinja_env.finalize = page_filters.shown
+    app.jinja_env.finalize = page_filters.escape_invisible
     for part in (receiver, api, health, pages, page_filters):
         app.register_blueprint(part.blueprint)
     return app

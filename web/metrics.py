@@ -218,7 +218,7 @@ class _StoredMetrics(Collector):
         for what in ("stacks", "stacks_limit", "pipelines", "pipelines_limit"):
             words = f"{what.partition('_')[0].capitalize()} {'that fit into' if 'limit' in what else 'in'} a region"
             families[what] = GaugeMetricFamily(f"deployer_{what}", words, labels=["account", "region"])
-        newest = list(self._deployer.rooms())
+        newest = list(self._deployer.last_capacities())
         for room in newest:
             for what, family in families.items():
                 family.add_metric([room.account, room.region], getattr(room, what))

@@ -13,7 +13,7 @@ from deployer.model.environments import Kind, branch_name
 from deployer.model.refs import Ref
 from deployer.model.visible import visible
 from deployer.queue.items import RESYNC_KEY, Attempt, split_key
-from deployer.views.derived_values import age, changed_at, environment_id
+from deployer.views.derived_values import changed_at, environment_id, seconds_since
 from deployer.views.record_json import iso_time
 from deployer.views.sentences import held_words, lane_problems, lifetime_words, waiting_words
 from web.context import deployer
@@ -32,7 +32,7 @@ _TONES = {
 }
 
 
-def shown(value: object) -> object:
+def escape_invisible(value: object) -> object:
     """Return a value as a template prints it: in a text, invisible characters become escapes."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value, keep="\n\t")
@@ -45,11 +45,11 @@ def isolated(text: str) -> Markup:
 
     The element itself is left-to-right, because a path begins with its first part even if that is Hebrew or Arabic.
     """
-    return Markup('<bdi dir="ltr">{}</bdi>').format(shown(text))
+    return Markup('<bdi dir="ltr">{}</bdi>').format(escape_invisible(text))
 
 
 @blueprint.app_template_filter()
-def tone(word: str) -> str:
+def color_class(word: str) -> str:
     """Return the CSS class for the colour of a state, status or outcome. The word itself is always shown too."""
     return next((name for name, words in _TONES.items() if word in words), "calm")
 
@@ -57,36 +57,36 @@ def tone(word: str) -> str:
 @blueprint.app_template_filter()
 def ago(seconds: float) -> str:
     """Return how long ago a time (epoch seconds) was."""
-    elapsed = age(seconds)
+    elapsed = seconds_since(seconds)
     return f"{span(elapsed)} ago" if elapsed >= 2 else "just now"
 
 
 @blueprint.app_template_filter()
-def since(record: EnvironmentRecord) -> float:
+def changed_since(record: EnvironmentRecord) -> float:
     """Return the time of the last change of state or outcome, in epoch seconds."""
     return changed_at(record)
 
 
 @blueprint.app_template_filter()
-def held(record: EnvironmentRecord) -> str:
+def pin_text(record: EnvironmentRecord) -> str:
     """Return why an environment stays at another commit than its ref's, or an empty text."""
     return held_words(record)
 
 
 @blueprint.app_template_filter()
-def ageing(record: EnvironmentRecord) -> str:
+def expiry_words(record: EnvironmentRecord) -> str:
     """Return when an environment expires or sleeps, or an empty text."""
     return lifetime_words(record, deployer().config.ttl)
 
 
 @blueprint.app_template_filter()
-def lasted(attempt: Attempt) -> str:
+def attempt_duration(attempt: Attempt) -> str:
     """Return the duration of an attempt, or an empty text if its start is not known."""
     return span(attempt.ended_at - attempt.began_at) if attempt.began_at else ""
 
 
 @blueprint.app_template_filter()
-def stamp(seconds: float) -> str:
+def iso_stamp(seconds: float) -> str:
     """Return epoch seconds as ISO 8601."""
     return iso_time(seconds) or ""
 

@@ -33,9 +33,9 @@ from deployer.views.sentences import (
     drift_words,
     lifetime_sentence,
     orphan_words,
-    place,
     repository_warnings,
     skipped_push_words,
+    source_location,
     teardown_report_words,
     unlisted_words,
     unserved_words,
@@ -109,7 +109,7 @@ def overview() -> str:
         letters=letters[::-1][:_SHOWN_LETTERS],
         letter_count=len(letters),
         warnings=dead_letter_warnings(letters),
-        unfenced=UNFENCED in lanes.beats(),
+        unfenced=UNFENCED in lanes.last_heartbeats(),
         activity=lanes.activity(limit=_SHOWN_ACTIVITY),
         **_count_states(shown),
         repository_warnings=repository_warnings([*whole, *_app_records()]),
@@ -159,7 +159,7 @@ def repositories() -> str:
         count=len(records),
         odd_count=sum(bool(each.state) for each in records),
         app=next((deliveries_words(each) for each in _app_records()), ""),
-        unserved=unserved_words(deployer().submitter.unserved(), lanes.now()),
+        unserved=unserved_words(deployer().submitter.unserved_repositories(), lanes.now()),
         page=page,
         pages=pages,
     )
@@ -187,7 +187,7 @@ def environment(identity: str) -> str:
         teardown_report_words=teardown_report_words(record.status.receipt),
         unlisted={name: unlisted_words(record.status.receipt, name) for name in ("removed", "retained")},
         under_way=UNDER_WAY,
-        failed_at=place(record.status.stack.failure),
+        failed_at=source_location(record.status.stack.failure),
         failed_url=source_url(record),
         refreshing=record.status.state in _BUSY_STATES,
         queue_position=_queue_position(lane, found.key),
@@ -211,8 +211,8 @@ def dead_letter(identity: str) -> str:
         )
     work = letter.arguments
     attempts = work.failed_attempts
-    if attempts and not letter.expected:
-        attempts[-1] = msgspec.structs.replace(attempts[-1], error=letter.told)
+    if attempts and not letter.is_expected:
+        attempts[-1] = msgspec.structs.replace(attempts[-1], error=letter.public_reason)
     return render_template(
         "letter.html",
         letter=letter,
@@ -226,7 +226,7 @@ def dead_letter(identity: str) -> str:
 
 @blueprint.get("/dead-letters/")
 @blueprint.get("/environments/")
-def missing_identity() -> str:
+def reject_missing_id() -> str:
     """Answer a path without an id."""
     raise NotFoundError("the address has no id; the overview lists environments and dead letters")
 
@@ -277,4 +277,4 @@ def _queue_position(lane: QueueState | None, key: str) -> str:
     for number, item in enumerate(lane.waiting, 1):
         if item.environment == key:
             return f"queued, {number} of {len(lane.waiting)} in the queue"
-    return "; ".join(waiting_words(lane, item) for item in lane.asleep(key))
+    return "; ".join(waiting_words(lane, item) for item in lane.snoozed_keys(key))

@@ -53,7 +53,7 @@ def github() -> Response:
     event = parse_delivery({**headers, "Content-Type": request.mimetype}, content)
     if isinstance(event, Ping):
         return _delivery_response(Answer(event.delivery, "pong", "the webhook works"), 200)
-    return _delivery_response(parts.submitter.github(event), 202)
+    return _delivery_response(parts.submitter.submit_github(event), 202)
 
 
 @blueprint.post("/aws")
@@ -67,7 +67,7 @@ def aws() -> Response:
             raise SignatureError("events from AWS are disabled: DEPLOYER_AWS_EVENT_KEY is not set")
         verify_key(request.headers.get("X-Deployer-Event-Key"), parts.config.aws_event_key)
         content = body.read()
-    return _delivery_response(parts.submitter.aws(parse_event(content)), 202)
+    return _delivery_response(parts.submitter.submit_aws(parse_event(content)), 202)
 
 
 @blueprint.errorhandler(_TooLarge)

@@ -138,7 +138,9 @@ def _read_arguments(message: Any) -> tuple[Repository, str, int] | None:
 def _send_heartbeat() -> None:
     with suppress(UnavailableError):  # `_ping` finds and reports that Redis is unavailable
         deployer.lanes.send_heartbeat("worker", _HEARTBEAT_SECONDS)
-        if deployer.config.fence_gaps:  # for the dashboard, whose process does not know the targets
+        if (
+            deployer.config.missing_fence_settings
+        ):  # for the dashboard, whose process does not know the targets
             deployer.lanes.send_heartbeat(UNFENCED, _HEARTBEAT_SECONDS)
 
 

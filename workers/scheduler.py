@@ -138,7 +138,7 @@ class Scheduler:
 
     def _no_scheduler_ran_before(self) -> bool:
         if self._is_first_run is None:
-            self._is_first_run = "scheduler" not in self._deployer.lanes.beats()
+            self._is_first_run = "scheduler" not in self._deployer.lanes.last_heartbeats()
         return self._is_first_run
 
     def _is_other_thread_alive(self) -> bool:
@@ -174,7 +174,7 @@ class Scheduler:
     def _request_due_resyncs(self) -> None:
         period, now = self._deployer.config.resync_seconds, time.monotonic()
         self._next_resync_check = now + min(_DUE_SECONDS, period / 4 or _DUE_SECONDS)
-        with self._deployer.lanes.claimed("resyncs", _LOCK_SECONDS) as lock:
+        with self._deployer.lanes.hold_lock("resyncs", _LOCK_SECONDS) as lock:
             if lock:
                 self._request_resyncs(period, self._deployer.lanes.now())
 
@@ -185,7 +185,7 @@ class Scheduler:
         self._find_repositories(_period_number(now, period))
         known = {each.key: each for each in lanes.repositories()}
         # the first scheduler resyncs all, because webhooks of pushes were lost while no process ran
-        last_periods = {} if lost or self._no_scheduler_ran_before() else lanes.resync_periods()
+        last_periods = {} if lost or self._no_scheduler_ran_before() else lanes.last_resync_periods()
         requested: dict[str, int] = {}
         repositories = {**self._found, **known}
         try:
@@ -203,15 +203,15 @@ class Scheduler:
                     self._request_resync(repository)
                 requested[repository.key] = period_number
         finally:
-            lanes.save_resync_periods(requested, repositories)
+            lanes.save_last_resync_periods(requested, repositories)
         self._is_first_run = False
         if self._resync_all and self._found_in_period is not None:
-            lanes.keep()
+            lanes.mark_data_complete()
             self._resync_all = False
 
     def _notice_lost_data(self) -> bool:
         """Whether Redis has lost its data since the last check, so that everything must be resynced."""
-        if not self._deployer.lanes.emptied() or self._resync_all:
+        if not self._deployer.lanes.has_lost_data() or self._resync_all:
             return False
         _log.warning("Redis is empty, because it is new or has lost its data; all repositories are resynced")
         self._found_in_period, self._resync_all = None, True
@@ -220,7 +220,7 @@ class Scheduler:
     def _check_expiries(self) -> None:
         now = time.monotonic()
         self._next_expiry_check = now + _EXPIRY_POLLS * self._deployer.config.poll_seconds
-        self._deployer.submitter.age(self._deployer.lanes.now())
+        self._deployer.submitter.queue_expiry_checks(self._deployer.lanes.now())
         self._next_expiry_check = max(
             self._next_expiry_check, now + _EXPIRY_PAUSES * (time.monotonic() - now)
         )

@@ -60,10 +60,11 @@ class AwsCloud(AwsStacks, AwsPipelines):
         """See `CloudRegion.check_reachable`. One call, without retries."""
         self._aws.check_reachable(seconds)
 
-    def room(self) -> RegionCapacity:
-        """See `CloudRegion.room`. No call while the counts are less than an hour old; otherwise three or more.
+    def count_capacity(self) -> RegionCapacity:
+        """See `CloudRegion.count_capacity`. No call if the counts are new enough; otherwise three or more.
 
-        Between two counts, deployer adds the stacks that it creates and subtracts those that it deletes.
+        Counts are new enough for an hour. Between two counts, deployer adds the stacks that it creates and
+        subtracts those that it deletes.
         """
         with translate_errors(f"counting what {self.region} holds"):
             stacks_now, stacks_at, _ = self._cached_or_counted(
@@ -71,7 +72,7 @@ class AwsCloud(AwsStacks, AwsPipelines):
             )
             limit, _, _ = self._cached_or_counted("stacks_limit", self._read_stacks_limit)
             pipelines_now, pipelines_at, anew = self._cached_or_counted("pipelines", self._count_pipelines)
-        found = self._build_room(stacks_now, limit, pipelines_now, min(stacks_at, pipelines_at))
+        found = self._build_capacity(stacks_now, limit, pipelines_now, min(stacks_at, pipelines_at))
         if anew:
             self._region_status.save_last_count(found)
         return found
@@ -84,9 +85,9 @@ class AwsCloud(AwsStacks, AwsPipelines):
         if not (stacks_known and limit and pipelines_known):
             return None
         at = min(stacks_known[1], pipelines_known[1])
-        return self._build_room(stacks_known[0], limit[0], pipelines_known[0], at)
+        return self._build_capacity(stacks_known[0], limit[0], pipelines_known[0], at)
 
-    def _build_room(self, stacks_now: int, limit: int, pipelines_now: int, at: float) -> RegionCapacity:
+    def _build_capacity(self, stacks_now: int, limit: int, pipelines_now: int, at: float) -> RegionCapacity:
         account = _account_or_own(self._target)
         return RegionCapacity(
             self.region, stacks_now, limit, pipelines_now, self._target.pipelines_limit, at, account
@@ -110,8 +111,8 @@ class AwsCloud(AwsStacks, AwsPipelines):
         listed = read_pages(self._aws.codepipeline.list_pipelines, cursor="nextToken", maxResults=1000)
         return sum(len(required_member(page, "pipelines")) for page in listed)
 
-    def probe_artifacts(self) -> None:
-        """See `CloudRegion.probe_artifacts`: write a small object into the artifact bucket. One call."""
+    def check_artifact_bucket(self) -> None:
+        """See `CloudRegion.check_artifact_bucket`: write a small object into the artifact bucket. One call."""
         self._artifacts.check_writable()
 
     def empty_storage(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:

@@ -244,7 +244,7 @@ def execution_from_summary(listed: Any, read_definition: Callable[[], Any | None
         )
     commit = commit_of_revisions(listed.get("sourceRevisions", []), read_definition)
     execution = _build_execution(listed, _EXECUTION_STATUS.get(status, "running"), commit, ())
-    return replace(execution, started_at=_start_time(listed).timestamp())
+    return replace(execution, started_at=_action_start_time(listed).timestamp())
 
 
 def execution_with_stages(
@@ -267,10 +267,10 @@ def execution_with_stages(
     attempts: dict[tuple[str, str], Any] = {}
     for detail in details:
         key = (required_member(detail, "stageName"), required_member(detail, "actionName"))
-        if key not in attempts or _start_time(attempts[key]) < _start_time(detail):
+        if key not in attempts or _action_start_time(attempts[key]) < _action_start_time(detail):
             attempts[key] = detail  # a stage can be retried, so only the newest attempt counts
     stages: dict[str, list[Any]] = {}
-    for detail in sorted(attempts.values(), key=_start_time):
+    for detail in sorted(attempts.values(), key=_action_start_time):
         stages.setdefault(required_member(detail, "stageName"), []).append(detail)
     states = [_stage_state(name, actions, status) for name, actions in stages.items()]
     if status == "running" and states and states[-1].status == "succeeded":
@@ -281,7 +281,7 @@ def execution_with_stages(
     return _build_execution(found, status, commit_of_revisions(revisions, read_definition), states)
 
 
-def _start_time(detail: Any) -> datetime:
+def _action_start_time(detail: Any) -> datetime:
     """Return the start time of an action. AWS may omit it; such an action sorts first."""
     started: datetime = detail.get("startTime") or _EPOCH
     return started

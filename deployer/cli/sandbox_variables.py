@@ -165,7 +165,7 @@ def make_resyncs_due(config: Config) -> bool:
 
     deployer = Deployer(config)
     try:
-        deployer.lanes.delete_resync_periods()
+        deployer.lanes.delete_last_resync_periods()
         deployer.inventory.forget()
     except UnavailableError:
         return False

@@ -53,13 +53,13 @@ def run(*, sandbox: bool, to_files: bool) -> int:
     set_by_people: Mapping[str, str] = {}
     if sandbox:
         dotenv = {name: value for name, value in dotenv_values(".env").items() if value}
-        set_by_people = _set_by_people(sandbox_variables.data_dir(os.environ))
+        set_by_people = _variables_set_by_people(sandbox_variables.data_dir(os.environ))
         made = sandbox_variables.make_variables(set_by_people, dotenv)
         sandbox_variables.set_variables(made)
     config = read_settings(web=True, worker=True, asks_redis=False)
     _check_ports(config, made)
     data = Path(config.data_dir)
-    if not (embedded := not _set_by_people(data).get("DEPLOYER_REDIS_URL")):
+    if not (embedded := not _variables_set_by_people(data).get("DEPLOYER_REDIS_URL")):
         _check_redis(config)
     programs = []
     try:
@@ -241,7 +241,7 @@ def _write_env(path: Path, made: Mapping[str, str], set_by_people: Mapping[str, 
     )
 
 
-def _set_by_people(data: Path) -> dict[str, str]:
+def _variables_set_by_people(data: Path) -> dict[str, str]:
     """This process's variables, without those that an earlier `deployer up` wrote into the file `env`.
 
     People source that file, so its variables come back as if they had set them. Without this rule the address of an
@@ -298,7 +298,7 @@ def _start_banner(config: Config, made: Mapping[str, str], data: Path, logs: Pat
                 f"set -a; . {shlex.quote(_typed_path(data / 'env'))}; set +a; {_typed_command()} status",
             )
         )
-    if gaps := config.fence_gaps:
+    if gaps := config.missing_fence_settings:
         rows.append(("Not protected", f"{unfenced_sentence(gaps)}; see docs/aws.md"))
     if logs:
         rows.append(("Logs", f"{_typed_path(logs)}/*.log, emptied at each start"))

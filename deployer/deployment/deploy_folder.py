@@ -131,7 +131,7 @@ class DeployFolderReader:
         if context.work.cause != Cause.REDEPLOY and (why_not := config.branch_refusal(branch)):
             return Stop(context.done(Outcome.SKIPPED, why_not))
         context = context.with_record(
-            ttl=config.ttl_of(branch.short), warn=config.warn_of(branch.short), sleep=config.sleep
+            ttl=config.ttl_of(branch.short), warn=config.warning_time_of(branch.short), sleep=config.sleep
         )
         return context, folder
 
@@ -196,7 +196,7 @@ class DeployFolderReader:
                 if isinstance(read, Stop):
                     return context, {}
                 context, folder = read
-                if found := self._evaluator.resource_line(folder.files, failure.resource):
+                if found := self._evaluator.line_of_resource(folder.files, failure.resource):
                     return context, {"file": found[0], "line": found[1]}
         except EvaluationFaultError as error:  # the failure itself must be reported, with or without its line
             _log.error("%s: the line of %s is not known: %s", context.environment, failure.resource, error)

@@ -15,7 +15,15 @@ from deployer.model.durations import duration_text
 from deployer.model.environment_record import Deletion
 from deployer.model.environments import Kind
 from deployer.model.errors import DeployerError, NotFoundError, PermanentError
-from deployer.model.expiry import IDLE, NIGHT, AgeAction, due, expires_at, warning_lead_seconds, why
+from deployer.model.expiry import (
+    IDLE,
+    NIGHT,
+    AgeAction,
+    due_age_action,
+    expires_at,
+    expiry_reason,
+    warning_lead_seconds,
+)
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
 from deployer.queue.items import Cause
@@ -171,7 +179,7 @@ class DesiredResolver:
         """
         if context.work.cause != Cause.AGE or context.record.status.receipt.is_running:
             return False
-        return due(context.record, self._ttl, self._clock()) is not AgeAction.EXPIRE
+        return due_age_action(context.record, self._ttl, self._clock()) is not AgeAction.EXPIRE
 
     def _read_repository(self, context: ReconcileContext) -> RepositoryFacts | Stop | None:
         """Read the repository before something is deleted because GitHub lacks it or because of its age.
@@ -183,7 +191,9 @@ class DesiredResolver:
             PermanentError: GitHub does not find the repository.
         """
         try:
-            known, facts = self._repositories.look(context.repository, only=context.environment.branch)
+            known, facts = self._repositories.refresh_record(
+                context.repository, only=context.environment.branch
+            )
         except NotFoundError as error:
             raise PermanentError(str(error)) from error
         if known.state:
@@ -197,7 +207,7 @@ class DesiredResolver:
         record, now = context.record, self._clock()
         if record.status.receipt.is_running and record.spec.expiry.aged_at > record.history.used_at:
             return Absent(context, "its age has begun a teardown")
-        act = due(record, self._ttl, now)
+        act = due_age_action(record, self._ttl, now)
         known = {record.spec.commit, record.spec.held_at, record.spec.deletion.head}
         if act is AgeAction.WAKE or head.object not in known:
             # a push was lost or the sleep is over: as in a resync, the commit on GitHub is wanted
@@ -209,14 +219,14 @@ class DesiredResolver:
                     return facts
                 aged = NIGHT if act is AgeAction.SLEEP else IDLE
                 context = context.with_record(aged=aged, aged_at=now, held_at=head.object)
-                reason = why(context.record, now)
+                reason = expiry_reason(context.record, now)
                 return Absent(context.enter_state("deleting", reason=reason), reason)
             case AgeAction.WARN:
                 return self._warn_of_end(context, now)
             case AgeAction.CALM:
                 context = context.with_record(warned_at=0)
                 text = "is used again and stays"
-                self._reporter.post_age(context.environment, context.record, text)
+                self._reporter.post_expiry_status(context.environment, context.record, text)
                 return Stop(context.done(Outcome.SKIPPED, text))
             case None:
                 reason = "it was used in the meantime; nothing is due"
@@ -226,10 +236,10 @@ class DesiredResolver:
         facts = self._read_repository(context)
         if isinstance(facts, Stop):
             return facts
-        return self._choose_as_resync(context.as_resync(wakes=wakes), ref, head)
+        return self._choose_commit_as_resync(context.as_resync(wakes=wakes), ref, head)
 
     @report_on_context
-    def _choose_as_resync(self, context: ReconcileContext, ref: Ref, head: Head) -> Deploy | Stop:
+    def _choose_commit_as_resync(self, context: ReconcileContext, ref: Ref, head: Head) -> Deploy | Stop:
         return self._tracker.choose_commit(context, ref, head)
 
     def _warn_of_end(self, context: ReconcileContext, now: float) -> Stop:
@@ -246,7 +256,7 @@ class DesiredResolver:
         record = record.but(warned_at=now, told_end=0)
         record = record.but(told_end=expires_at(record, self._ttl, now) or 0)
         context = context.replace_record(self._comments.warn_of_end(environment, record))
-        posted = self._reporter.post_age(environment, record, text)
+        posted = self._reporter.post_expiry_status(environment, record, text)
         if not posted and not context.record.history.notice:
             raise PermanentError(
                 "GitHub accepts neither a status nor a comment that warns of its end, so it stays"

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
-from deployer.environment.drift import applied
-from deployer.environment.statuses import StatusReporter, failure_text, stages_of
+from deployer.environment.drift import applied_state
+from deployer.environment.statuses import StatusReporter, all_stages, failure_text
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Kind
@@ -56,7 +56,7 @@ class Executions:
             or work.progress.recovered
             or not record.status.stack.applied
         ):
-            context = context.with_record(applied=applied(stack), drift="")
+            context = context.with_record(applied=applied_state(stack), drift="")
         return self._choose_execution(context)
 
     @report_on_context
@@ -125,10 +125,10 @@ class Executions:
     @report_on_context
     def follow(self, context: ReconcileContext) -> StepResult:
         """Post the progress of the executions, and end the goal if its own execution has ended."""
-        context = self._open_own(context)
+        context = self._follow_own_execution(context)
         return self._post_and_continue(context)
 
-    def _open_own(self, context: ReconcileContext) -> ReconcileContext:
+    def _follow_own_execution(self, context: ReconcileContext) -> ReconcileContext:
         """Follow the goal's execution with its commit."""
         work = context.work
         return context.replace_record(
@@ -149,11 +149,11 @@ class Executions:
             # its pipeline was replaced or deleted
             return context.with_work(execution="", task=Task.SYNC).snooze()
         if commit_unreported and execution.sha != context.work.spec.sha:
-            return self._identify_commit(context, execution)
+            return self._handle_other_commit(context, execution)
         return self._end_if_ended(context, execution)
 
     @report_on_context
-    def _identify_commit(self, context: ReconcileContext, execution: Execution) -> StepResult:
+    def _handle_other_commit(self, context: ReconcileContext, execution: Execution) -> StepResult:
         """Continue with an execution whose commit was unknown and is not known to be the wanted one."""
         if not execution.sha and not execution.ended and context.work.log.polls < _SOURCE_POLLS:
             return context.snooze()
@@ -161,7 +161,7 @@ class Executions:
             # it builds another commit, or never reports one
             return context.with_work(execution="").again(Task.TRIGGER)
         # it failed before it read a commit; the wanted commit gets the status
-        context = self._open_own(context)
+        context = self._follow_own_execution(context)
         return self._post_failed_start(context, execution)
 
     @report_on_context
@@ -184,7 +184,7 @@ class Executions:
             "reported": identity,
             "execution": identity,
             "commit": context.work.spec.sha,
-            "stages": stages_of(execution, context.record),
+            "stages": all_stages(execution, context.record),
         }
         match execution.status:
             case "succeeded":

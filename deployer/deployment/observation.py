@@ -111,30 +111,30 @@ class Observer:
             return drifted
         context = drifted
         if not isinstance(desired, Deploy) or stack is None:
-            return _observation(context, stack, exists=exists, digest=None)
+            return _make_observation(context, stack, exists=exists, digest=None)
         work = context.work
         if work.progress.created or work.progress.updated or stack.phase not in {Phase.READY, Phase.WEDGED}:
             # the release that this goal ordered is the wanted one
-            return _observation(context, stack, exists=True, digest=stack.tags.get("deployer:digest"))
-        return self._observe_release(context, desired.folder, stack)
+            return _make_observation(context, stack, exists=True, digest=stack.tags.get("deployer:digest"))
+        return self._compare_with_wanted_release(context, desired.folder, stack)
 
     @report_on_context
-    def _observe_release(
+    def _compare_with_wanted_release(
         self, context: ReconcileContext, known: DeployFolder | None, stack: Stack
     ) -> Observation | Stop:
         """Compare the stack with the release of the wanted commit."""
         read = self._folders.read_wanted_folder(context, known)
         if isinstance(read, Stop):
             return read
-        return self._compare_release(*read, stack)
+        return self._compare_digest(*read, stack)
 
     @report_on_context
-    def _compare_release(self, context: ReconcileContext, folder: DeployFolder, stack: Stack) -> Observation:
+    def _compare_digest(self, context: ReconcileContext, folder: DeployFolder, stack: Stack) -> Observation:
         digest = self._folders.build_release(context, folder).digest
-        return _observation(context, stack, exists=True, digest=digest, folder=folder)
+        return _make_observation(context, stack, exists=True, digest=digest, folder=folder)
 
 
-def _observation(
+def _make_observation(
     context: ReconcileContext,
     stack: Stack | None,
     *,

@@ -91,7 +91,11 @@ class Placement:
         clouds = {region: self._clouds.at(kind, region) for region in regions}
         try:
             # a resync counts from time to time; only a choice between regions is worth calls of its own
-            rooms = [cloud.last_capacity() or cloud.room() for cloud in clouds.values() if len(clouds) > 1]
+            rooms = [
+                cloud.last_capacity() or cloud.count_capacity()
+                for cloud in clouds.values()
+                if len(clouds) > 1
+            ]
         except TransientError as error:
             # without a count, AWS itself refuses what exceeds its quotas
             _log.warning("counting the room for %s: %s", context.environment, error)

@@ -10,7 +10,7 @@ from deployer.deployment.placement import Placement
 from deployer.environment.cloud_region import Clouds
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.decision import Decision
-from deployer.environment.drift import applied
+from deployer.environment.drift import applied_state
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import clock
 from deployer.model.environment_status import AppliedStack, StackFailure
@@ -120,7 +120,7 @@ class Provisioning:
             return self._placement.wait_for_capacity(context.with_record(region=""), str(error))
         if isinstance(created, Stop):
             return created.result
-        context = _forget_applied(context).with_record(
+        context = _pause_drift_check(context).with_record(
             stack_arn=created,
             region=context.cloud.region,
             teardown=release.tags.get(TEARDOWN_TAG, ""),
@@ -134,7 +134,7 @@ class Provisioning:
         ):
             context.assert_lease()
             context.cloud.continue_rollback(context.name, context.idempotency_token("recover"))
-            return _forget_applied(context).snooze(Task.SYNC)
+            return _pause_drift_check(context).snooze(Task.SYNC)
         read = self._folders.read_wanted_folder(context)
         if isinstance(read, Stop):
             return read.result
@@ -149,7 +149,7 @@ class Provisioning:
         context = context.with_record(teardown=release.tags.get(TEARDOWN_TAG, ""))
         if not updated:
             return context.again(Task.SYNC)
-        return _forget_applied(context).snooze(Task.SYNC)
+        return _pause_drift_check(context).snooze(Task.SYNC)
 
     # --- the end of a goal that cannot go on ---
 
@@ -165,7 +165,7 @@ class Provisioning:
             )
             context = context.with_record(refused=digest, refusals=before + 1)
         if context.work.progress.updated and stack.phase is Phase.READY:
-            context = context.with_record(applied=applied(stack))  # the rollback was an update as well
+            context = context.with_record(applied=applied_state(stack))  # the rollback was an update as well
         return self._report_stack_failure(context, decision, stack, observation.folder)
 
     @report_on_context
@@ -194,7 +194,7 @@ def _stopped_half_way(context: ReconcileContext) -> bool:
     return stack is not None and stack.phase is Phase.STUCK
 
 
-def _forget_applied(context: ReconcileContext) -> ReconcileContext:
+def _pause_drift_check(context: ReconcileContext) -> ReconcileContext:
     """Forget the applied stack until a task sees the end of the operation that deployer has just ordered.
 
     Another goal may see that end first, and would take the change for somebody else's.

@@ -160,7 +160,7 @@ class Reconciler:
         try:
             result = self._decide_again_if_outdated(context) or self._tasks[work.task](context)
         except (StepFailedError, PermanentError, CallLimitError) as error:
-            failed, cause = _failure_of(context, error)
+            failed, cause = _unwrap_failure(context, error)
             if isinstance(cause, CallLimitError):
                 raise_call_limit(_REPORT_CALLS)
             if work.cause == Cause.AGE and work.task == Task.SYNC:
@@ -169,7 +169,7 @@ class Reconciler:
             if work.task == Task.PROVISION:  # a stack that AWS refused has no region yet
                 failed = failed.with_record(region="")
             result = self._reporter.fail_goal(failed, str(error))
-        if _leaves_teardown(context, result):
+        if _continues_teardown(context, result):
             record = result.record or record if isinstance(result, Finished) else record
             return context.replace_record(record).again(Task.DELETE, cause=Cause.TEARDOWN)
         return self._finish_goal(context, known, result) if isinstance(result, Finished) else result
@@ -234,9 +234,11 @@ class Reconciler:
             self._lanes.accept(repository, item)  # this task has the queue's lease: nothing to dispatch
 
     def _events_arrive(self) -> bool:
-        return self._lanes.beats().get("event", 0) > self._lanes.now() - _EVENT_SECONDS
+        return self._lanes.last_heartbeats().get("event", 0) > self._lanes.now() - _EVENT_SECONDS
 
-    def died(self, repository: Repository, work: Work, letter: str, reason: str) -> EnvironmentRecord:
+    def report_dead_letter(
+        self, repository: Repository, work: Work, letter: str, reason: str
+    ) -> EnvironmentRecord:
         """Post on its commit that a queue item became a dead letter, and return the environment's record.
 
         Args:
@@ -334,7 +336,7 @@ class Reconciler:
             StepFailedError: nothing was deployed, the environment's age asked, or a push brought a new commit whose
                 files take too many calls to read.
         """
-        failed, cause = _failure_of(context, error)
+        failed, cause = _unwrap_failure(context, error)
         before, work = context.record, failed.work
         is_push = work.cause == Cause.PUSH and context.environment.kind is not Kind.PRODUCTION
         commit = work.spec.sha or (work.push.after if is_push else "")
@@ -375,14 +377,14 @@ class Reconciler:
         return f"{self._options.public_url}/environments/{environment.stack_name}"
 
 
-def _failure_of(
+def _unwrap_failure(
     context: ReconcileContext, error: StepFailedError | PermanentError | CallLimitError
 ) -> tuple[ReconcileContext, PermanentError | CallLimitError]:
     """The context on which an error is reported, and the error itself."""
     return (error.context, error.cause) if isinstance(error, StepFailedError) else (context, error)
 
 
-def _leaves_teardown(context: ReconcileContext, result: StepResult) -> bool:
+def _continues_teardown(context: ReconcileContext, result: StepResult) -> bool:
     """Whether a goal that replaced a teardown in the queue deploys nothing: then the teardown continues.
 
     A candidate is no such goal: production's own queue item, with its teardown, is still in the queue.

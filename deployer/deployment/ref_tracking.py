@@ -180,7 +180,7 @@ class RefTracker:
         if config.paths == NamePatterns() or deployed in {"", choice.sha}:
             return choice, ""
         # the comparison includes the commits that were skipped in between
-        files = self._host.changed(context.repository, deployed, choice.sha)
+        files = self._host.changed_paths(context.repository, deployed, choice.sha)
         if files is None or config.concerns_files(files):
             return choice, ""
         return choice, f"nothing among the paths of deploy/deployer.yml has changed since {deployed[:12]}"

@@ -151,13 +151,13 @@ class CloudRegion(Protocol):
             since: when the operation was last seen in progress, in epoch seconds.
         """
 
-    def room(self) -> RegionCapacity:
+    def count_capacity(self) -> RegionCapacity:
         """Count the use of the region's quotas. A recent count is returned again."""
 
     def last_capacity(self) -> RegionCapacity | None:
         """The last count, without a call to AWS; None if there is no recent one."""
 
-    def probe_artifacts(self) -> None:
+    def check_artifact_bucket(self) -> None:
         """Write a small object into the artifact bucket, which holds templates that are too large for a request.
 
         Raises:

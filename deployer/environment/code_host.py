@@ -286,10 +286,10 @@ class CodeHost(Protocol):
             PermanentError: there are more than can be read.
         """
 
-    def post(self, repository: Repository, sha: str, status: Status) -> None:
+    def post_commit_status(self, repository: Repository, sha: str, status: Status) -> None:
         """Set a commit status."""
 
-    def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
+    def changed_paths(self, repository: Repository, before: str, after: str) -> list[str] | None:
         """The paths of the files in which a commit differs from an earlier one.
 
         Returns:

@@ -110,7 +110,7 @@ class ReconcileContext:
         if state != "running":
             changes.setdefault("stages", [])
         if state != self.record.status.state:
-            progress.changed(self.environment, state, self.work.spec.sha or self.record.spec.commit)
+            progress.log_state(self.environment, state, self.work.spec.sha or self.record.spec.commit)
         return self.replace_record(self._dated(self.record.but(state=state, **changes)))
 
     def _dated(self, record: EnvironmentRecord) -> EnvironmentRecord:

@@ -11,13 +11,13 @@ from deployer.model.stacks import Phase, Stack
 from deployer.queue.items import Cause
 
 
-def applied(stack: Stack) -> AppliedStack:
+def applied_state(stack: Stack) -> AppliedStack:
     """The state of a stack that deployer has just applied, for later comparison."""
     tags = hashlib.sha256(json.dumps(sorted(stack.tags.items())).encode()).hexdigest()[:16]
     return AppliedStack(stack.changed_at, stack.parameters, tags)
 
 
-def drift(stack: Stack, kept: AppliedStack) -> str:
+def describe_drift(stack: Stack, kept: AppliedStack) -> str:
     """How a stack differs from what deployer applied, in one line; empty if it does not or nothing was kept.
 
     Every update of a stack changes its time, whoever orders it, so a changed template shows too. Changes that bypass
@@ -25,9 +25,9 @@ def drift(stack: Stack, kept: AppliedStack) -> str:
 
     Args:
         stack: the stack as it is now.
-        kept: the result of `applied` after deployer's own last operation.
+        kept: the result of `applied_state` after deployer's own last operation.
     """
-    now = applied(stack)
+    now = applied_state(stack)
     same = (now.at, now.parameters, now.tags) == (kept.at, kept.parameters, kept.tags)
     if not kept or stack.phase is not Phase.READY or same:
         return ""
@@ -51,7 +51,7 @@ def record_unknown_stack(context: ReconcileContext, stack: Stack) -> ReconcileCo
     return context.with_record(
         applications=context.cloud.deployed_stacks(context.name) or record.status.stack.applications,
         applied=record.status.stack.applied
-        or (applied(stack) if stack.phase is Phase.READY else AppliedStack()),
+        or (applied_state(stack) if stack.phase is Phase.READY else AppliedStack()),
         region=context.cloud.region,
         stack_arn=stack.arn,
     )
@@ -74,7 +74,7 @@ def record_drift(context: ReconcileContext, stack: Stack | None) -> ReconcileCon
         return context
     context = record_unknown_stack(context, stack)
     if stack.phase is Phase.READY:
-        found = drift(stack, context.record.status.stack.applied)
+        found = describe_drift(stack, context.record.status.stack.applied)
         context = context.with_record(drift=found, stack_arn=stack.arn, region=context.cloud.region)
     record = context.record
     ended = record.spec.commit == work.spec.sha and record.status.outcome in {

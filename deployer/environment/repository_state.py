@@ -34,14 +34,14 @@ class Repositories:
         """The record as the last read left it."""
         return self._lanes.repository(repository) or RepositoryRecord(repository.full_name)
 
-    def look(
+    def refresh_record(
         self, repository: Repository, word: str = "", *, keep: bool = True, only: Ref | None = None
     ) -> tuple[RepositoryRecord, RepositoryFacts | None]:
         """Read a repository from GitHub and update its record.
 
         Args:
             repository: the repository.
-            word: see `judge`.
+            word: see `judge_repository`.
             keep: whether the record is stored.
             only: see `CodeHost.facts`.
 
@@ -57,7 +57,7 @@ class Repositories:
 
         def judged(stored: RepositoryRecord) -> RepositoryRecord:
             nonlocal before
-            before, known = stored, judge(stored, facts, word, now)
+            before, known = stored, judge_repository(stored, facts, word, now)
             if known is None:
                 raise NotFoundError(
                     f"{repository} is not found, or deployer has no access; nothing is deleted because of that"
@@ -83,7 +83,7 @@ class Repositories:
         return self._lanes.change_repository(Repository.parse(known.repository), noted)
 
 
-def judge(
+def judge_repository(
     known: RepositoryRecord, facts: RepositoryFacts | None, word: str, now: float
 ) -> RepositoryRecord | None:
     """The record of a repository after it was read; None if GitHub's answer allows no conclusion.
@@ -101,19 +101,19 @@ def judge(
     if facts is None:
         words = [word, known.state if known.state in {*OUT_OF_REACH, RENAMED} else ""]
         state = DELETED if DELETED in words else next(filter(None, words), "")
-        return _in_state(known, state, now) if state else None
+        return _with_state(known, state, now) if state else None
     seen = known.but(
         id=known.id or facts.id, default_branch=facts.default_branch, private=facts.private, name=""
     )
     if seen.id != facts.id:
-        return _in_state(known, REPLACED, now)
+        return _with_state(known, REPLACED, now)
     if facts.full_name.lower() != name.lower():
-        return _in_state(seen.but(name=facts.full_name), RENAMED, now)
+        return _with_state(seen.but(name=facts.full_name), RENAMED, now)
     if facts.archived:
-        return _in_state(seen, ARCHIVED, now)
+        return _with_state(seen, ARCHIVED, now)
     if known.id and known.private and not facts.private:
         _log.warning("%s is public now: anyone can read its deploy folder and its commits' statuses", name)
-    return _in_state(seen, "", now)
+    return _with_state(seen, "", now)
 
 
 _REASONS = {
@@ -141,7 +141,7 @@ _OVER = {
 }
 
 
-def _in_state(known: RepositoryRecord, state: str, now: float) -> RepositoryRecord:
+def _with_state(known: RepositoryRecord, state: str, now: float) -> RepositoryRecord:
     if state == known.state:
         return _with_reason(known)
     return _with_reason(known.but(state=state, since=now, over=False))

@@ -12,7 +12,7 @@ from deployer.model.environments import Environment, Kind
 from deployer.model.errors import CallLimitError, PermanentError
 from deployer.model.outcomes import Outcome
 from deployer.model.teardown_report import TeardownReport
-from deployer.queue.call_counter import is_limit_reached, purpose
+from deployer.queue.call_counter import count_for_purpose, is_limit_reached
 from deployer.queue.step_results import Finished
 
 _log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class StatusReporter:
         )
         return record.but(receipt=record.status.receipt.but(posted=posted))
 
-    def post_age(self, environment: Environment, record: EnvironmentRecord, text: str) -> bool:
+    def post_expiry_status(self, environment: Environment, record: EnvironmentRecord, text: str) -> bool:
         """Post `deployer/age` on the environment's last commit, as a success because nobody waits for it.
 
         Returns:
@@ -134,7 +134,7 @@ class StatusReporter:
         """
         if execution in record.status.pipeline.open:
             return record
-        with purpose("stages"):
+        with count_for_purpose("stages"):
             names = cloud.stage_names(_pipeline_name(environment, record))
         followed = list(record.status.pipeline.open.items())
         kept = dict(followed[-(_OPEN_LIMIT - 1) :])  # the newest ones, with room for this one
@@ -168,7 +168,7 @@ class StatusReporter:
         self, environment: Environment, record: EnvironmentRecord, cloud: CloudRegion
     ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
         """Read every followed execution and post what changed; an execution that ended is not followed any more."""
-        with purpose("stages"):
+        with count_for_purpose("stages"):
             return self._post_every_execution(environment, record, cloud)
 
     def _post_every_execution(
@@ -191,7 +191,7 @@ class StatusReporter:
             if identity == record.status.pipeline.execution and (
                 record.status.pipeline.stages or record.status.state == "running"
             ):
-                record = record.but(stages=stages_of(execution, record))
+                record = record.but(stages=all_stages(execution, record))
         return record.but(open=still_open), found
 
     def _post_stages(
@@ -219,7 +219,7 @@ class StatusReporter:
 
     def _post_status(self, environment: Environment, sha: str, status: Status) -> bool:
         try:
-            self._host.post(environment.repository, sha, status)
+            self._host.post_commit_status(environment.repository, sha, status)
             return True
         except (PermanentError, CallLimitError) as error:
             # The deployment continues, even if GitHub refuses a status or this task has no calls left.
@@ -229,7 +229,7 @@ class StatusReporter:
             return False
 
 
-def stages_of(execution: Execution, record: EnvironmentRecord) -> list[StageState]:
+def all_stages(execution: Execution, record: EnvironmentRecord) -> list[StageState]:
     """All stages of an execution in the form of the record: the stages it reached, and the others on record."""
     reached = {stage.name: stage for stage in execution.stages}
     names = dict.fromkeys([*(stage.name for stage in record.status.pipeline.stages), *reached])

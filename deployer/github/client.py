@@ -26,7 +26,7 @@ from deployer.github.errors import (
     retry_after_seconds,
 )
 from deployer.model.environments import Repository
-from deployer.queue.call_counter import note, save_quota
+from deployer.queue.call_counter import count_call, save_quota
 
 _T = TypeVar("_T")
 
@@ -162,7 +162,7 @@ class GitHubClient:
         }
         parameters = query
         for _ in range(_MAX_REDIRECTS + 1):
-            note("github")
+            count_call("github")
             found = self._process_session().request(
                 verb,
                 url,

@@ -209,7 +209,7 @@ class GitHubHost:
     def _repository_client(self, repository: Repository) -> RepositoryClient:
         return RepositoryClient(self._client, repository)
 
-    def post(self, repository: Repository, sha: str, status: Status) -> None:
+    def post_commit_status(self, repository: Repository, sha: str, status: Status) -> None:
         """Set a commit status, with texts shortened to GitHub's limits. One call."""
         with translate_errors(f"setting status {status.context!r} of {repository} at {sha[:12]}", repository):
             github_feedback.post_status(self._repository_client(repository), sha, status)
@@ -309,8 +309,11 @@ class GitHubHost:
             path = f"/repos/{repository.full_name}/{comment}"
             self._client.call(repository, "PATCH", path, answers.Created, body={"body": text})
 
-    def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
-        """See `CodeHost.changed`. One call. A renamed file appears with both names; GitHub lists at most 300 files."""
+    def changed_paths(self, repository: Repository, before: str, after: str) -> list[str] | None:
+        """See `CodeHost.changed_paths`. One call.
+
+        A renamed file appears with both names; GitHub lists at most 300 files.
+        """
         with translate_errors(f"comparing {before[:12]} with {after[:12]} of {repository}", repository):
             return github_refs.changed_files(self._repository_client(repository), before, after)
 

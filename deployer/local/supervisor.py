@@ -162,7 +162,7 @@ class Supervisor:
                 text = line.decode(errors="replace").rstrip("\r\n")
                 if log := self._logs.get(name):
                     log.write(line)
-                    self.console.print_progress(progress.readable(text))
+                    self.console.print_progress(progress.readable_line(text))
                 else:
                     self.console.print_line(text, name)
 

@@ -8,7 +8,7 @@ import msgspec
 from deployer.model.environment_status import EnvironmentStatus
 from deployer.model.outcomes import Outcome
 from deployer.model.production_record import NOT_ADMITTED, Admission, RefusedTag
-from deployer.model.stored_value import Detail, FieldGroup, StoredValue, json_places, nest
+from deployer.model.stored_value import Detail, FieldGroup, StoredValue, json_field_groups, nest
 
 
 class ExpirySpec(FieldGroup, frozen=True):
@@ -156,8 +156,8 @@ class EnvironmentRecord(StoredValue, frozen=True):
         return cls(repository, environment, stack_name).but(**fields)
 
     @classmethod
-    def nested_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """See `StoredValue.nested_fields`; a record of version 0.1.0, which has no groups, is converted."""
+    def nest_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """See `StoredValue.nest_fields`; a record of version 0.1.0, which has no groups, is converted."""
         if fields.keys() & {"spec", "status", "history"}:
             return nest(cls, fields, flat=False)
         return nest(cls, _from_0_1_0(fields), flat=True)
@@ -192,7 +192,7 @@ def _from_0_1_0(fields: Mapping[str, Any]) -> dict[str, Any]:
     that was cancelled with `owed`, because its pipeline had to run once more. Today a teardown that begins clears the
     execution and counts it as reported, so whatever is wanted afterwards starts a new execution (docs/decisions/0032).
     """
-    known = json_places(EnvironmentRecord)
+    known = json_field_groups(EnvironmentRecord)
     found = {name: value for name, value in fields.items() if name in known}
     receipt = fields.get("receipt")
     if not isinstance(receipt, dict) or not receipt:

@@ -32,7 +32,7 @@ class AgeAction(StrEnum):
     WAKE = "wake"
 
 
-def due(record: EnvironmentRecord, default: str, now: float) -> AgeAction | None:
+def due_age_action(record: EnvironmentRecord, default: str, now: float) -> AgeAction | None:
     """What is due for an environment because of its age now; None if nothing is.
 
     Args:
@@ -47,7 +47,7 @@ def due(record: EnvironmentRecord, default: str, now: float) -> AgeAction | None
     hours = _current_sleep(record, now)
     if record.spec.expiry.aged == NIGHT and record.status.state in {ASLEEP, "failed"} and not hours:
         return AgeAction.WAKE
-    if not _can_expire(record) or now < record.spec.expiry.aged_at + _RETRY_SECONDS:
+    if not _is_idle(record) or now < record.spec.expiry.aged_at + _RETRY_SECONDS:
         return None
     if hours and _may_sleep(record, hours[0], now):
         return AgeAction.SLEEP
@@ -131,7 +131,7 @@ def asleep_until(record: EnvironmentRecord, now: float) -> float | None:
     return (hours[1] if hours else now) if record.status.state == ASLEEP else None
 
 
-def why(record: EnvironmentRecord, now: float) -> str:
+def expiry_reason(record: EnvironmentRecord, now: float) -> str:
     """Why an environment is deleted because of its age, and what creates it again, as a sentence."""
     expiry = record.spec.expiry
     if expiry.aged == NIGHT:
@@ -157,7 +157,7 @@ def _ttl_seconds(record: EnvironmentRecord, default: str) -> float:
         return NEVER
 
 
-def _can_expire(record: EnvironmentRecord) -> bool:
+def _is_idle(record: EnvironmentRecord) -> bool:
     # a skipped push leaves the pipeline of an earlier push in place
     return record.status.state in _IDLE_STATES or (
         record.status.state == "skipped" and bool(record.status.stack.stack_arn)

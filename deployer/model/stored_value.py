@@ -46,7 +46,7 @@ class StoredValue(
         """
         own: dict[str, Any] = {}
         in_groups: dict[str, dict[str, Any]] = {}
-        places = field_places(type(self))
+        places = field_groups(type(self))
         for name, value in changes.items():
             if name not in places:
                 raise TypeError(f"{type(self).__name__} has no field {name!r}")
@@ -61,7 +61,11 @@ class StoredValue(
     def to_json(self) -> str:
         """The value as one JSON object."""
         text = json.dumps(
-            self.json_fields(), separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=_plain
+            self.json_fields(),
+            separators=(",", ":"),
+            sort_keys=True,
+            ensure_ascii=False,
+            default=_encode_stored_value,
         )
         return replace_surrogates(text)
 
@@ -89,14 +93,14 @@ class StoredValue(
                     return msgspec.json.decode(text, type=cls, strict=False)
             fields = msgspec.json.decode(text)
             if isinstance(fields, dict):
-                fields = cls.nested_fields(fields)
+                fields = cls.nest_fields(fields)
             # not strict, because Lua may write a whole number as 3.0
             return msgspec.convert(fields, type=cls, strict=False)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             raise errors.StoredValueError(f"it is no {cls.__name__}: {error}") from error
 
     @classmethod
-    def nested_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def nest_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a stored JSON object as msgspec reads them: nested by group, and the unknown ones apart."""
         return nest(cls, fields, flat=cls.flat)
 
@@ -127,7 +131,7 @@ def nest(kind: type[StoredValue], fields: Mapping[str, Any], *, flat: bool) -> d
     found: dict[str, Any] = {}
     unknown: dict[str, object] = {}
     in_groups: dict[str, dict[str, Any]] = {}
-    own, places = _own_fields(kind), json_places(kind)
+    own, places = _own_fields(kind), json_field_groups(kind)
     for name, value in fields.items():
         place = places.get(name) if flat or name in own else None
         if place is None or (flat and _is_group(own.get(name))):
@@ -147,7 +151,7 @@ def _is_group(annotation: Any) -> bool:
 
 def _nest_within(annotation: Any, value: Any) -> Any:
     """A field's value, with every stored value in it nested."""
-    kind = _stored_kind(annotation)
+    kind = _stored_value_class(annotation)
     if kind is None:
         return value
     if isinstance(value, list):
@@ -156,18 +160,18 @@ def _nest_within(annotation: Any, value: Any) -> Any:
         return value
     if get_origin(annotation) is dict:
         return {name: _nest_within(kind, each) for name, each in value.items()}
-    return kind.nested_fields(value)
+    return kind.nest_fields(value)
 
 
-def _stored_kind(annotation: Any) -> type[StoredValue] | None:
+def _stored_value_class(annotation: Any) -> type[StoredValue] | None:
     """The class of stored values that an annotation names; None if it names none."""
     if isinstance(annotation, type) and issubclass(annotation, StoredValue):
         return annotation
-    return next(filter(None, map(_stored_kind, get_args(annotation))), None)
+    return next(filter(None, map(_stored_value_class, get_args(annotation))), None)
 
 
 @cache
-def field_places(kind: type[StoredValue]) -> Mapping[str, str]:
+def field_groups(kind: type[StoredValue]) -> Mapping[str, str]:
     """The names of all fields of a value and of its groups, each with the value's group that holds it.
 
     The group is empty for a field of the value itself.
@@ -175,23 +179,23 @@ def field_places(kind: type[StoredValue]) -> Mapping[str, str]:
     Raises:
         TypeError: two fields have the same name.
     """
-    return _places(kind, lambda field: field.name)
+    return _groups_of_fields(kind, lambda field: field.name)
 
 
 @cache
-def json_places(kind: type[StoredValue]) -> Mapping[str, str]:
+def json_field_groups(kind: type[StoredValue]) -> Mapping[str, str]:
     """The same by the names that the fields have in JSON."""
-    return _places(kind, lambda field: field.encode_name)
+    return _groups_of_fields(kind, lambda field: field.encode_name)
 
 
-def _places(kind: type[StoredValue], name_of: Any) -> Mapping[str, str]:
+def _groups_of_fields(kind: type[StoredValue], name_of: Any) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for field in msgspec.structs.fields(kind):
         if field.encode_name == _UNKNOWN:
             continue
         names = {name_of(field): ""}
         if _is_group(field.type):
-            names |= dict.fromkeys(_places(field.type, name_of), field.name)
+            names |= dict.fromkeys(_groups_of_fields(field.type, name_of), field.name)
         if twice := found.keys() & names.keys():
             raise TypeError(f"{kind.__name__} has two fields {min(twice)!r}")
         found |= names
@@ -211,7 +215,7 @@ def _own_fields(kind: type[StoredValue]) -> Mapping[str, Any]:
     return {each.encode_name: each.type for each in msgspec.structs.fields(kind)}
 
 
-def _plain(value: object) -> object:
+def _encode_stored_value(value: object) -> object:
     if isinstance(value, StoredValue):
         return value.json_fields()
     raise TypeError(f"a {type(value).__name__} has no JSON form")

@@ -95,8 +95,8 @@ class TeardownReport(Detail, frozen=True):
     plan: TeardownPlan = TeardownPlan()
 
     @classmethod
-    def nested_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """See `StoredValue.nested_fields`; in a report of version 0.1.0 the plan is no value of its own."""
+    def nest_fields(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """See `StoredValue.nest_fields`; in a report of version 0.1.0 the plan is no value of its own."""
         return nest(cls, fields, flat="plan" not in fields)
 
     @property

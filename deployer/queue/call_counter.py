@@ -1,6 +1,6 @@
 """Counts a task's calls to AWS and GitHub within its limits.
 
-Adapters call `note` before each request, repeats included. It has an effect only within `count_calls`.
+Adapters call `count_call` before each request, repeats included. It has an effect only within `count_calls`.
 """
 
 import math
@@ -72,7 +72,7 @@ def count_calls(github_limit: int = 0, github_deadline: float = math.inf) -> Ite
 
 
 @contextmanager
-def purpose(what: Purpose) -> Iterator[None]:
+def count_for_purpose(what: Purpose) -> Iterator[None]:
     """Count the calls within this context for a purpose."""
     before = _purpose.set(what)
     try:
@@ -81,7 +81,7 @@ def purpose(what: Purpose) -> Iterator[None]:
         _purpose.reset(before)
 
 
-def note(service: Service) -> None:
+def count_call(service: Service) -> None:
     """Count one call that is about to be made.
 
     Raises:
@@ -128,7 +128,7 @@ def save_quota(limit: str | None) -> None:
 def allowance_wait(allowance: Allowance, repository: Repository, work: Work) -> float:
     """The seconds that an item waits because its repository has used its share of GitHub's calls; 0 for none."""
     reserved = work.environment == Kind.PRODUCTION or work.cause in {Cause.REDEPLOY, Cause.TEARDOWN}
-    seconds = allowance.wait(repository, reserved=reserved)
+    seconds = allowance.seconds_until_next_call(repository, reserved=reserved)
     if not seconds:
         return 0
     # so that the waiting items do not all run at the same moment

@@ -31,19 +31,19 @@ class DeadLetter(StoredValue, frozen=True):
     environment: str = ""
 
     @property
-    def expected(self) -> bool:
+    def is_expected(self) -> bool:
         """Whether one of deployer's own errors ended it, whose text is written for people."""
         found = getattr(errors, self.kind, None)
         own = isinstance(found, type) and issubclass(found, errors.DeployerError)
         return own or self.kind in {WORKER_LOST, TASK_TIMEOUT}
 
     @property
-    def told(self) -> str:
+    def public_reason(self) -> str:
         """The reason, fit for everybody to read: the text of an unexpected error may contain anything."""
-        return self.reason if self.expected else self.kind
+        return self.reason if self.is_expected else self.kind
 
     @property
-    def readable(self) -> bool:
+    def is_readable(self) -> bool:
         """Whether this version can read the queue item."""
         try:
             Work.from_json(self.work)

@@ -34,7 +34,7 @@ def letter_id(repository: Repository, token: int | str) -> str:
     return f"{repository.key.replace('/', '~')}-{token}"
 
 
-def chosen(
+def matching_dead_letters(
     lanes: QueueStore, repository: Repository | None = None, kind: str = "", task: str = ""
 ) -> list[DeadLetter]:
     """The dead letters that match all given filters, oldest first.
@@ -55,7 +55,7 @@ def chosen(
     ]
 
 
-def settle(letters: Iterable[str], act: Callable[[str], str]) -> list[LetterResult]:
+def act_on_dead_letters(letters: Iterable[str], act: Callable[[str], str]) -> list[LetterResult]:
     """Replay or discard each of several dead letters. An error of one does not stop the others.
 
     Args:
@@ -95,10 +95,10 @@ def describe_dead_letter(letter: DeadLetter, *, public: bool = False) -> str:
         public: whether everybody may read the sentence; then the text of an unexpected error is left out.
     """
     task, work = letter.task.removeprefix(_PREFIX), letter.arguments
-    why = letter.told if public else letter.reason
-    if letter.expected and not work.log.attempts:
+    why = letter.public_reason if public else letter.reason
+    if letter.is_expected and not work.log.attempts:
         return why  # no worker could begin it
-    if not letter.expected:
+    if not letter.is_expected:
         return f"{task} ended in an unexpected error at attempt {work.log.attempts}: {why}"
     attempts = f"{work.log.attempts} attempt{'' if work.log.attempts == 1 else 's'}"
     began = next((each.began_at for each in work.failed_attempts if each.began_at), 0)

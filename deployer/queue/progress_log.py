@@ -27,7 +27,7 @@ _RESULTS = {Outcome.DEPLOYED, Outcome.DELETED, Outcome.FAILED}
 _REASON_LENGTH = 200  # characters of a result's reason; the dashboard shows the whole reason
 
 
-def pushed(environment: Environment, ref: str, after: str) -> None:
+def log_push(environment: Environment, ref: str, after: str) -> None:
     """Log that a push was accepted.
 
     Args:
@@ -39,12 +39,12 @@ def pushed(environment: Environment, ref: str, after: str) -> None:
     _log.info("%s: %s", environment, f"pushed {after[:8]}{where}" if after else f"{ref} deleted on GitHub")
 
 
-def changed(environment: Environment, state: str, commit: str) -> None:
+def log_state(environment: Environment, state: str, commit: str) -> None:
     """Log that an environment has a new state."""
     _log.info("%s: %s%s", environment, state, f" {commit[:8]}" if commit else "")
 
 
-def ended(environment: object, outcome: str, reason: str, url: str = "") -> None:
+def log_outcome(environment: object, outcome: str, reason: str, url: str = "") -> None:
     """Log the outcome of a queue item.
 
     Args:
@@ -56,7 +56,7 @@ def ended(environment: object, outcome: str, reason: str, url: str = "") -> None
     _log.info("%s: %s: %s%s", environment, outcome.upper(), short, f"  {url}" if url else "")
 
 
-def tried_again(environment: object, error: str, seconds: float) -> None:
+def log_retry(environment: object, error: str, seconds: float) -> None:
     """Log that an attempt failed with a transient error."""
     _log.info("%s: %s; tries again in %.0f s", environment, error, seconds)
 
@@ -74,14 +74,14 @@ def log_result(repository: Repository, work: Work, verdict: StepResult, public_u
     """
     if work.environment == RESYNC_KEY:
         if isinstance(verdict, Finished) and verdict.outcome == Outcome.FAILED:
-            ended(repository, verdict.outcome, verdict.reason)
+            log_outcome(repository, verdict.outcome, verdict.reason)
         return
     environment = Environment.from_key(repository, work.environment)
     if isinstance(verdict, RetryLater):
-        tried_again(environment, verdict.error, verdict.seconds)
+        log_retry(environment, verdict.error, verdict.seconds)
     elif isinstance(verdict, Finished) and (verdict.outcome in _RESULTS or work.cause in _CAUSES_BY_PEOPLE):
         url = f"{public_url}/environments/{environment.stack_name}" if public_url else ""
-        ended(environment, verdict.outcome, verdict.reason, url)
+        log_outcome(environment, verdict.outcome, verdict.reason, url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class ReadableLine:
     warning: bool
 
 
-def readable(line: str) -> ReadableLine | None:
+def readable_line(line: str) -> ReadableLine | None:
     """Translate a log line for people; None if the line is only for the log file.
 
     Control characters are escaped, so a branch's name cannot move the cursor of the terminal.

@@ -107,7 +107,7 @@ class RecordStore(Protocol):
             UnavailableError: Redis is unavailable.
         """
 
-    def unserved(self) -> dict[str, float]:
+    def unserved_repositories(self) -> dict[str, float]:
         """The repositories that send deliveries although the settings exclude them, the latest first.
 
         Returns:
@@ -120,13 +120,13 @@ class RecordStore(Protocol):
     def counters(self) -> dict[str, int]:
         """The totals of outcomes, deliveries and calls since Redis was empty, by `name:label`."""
 
-    def emptied(self) -> bool:
+    def has_lost_data(self) -> bool:
         """Whether Redis has lost its data since the last `keep`, or is new."""
 
-    def keep(self) -> None:
+    def mark_data_complete(self) -> None:
         """Mark the data as complete again, after every repository was resynced."""
 
-    def seen(self, repository: Repository) -> Seen:
+    def read_seen(self, repository: Repository) -> Seen:
         """What the last resync of a repository has stored for the next one."""
 
     def orphaned(self, repositories: Sequence[Repository]) -> dict[str, dict[str, float]]:
@@ -142,7 +142,7 @@ class RecordStore(Protocol):
             UnavailableError: Redis is unavailable.
         """
 
-    def see(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
+    def save_seen(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
         """Store what a resync has seen.
 
         Args:
@@ -152,10 +152,10 @@ class RecordStore(Protocol):
                 resync checks again. None to store `seen` in any case.
         """
 
-    def resync_periods(self) -> dict[str, int]:
+    def last_resync_periods(self) -> dict[str, int]:
         """The number of the period of each repository's last scheduled resync, by the repository's key."""
 
-    def save_resync_periods(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
+    def save_last_resync_periods(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
         """Store the period of each repository's last scheduled resync, and delete those of other repositories.
 
         Args:

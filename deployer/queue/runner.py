@@ -38,7 +38,7 @@ from deployer.queue.step_results import (
     StepHandler,
     StepResult,
     WaitUntil,
-    describe,
+    describe_result,
 )
 from deployer.queue.store import Allowance, Dispatch, Dispatcher, QueueStore
 
@@ -143,7 +143,7 @@ class Runner:
                 raise
             finally:
                 with suppress(UnavailableError):
-                    self._allowance.spend(repository, tally.github_all, tally.github_quota)
+                    self._allowance.count_calls_made(repository, tally.github_all, tally.github_quota)
 
     def _run_leased(
         self, task: Task, repository: Repository, work: Work, token: int, tally: CallCount, lease: TaskLease
@@ -177,7 +177,7 @@ class Runner:
             # a mistyped name must not stay in the list of repositories
             self._lanes.delete_repository_if_empty(repository)
         log_result(repository, work, verdict, self._options.public_url)
-        result = describe(verdict)
+        result = describe_result(verdict)
         _log.info("%s %s %s (%s): %s in %.2f s", task, repository, work.environment, work.goal, result,
                   time.monotonic() - started)  # fmt: skip
         return result
@@ -258,7 +258,7 @@ class Runner:
             return WaitUntil(work.but(rests_for=reason), seconds, keeps_attempts=True)
         if work.cause == Cause.RESYNC and not work.turned:
             turns = _TURNS_OF_RESYNCS if work.environment == RESYNC_KEY else _TURNS_OF_THEIR_ITEMS
-            if seconds := self._lanes.turn(*turns):
+            if seconds := self._lanes.take_turn(*turns):
                 return WaitUntil(work.but(rests_for="", turned=True), seconds, keeps_attempts=True)
         return None
 
@@ -298,7 +298,7 @@ class Runner:
         if work.environment == RESYNC_KEY:
             return None
         try:
-            return self._steps.report_death(repository, work, letter.id, letter.told)
+            return self._steps.report_death(repository, work, letter.id, letter.public_reason)
         except Exception as error:  # noqa: BLE001  a failed report must not fail the item again
             _log.warning("reporting dead letter %s: %s", letter.id, error)
             return None

@@ -107,7 +107,7 @@ class StepHandler(Protocol):
         """
 
 
-def describe(verdict: StepResult) -> str:
+def describe_result(verdict: StepResult) -> str:
     """A step's result in a few words."""
     match verdict:
         case Finished():
@@ -119,4 +119,4 @@ def describe(verdict: StepResult) -> str:
         case RetryLater():
             return f"retry in {verdict.seconds:.0f} s: {verdict.error}"
         case DeadLettered():
-            return f"dead-lettered: {verdict.letter.told}"
+            return f"dead-lettered: {verdict.letter.public_reason}"

@@ -14,7 +14,7 @@ from deployer.queue.items import Work, split_key
 from deployer.queue.record_store import RecordStore
 from deployer.queue.step_results import StepResult
 
-# the name in `QueueStore.beats` of a scheduler one of whose jobs failed when it was last tried
+# the name in `QueueStore.last_heartbeats` of a scheduler one of whose jobs failed when it was last tried
 FAILING_JOB = "failing-job"
 
 
@@ -78,7 +78,7 @@ class QueueState:
         """The key of the item that is sent or running; empty if there is none."""
         return f"{self.environment} {self.ref}" if self.ref else self.environment
 
-    def asleep(self, environment: str) -> list[str]:
+    def snoozed_keys(self, environment: str) -> list[str]:
         """The keys of an environment's snoozed items, its own key first."""
         return sorted(key for key in self.snoozed if split_key(key)[0] == environment)
 
@@ -196,7 +196,7 @@ class QueueStore(RecordStore, Protocol):
             NotFoundError: there is no such dead letter.
         """
 
-    def turn(self, line: str, every: float, at_once: int) -> float:
+    def take_turn(self, line: str, every: float, at_once: int) -> float:
         """Take the next of the turns that all queues share.
 
         Args:
@@ -208,7 +208,7 @@ class QueueStore(RecordStore, Protocol):
             In how many seconds the turn comes.
         """
 
-    def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
+    def hold_lock(self, what: str, seconds: float) -> AbstractContextManager[object]:
         """Hold a lock. The context's value is true if this process holds it, and the lock is released at the end.
 
         Args:
@@ -219,7 +219,7 @@ class QueueStore(RecordStore, Protocol):
             UnavailableError: Redis is unavailable.
         """
 
-    def beats(self) -> dict[str, float]:
+    def last_heartbeats(self) -> dict[str, float]:
         """Last heartbeats of a `worker`, a `scheduler`, an `event` of AWS, an `unfenced` worker and a `failing-job`.
 
         In epoch seconds by Redis's clock, without expired ones.
@@ -260,7 +260,7 @@ class Dispatcher(Protocol):
 class Allowance(Protocol):
     """The share of each repository in the hourly quota of calls to GitHub."""
 
-    def wait(self, repository: Repository, *, reserved: bool = False) -> float:
+    def seconds_until_next_call(self, repository: Repository, *, reserved: bool = False) -> float:
         """The seconds until the repository may make its next call.
 
         Args:
@@ -268,7 +268,7 @@ class Allowance(Protocol):
             reserved: whether the call may use the part that is reserved for production and for requests of people.
         """
 
-    def spend(self, repository: Repository, calls: int, quota: int) -> None:
+    def count_calls_made(self, repository: Repository, calls: int, quota: int) -> None:
         """Count calls that were made for a repository.
 
         Args:

@@ -11,7 +11,7 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, StoredValueError, UnavailableError, one_line
 from deployer.model.events import CloudEvent, Ignored, Push, RepositoryChange
-from deployer.model.expiry import ASLEEP, FOREVER, due
+from deployer.model.expiry import ASLEEP, FOREVER, due_age_action
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref, parse_sha, skip_reason
 from deployer.queue import progress_log as progress
@@ -63,7 +63,7 @@ class WorkSubmitter:
         self._ttl = ttl
         self._last_checked = ""  # the repository at which the last check of expiries reached its limit
 
-    def github(self, event: Push | RepositoryChange | Ignored) -> Answer:
+    def submit_github(self, event: Push | RepositoryChange | Ignored) -> Answer:
         """Submit an event of GitHub.
 
         Raises:
@@ -97,7 +97,7 @@ class WorkSubmitter:
         )
         accepted = self._enqueue(event.repository, work, event.delivery, "push")
         if accepted.outcome == "queued":
-            progress.pushed(environment, event.ref.short, "" if event.deleted else event.after)
+            progress.log_push(environment, event.ref.short, "" if event.deleted else event.after)
         return Answer(event.delivery, accepted.outcome, accepted.reason)
 
     def _record_skipped(self, event: Push, environment: Environment, reason: str) -> Answer:
@@ -121,7 +121,7 @@ class WorkSubmitter:
         if environment.kind is Kind.STAGING:
             self._recheck_refused_tag(event.repository)
         self._lanes.ignore(record, ref=event.ref.name, commit=event.commit or event.after, first=first)
-        progress.ended(environment, outcome, reason)
+        progress.log_outcome(environment, outcome, reason)
         return Answer(event.delivery, "ignored", reason)
 
     def _recheck_refused_tag(self, repository: Repository) -> None:
@@ -152,7 +152,7 @@ class WorkSubmitter:
         accepted = self._enqueue(served[0], work, event.delivery, event.about)
         return Answer(event.delivery, accepted.outcome, accepted.reason)
 
-    def aws(self, event: CloudEvent | Ignored) -> Answer:
+    def submit_aws(self, event: CloudEvent | Ignored) -> Answer:
         """Submit an event of a pipeline or stack.
 
         Raises:
@@ -264,7 +264,7 @@ class WorkSubmitter:
         work = _resync_work(looked_at=self._lanes.now() - age, turned=not in_turn, recreate=recreate)
         return self._enqueue(repository, work)
 
-    def age(self, now: float) -> None:
+    def queue_expiry_checks(self, now: float) -> None:
         """Queue a check of environments that may have expired, a limited number at once.
 
         Args:
@@ -294,7 +294,9 @@ class WorkSubmitter:
 
     def _due_environments(self, repository: Repository, now: float) -> list[EnvironmentRecord]:
         """The environments whose expiry is due; none of a repository that is archived or gone."""
-        found = [each for each in self._lanes.environments(repository) if due(each, self._ttl, now)]
+        found = [
+            each for each in self._lanes.environments(repository) if due_age_action(each, self._ttl, now)
+        ]
         record = self._lanes.repository(repository) if found else None
         return [] if record and record.state else found
 
@@ -339,13 +341,13 @@ class WorkSubmitter:
         if not self._allows(repository):
             raise PermanentError(f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES")
 
-    def unserved(self) -> dict[str, float]:
+    def unserved_repositories(self) -> dict[str, float]:
         """The repositories that send deliveries although the settings exclude them, the latest first.
 
         Returns:
             The time of the last delivery (epoch seconds) by the repository's name in lower case.
         """
-        found = self._lanes.unserved()
+        found = self._lanes.unserved_repositories()
         return {name: at for name, at in found.items() if not self._allows(Repository.parse(name))}
 
     def as_github_spells(self, repository: Repository) -> Repository:

@@ -48,12 +48,12 @@ class RedisAllowance:
         self._script: Any = client.register_script(_ADD_TO_DEBT)
         self._clock_offset_ms = clock_offset_ms
 
-    def wait(self, repository: Repository, *, reserved: bool = False) -> float:
-        """See `Allowance.wait`."""
+    def seconds_until_next_call(self, repository: Repository, *, reserved: bool = False) -> float:
+        """See `Allowance.seconds_until_next_call`."""
         return max(self._add_to_debt(repository) - ALLOWED_SECONDS - (RESERVED_SECONDS if reserved else 0), 0)
 
-    def spend(self, repository: Repository, calls: int, quota: int) -> None:
-        """See `Allowance.spend`."""
+    def count_calls_made(self, repository: Repository, calls: int, quota: int) -> None:
+        """See `Allowance.count_calls_made`."""
         if calls and quota:
             self._add_to_debt(repository, calls * _HOUR / (quota * SHARE))
 

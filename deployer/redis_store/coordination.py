@@ -33,15 +33,15 @@ return string.format('%.0f', math.max(turn + every - now, 0))
 class Coordination(RepositoryIndex):
     """Implements the methods of `QueueStore` by which processes coordinate."""
 
-    def turn(self, line: str, every: float, at_once: int) -> float:
-        """See `QueueStore.turn`."""
+    def take_turn(self, line: str, every: float, at_once: int) -> float:
+        """See `QueueStore.take_turn`."""
         with unavailable():
             arguments = [self._now_ms(), int(every * 1000), at_once]
             return float(self._redis.eval(_NEXT_TURN, 1, _TURN_PREFIX + line, *arguments)) / 1000
 
-    def claimed(self, what: str, seconds: float) -> AbstractContextManager[object]:
+    def hold_lock(self, what: str, seconds: float) -> AbstractContextManager[object]:
         """See `QueueStore.claimed`."""
-        return claimed(self._redis, _LOCK_PREFIX + what, seconds)
+        return hold_lock(self._redis, _LOCK_PREFIX + what, seconds)
 
     def send_heartbeat(self, name: str, seconds: float) -> None:
         """Record that a process is alive.
@@ -53,8 +53,8 @@ class Coordination(RepositoryIndex):
         with unavailable():
             self._redis.eval(SET_KEY_TO_NOW, 1, HEARTBEAT_PREFIX + name, int(seconds))
 
-    def beats(self) -> dict[str, float]:
-        """See `QueueStore.beats`."""
+    def last_heartbeats(self) -> dict[str, float]:
+        """See `QueueStore.last_heartbeats`."""
         with unavailable():
             pipe = self._redis.pipeline(transaction=False)
             for name in _HEARTBEATS:
@@ -73,7 +73,7 @@ class Coordination(RepositoryIndex):
 
 
 @contextmanager
-def claimed(client: Any, key: str, seconds: float) -> Iterator[Lock | None]:
+def hold_lock(client: Any, key: str, seconds: float) -> Iterator[Lock | None]:
     """Hold a lock, and release it at the end.
 
     Args:

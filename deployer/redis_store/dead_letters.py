@@ -25,7 +25,7 @@ class DeadLetters(QueueScript):
         chosen = [repository] if repository else self.repositories()
         found = [
             _parse_letter(each, name, text)
-            for each, texts in self._read_each("dead", "hgetall", chosen, {})
+            for each, texts in self._read_key_of_each("dead", "hgetall", chosen, {})
             for name, text in texts.items()
         ]
         return sorted(found, key=lambda letter: letter.at)
@@ -49,7 +49,7 @@ class DeadLetters(QueueScript):
             dead = _parse_letter(repository, letter, text) if text else None
             if dead:
                 self._index_letter_names(repository, dead.arguments.environment)
-            readable = dead is not None and dead.readable
+            readable = dead is not None and dead.is_readable
             reply = self._run_operation(
                 repository, "replay", letter, goal, self._grace_ms, DELIVERY_TTL, str(int(readable))
             )

@@ -119,7 +119,7 @@ class RedisQueueStore(
                 kind, work, seconds = "retry", verdict.work.to_json(), verdict.seconds
                 reason = verdict.error
             case DeadLettered():
-                kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.told
+                kind, outcome, reason = "dead", str(Outcome.DEAD_LETTERED), verdict.letter.public_reason
                 letter = verdict.letter.to_json()
                 commit = verdict.record.spec.commit if verdict.record else ""
         if not isinstance(verdict, RetryLater) and verdict.record:
@@ -132,7 +132,7 @@ class RedisQueueStore(
                 json.dumps(dict(counts)), DELIVERY_TTL, self._grace_ms, request=request or None,
             )  # fmt: skip
             if rest:  # its name may have been spelled differently meanwhile
-                (repository,) = self._known_repositories([repository.key])
+                (repository,) = self._valid_repositories([repository.key])
         if status == "lost":
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
         return parse_dispatch(repository, rest)

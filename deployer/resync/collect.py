@@ -104,7 +104,7 @@ class ResyncPlanner:
             TransientError: GitHub, AWS or Redis is away.
             PermanentError: the repository cannot be read.
         """
-        seen = self._lanes.seen(repository)
+        seen = self._lanes.read_seen(repository)
         snapshot = self._read_snapshot(repository, seen, since, patience=60, facts=facts)
         _log_unknown_statuses(snapshot)
         planned = plan(snapshot, seen.orphans, self._clock(), self._orphan_seconds, recreate=recreate)
@@ -139,7 +139,7 @@ class ResyncPlanner:
         Raises:
             TransientError, PermanentError: as `plan_with_notes`.
         """
-        seen = self._lanes.seen(repository)
+        seen = self._lanes.read_seen(repository)
         snapshot = self._read_snapshot(repository, seen, since, patience=60)
         _log_unknown_statuses(snapshot)
         now, grace = self._clock(), self._orphan_seconds
@@ -162,7 +162,7 @@ class ResyncPlanner:
             TransientError: GitHub, AWS or Redis is away. If only one AWS account is, the work of the others is queued.
             PermanentError: the repository cannot be read.
         """
-        seen, now = self._lanes.seen(repository), self._clock()
+        seen, now = self._lanes.read_seen(repository), self._clock()
         snapshot = self._read_snapshot(
             repository, seen, work.progress.looked_at, LISTING_PATIENCE, facts, allow_unlisted=True
         )
@@ -200,7 +200,7 @@ class ResyncPlanner:
         orphaned_at = {key: seen.orphans.get(key, now) for key in orphaned}
         found = Seen(orphaned_at, seen.accepted_at, snapshot.never_deployed)
         if found != seen:
-            self._lanes.see(repository, found, instead_of=seen)
+            self._lanes.save_seen(repository, found, instead_of=seen)
 
     def _read_snapshot(
         self,

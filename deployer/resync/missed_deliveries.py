@@ -118,7 +118,7 @@ class MissedDeliveries:
             log_owner = self._find_log_owner(repository)
             owners.add(log_owner)
             # the resyncs of several repositories that share a log may begin at the same time
-            with self._lanes.claimed(f"deliveries:{log_owner}", _CLAIM_SECONDS) as is_claimed:
+            with self._lanes.hold_lock(f"deliveries:{log_owner}", _CLAIM_SECONDS) as is_claimed:
                 if not is_claimed or not self._is_check_due(log_owner):
                     self._copy_read_time(webhook_owner, log_owner)
                 elif (found := self._redeliver_missed(repository, log_owner)).all:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from deployer.environment.drift import drift
+from deployer.environment.drift import describe_drift
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, ref_from_tags
 from deployer.model.outcomes import Outcome
@@ -157,7 +157,7 @@ def _plan_branch(
     head = snapshot.refs[ref]
     if record and _is_finished(record, ref, head):
         return _plan_finished_branch(snapshot, environment, ref, record, stack)
-    if stack is None and not _is_region_unlisted(snapshot, environment, record):
+    if stack is None and not _may_be_in_former_region(snapshot, environment, record):
         if skip_reason(ref, ""):
             return None
         return Planned(environment, "provision", f"{ref.short} has no pipeline", ref.name)
@@ -195,7 +195,7 @@ def _plan_finished_branch(
         return None  # the listing may show the stack as it was before the deployment ended
     if _was_teardown_stopped(record) and record.spec.commit:
         return Planned(environment, "trigger", f"{ref.short} exists, and its teardown failed", ref.name)
-    if stack is None and _is_region_unlisted(snapshot, environment, record):
+    if stack is None and _may_be_in_former_region(snapshot, environment, record):
         return None
     if (
         stack
@@ -255,7 +255,7 @@ def _plan_recorded_production(
         return Planned(
             environment, "check", f"the deployment of {record.spec.ref} has not finished", record.spec.ref
         )
-    if stack is None and _is_region_unlisted(snapshot, environment, record):
+    if stack is None and _may_be_in_former_region(snapshot, environment, record):
         return None
     planned = _plan_finished(environment, Ref.parse(record.spec.ref), record, stack)
     return replace(planned, reason=f"production: {planned.reason}") if planned else None
@@ -308,7 +308,7 @@ def _plan_finished(
         return _plan_repair(environment, ref, stack)
     if is_deployed and (stack.arn, stack.region) != (record.status.stack.stack_arn, record.spec.region):
         return Planned(environment, "check", "its stack is not the recorded one", ref.name)
-    changed = drift(stack, record.status.stack.applied)
+    changed = describe_drift(stack, record.status.stack.applied)
     if changed != record.status.stack.drift:
         return Planned(environment, "check", changed or "its drift is gone", ref.name)
     return None
@@ -325,7 +325,7 @@ def _was_deleted_by_person(environment: Environment, record: EnvironmentRecord) 
     )
 
 
-def _is_region_unlisted(
+def _may_be_in_former_region(
     snapshot: RepositorySnapshot, environment: Environment, record: EnvironmentRecord | None
 ) -> bool:
     """Whether the stack may exist in a region that was not listed, because the settings no longer name it."""

@@ -91,7 +91,7 @@ class RepositoryLifecycle:
         listed = self._inventory.stacks(repository, work.progress.looked_at, LISTING_PATIENCE, partly=True)
         # this listing is new enough for the whole task, even if the requester's clock is ahead of the lister's
         work = work.but(looked_at=min(work.progress.looked_at, listed.began))
-        known, facts = self._repositories.look(repository, work.spec.word)
+        known, facts = self._repositories.refresh_record(repository, work.spec.word)
         match known.state:
             case "renamed":
                 return self._end_renamed(repository, work, known, facts)
@@ -139,7 +139,7 @@ class RepositoryLifecycle:
         try:
             # one ref suffices: reading all of them costs more calls
             any_ref = Ref.of_branch(before.default_branch or "main")
-            known, _ = self._repositories.look(repository, only=any_ref)
+            known, _ = self._repositories.refresh_record(repository, only=any_ref)
         except NotFoundError:
             return before.reason
         if known.state == DELETED:
@@ -219,7 +219,7 @@ class RepositoryLifecycle:
 
         without_replacement(self._repositories.stored_record(repository))
         # reset what the last resync noted about the former repository; first, because the next resync may begin at once
-        self._lanes.see(repository, Seen(accepted_at=now))
+        self._lanes.save_seen(repository, Seen(accepted_at=now))
         self._lanes.change_repository(repository, without_replacement)
 
     def plan(
@@ -236,7 +236,7 @@ class RepositoryLifecycle:
             TransientError: GitHub, AWS or Redis is away.
             PermanentError: the repository cannot be read.
         """
-        known, facts = self._repositories.look(repository, keep=False)
+        known, facts = self._repositories.refresh_record(repository, keep=False)
         if known.state == RENAMED and not self._allows(Repository.parse(known.name)):
             return [], f"{known.reason}; it matches none of the patterns in DEPLOYER_REPOSITORIES"
         if known.state in {RENAMED, DELETED}:

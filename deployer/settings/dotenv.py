@@ -7,7 +7,7 @@ from deployer.model.errors import ConfigError
 _PATH = ".env"
 
 
-def read() -> dict[str, str]:
+def read_dotenv() -> dict[str, str]:
     """Return the variables that the file sets; empty without a file.
 
     Raises:

@@ -16,7 +16,7 @@ _PARTS = {"service_role": "service_role_arn", "permissions_boundary": "permissio
 _Warning = tuple[Kind, str, str]  # the kind, what was found, the remedy
 
 
-def fence_gaps(targets: Mapping[Kind, Target]) -> list[str]:
+def missing_fence_settings(targets: Mapping[Kind, Target]) -> list[str]:
     """Why branch code is not fenced in; empty if it is.
 
     Args:
@@ -37,7 +37,7 @@ def unfenced_sentence(gaps: list[str]) -> str:
     """What the gaps mean, as one sentence without a full stop.
 
     Args:
-        gaps: what `fence_gaps` returned; not empty.
+        gaps: what `missing_fence_settings` returned; not empty.
     """
     return (
         f"DEPLOYER_TARGETS: {' and '.join(gaps)}, so whoever may push a branch"
@@ -53,8 +53,8 @@ def fence_warnings(targets: Mapping[Kind, Target]) -> Iterator[_Warning]:
     """
     development = targets[Kind.DEVELOPMENT]
     for kind in (Kind.STAGING, Kind.PRODUCTION):
-        yield from _missing_or_shared_parts(kind, targets[kind], development)
-        yield from _reachable_roles(kind, targets[kind], development)
+        yield from _missing_or_shared_warnings(kind, targets[kind], development)
+        yield from _role_reach_warnings(kind, targets[kind], development)
     if development.permissions_boundary and not development.role_path:
         found = (
             "development has a permissions_boundary and no role_path: templates may name roles anywhere,"
@@ -63,7 +63,7 @@ def fence_warnings(targets: Mapping[Kind, Target]) -> Iterator[_Warning]:
         yield Kind.DEVELOPMENT, found, "set role_path to that of infra/target.yml, /deployer/development/"
 
 
-def _missing_or_shared_parts(kind: Kind, target: Target, development: Target) -> Iterator[_Warning]:
+def _missing_or_shared_warnings(kind: Kind, target: Target, development: Target) -> Iterator[_Warning]:
     """Parts of the fence that a kind lacks, or that staging shares with development. For production that is a gap."""
     missing = [key for key, name in _PARTS.items() if not getattr(target, name)]
     if missing:
@@ -87,7 +87,7 @@ def _missing_or_shared_parts(kind: Kind, target: Target, development: Target) ->
         )
 
 
-def _reachable_roles(kind: Kind, target: Target, development: Target) -> Iterator[_Warning]:
+def _role_reach_warnings(kind: Kind, target: Target, development: Target) -> Iterator[_Warning]:
     """Settings of development that let a branch's template name the roles of another kind."""
     if target.role_path and development.role_path and target.role_path.startswith(development.role_path):
         yield (

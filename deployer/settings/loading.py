@@ -28,7 +28,7 @@ REQUIRED_FOR_WEB = ("webhook_secrets", "repositories")
 REQUIRED_FOR_WORKER = ("artifact_bucket", "github_token")
 
 
-def load(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) -> Config:
+def load_config(env: Mapping[str, str], resolve: Callable[[str], str] | None = None) -> Config:
     """Read and check the settings.
 
     Args:
@@ -172,7 +172,7 @@ def require_settings(config: Config, *names: str) -> None:
             raise ConfigError(f"{item.metadata['variable']} is not set; it is the {item.metadata['help']}")
 
 
-def unknown(env: Mapping[str, str]) -> dict[str, str]:
+def unknown_variables(env: Mapping[str, str]) -> dict[str, str]:
     """Return variables that begin with `DEPLOYER_` but are not settings, each with a setting of a similar name.
 
     Args:

@@ -27,7 +27,7 @@ def check_fence(config: Config) -> None:
     Raises:
         ConfigError: a limit is missing; the text is one line with the missing settings and the remedies.
     """
-    if (gaps := config.fence_gaps) and not config.unfenced:
+    if (gaps := config.missing_fence_settings) and not config.unfenced:
         raise ConfigError(
             f"{unfenced_sentence(gaps)}; {FENCE_REMEDY}, or set DEPLOYER_UNFENCED=yes to run without this protection"
         )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from deployer.model.environments import Kind, Repository
 from deployer.model.targets import Target
-from deployer.settings.iam_fence import fence_gaps
+from deployer.settings.iam_fence import missing_fence_settings
 from deployer.settings.targets import read_targets
 
 
@@ -135,9 +135,9 @@ class Config:
         )
 
     @property
-    def fence_gaps(self) -> list[str]:
+    def missing_fence_settings(self) -> list[str]:
         """The missing limits on the permissions of branch code in AWS; always empty in the sandbox."""
-        return [] if self.sandbox else fence_gaps(self.targets)
+        return [] if self.sandbox else missing_fence_settings(self.targets)
 
     def allows(self, repository: Repository) -> bool:
         """Whether this installation serves the repository."""

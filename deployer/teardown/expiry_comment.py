@@ -14,7 +14,7 @@ from deployer.model.durations import date
 from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment
 from deployer.model.errors import DeployerError, PermanentError
-from deployer.model.expiry import IDLE, expires_at, ttl_setting, ttl_text, used_at, why
+from deployer.model.expiry import IDLE, expires_at, expiry_reason, ttl_setting, ttl_text, used_at
 from deployer.model.visible import visible
 
 _log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def corrected_text(
             return _comment(
                 environment, "was deleted", "A push brings it back.", "", "", page
             ), ExpiryNotice()
-        reason, _, _ = why(record, record.spec.expiry.aged_at).partition(";")
+        reason, _, _ = expiry_reason(record, record.spec.expiry.aged_at).partition(";")
         text = _comment(
             environment,
             f"was taken down on {date(record.spec.expiry.aged_at)}",

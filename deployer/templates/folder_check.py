@@ -140,8 +140,8 @@ class FolderEvaluator(Protocol):
         """
         ...
 
-    def resource_line(self, files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
-        """See `resource_line`.
+    def line_of_resource(self, files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
+        """See `line_of_resource`.
 
         Raises:
             UnreadableError: the template cannot be read or is too complex.
@@ -237,7 +237,7 @@ def _content_findings(
         )
 
 
-def resource_line(files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
+def line_of_resource(files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
     """File and line where a template declares a resource; None if it declares no such resource.
 
     Args:

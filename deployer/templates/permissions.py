@@ -166,7 +166,7 @@ class _PermissionCheck:
             inside = "Default" if name not in values else ""
             line = self._document.nearest_line("Parameters", name, *([inside] if inside else []))
             where = origins.get(name, (file, line))
-            with _at_path(("Parameters", name)):
+            with _add_path_to_error(("Parameters", name)):
                 named = self._arn_problems(value)
             yield from (Finding("error", *where, f"{name}: {text}") for text in named)
         parts: list[tuple[KeyPath, Any]] = [*self._resources]
@@ -176,7 +176,7 @@ class _PermissionCheck:
         ]
         for path, part in parts:
             for inner, leaf in self._evaluator.text_leaves(part, path):
-                with _at_path(inner):
+                with _add_path_to_error(inner):
                     problems = self._leaf_problems(inner, leaf)
                 for problem in problems:
                     yield Finding("error", file, self._document.nearest_line(*inner), problem)
@@ -391,7 +391,7 @@ class _PermissionCheck:
 
 
 @contextmanager
-def _at_path(path: KeyPath) -> Iterator[None]:
+def _add_path_to_error(path: KeyPath) -> Iterator[None]:
     """Add this path to a TooComplexError that has none yet."""
     try:
         yield

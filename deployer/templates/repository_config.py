@@ -96,11 +96,11 @@ class RepositoryConfig:
 
     def ttl_of(self, branch: str) -> str:
         """The time that this branch's environment may be idle, in the format of `parse_duration`; empty if not set."""
-        return _first_match(self.ttl, branch)
+        return _first_matching_duration(self.ttl, branch)
 
-    def warn_of(self, branch: str) -> str:
+    def warning_time_of(self, branch: str) -> str:
         """How long before its expiry this branch's environment gets a warning; empty if not set."""
-        return _first_match(self.warn, branch)
+        return _first_matching_duration(self.warn, branch)
 
     def branch_refusal(self, branch: Ref) -> str:
         """Why a branch has no development environment, for people; empty if it has one.
@@ -163,7 +163,7 @@ def read_repository_config(
     wrong = [UnreadableError(document.file, line, duplicate_key_text(key)) for key, line in document.repeated]
     for key, value in document.fields.items():
         try:
-            changes[_FIELD_OF_KEY.get(key, key)] = _lookup_key(document, _READERS, key)(
+            changes[_FIELD_OF_KEY.get(key, key)] = _value_of_known_key(document, _READERS, key)(
                 document, value, (key,)
             )
         except UnreadableError as error:
@@ -175,7 +175,7 @@ def read_repository_config(
     return RepositoryConfig(**changes)
 
 
-def _lookup_key(document: Document, known: Mapping[str, Any], *path: str) -> Any:
+def _value_of_known_key(document: Document, known: Mapping[str, Any], *path: str) -> Any:
     if path[-1] not in known:
         raise _error_at(document, path, f"{'.'.join(path)[:80]} is unknown; use one of {', '.join(known)}")
     return known[path[-1]]
@@ -190,7 +190,7 @@ def _read_teardown(document: Document, value: Any, path: tuple[str, ...]) -> Tea
         raise _error_at(document, path, "teardown is not a mapping, such as {empty_buckets: false}")
     result = TeardownPolicy()
     for key, given in value.items():
-        allowed = _lookup_key(document, _TEARDOWN_VALUES, *path, key)
+        allowed = _value_of_known_key(document, _TEARDOWN_VALUES, *path, key)
         # the types must be equal too, because `1` equals True
         if not any(given == each and type(given) is type(each) for each in allowed):
             words = ", ".join(str(each).lower() for each in allowed)
@@ -233,7 +233,7 @@ def _is_default(pair: tuple[str, str]) -> bool:
     return pair[0] == "default"
 
 
-def _first_match(lengths: Iterable[tuple[str, str]], branch: str) -> str:
+def _first_matching_duration(lengths: Iterable[tuple[str, str]], branch: str) -> str:
     return next((text for pattern, text in lengths if fnmatchcase(branch, pattern)), "")
 
 
@@ -241,7 +241,7 @@ def _read_sleep(document: Document, value: Any, path: tuple[str, ...]) -> str:
     given, zone, where = value, "", path
     if isinstance(value, dict):
         for key in value:
-            _lookup_key(document, _SLEEP_KEYS, *path, key)
+            _value_of_known_key(document, _SLEEP_KEYS, *path, key)
         given, zone, where = value.get("hours"), value.get("timezone", "UTC"), (*path, "hours")
     listed = given if isinstance(given, list) else [given]
     texts = [*listed[: _SLEEP_HOURS_LIMIT + 1], zone]
@@ -265,7 +265,7 @@ def _read_name_patterns(document: Document, value: Any, path: tuple[str, ...]) -
         return NamePatterns(include=_read_pattern_list(document, value, path))
     result = NamePatterns()
     for key, given in value.items():
-        _lookup_key(document, _PATTERN_KEYS, *path, key)
+        _value_of_known_key(document, _PATTERN_KEYS, *path, key)
         result = replace(result, **{key: _read_pattern_list(document, given, (*path, key))})
     return result
 
@@ -274,7 +274,7 @@ def _read_production(document: Document, value: Any, path: tuple[str, ...]) -> N
     if not isinstance(value, dict):
         raise _error_at(document, path, 'production is not a mapping, such as {branches: "release/*"}')
     for key in value:
-        _lookup_key(document, _PRODUCTION_KEYS, *path, key)
+        _value_of_known_key(document, _PRODUCTION_KEYS, *path, key)
     return _read_name_patterns(document, value["branches"], (*path, "branches")) if value else None
 
 

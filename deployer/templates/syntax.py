@@ -269,13 +269,13 @@ def read_json(text: str, unquoted: type[str] = str) -> tuple[Any, yaml.Node | No
         text,
         parse_constant=refuse,
         parse_int=lambda digits: read_integer(digits, lambda: int(digits), unquoted),
-        object_pairs_hook=lambda pairs: build_object(pairs, repeats),
+        object_pairs_hook=lambda pairs: build_object_noting_repeats(pairs, repeats),
     )
     root = parse_json_nodes(text) if repeats else None
     return value, root, repeated_keys(root)
 
 
-def build_object(pairs: list[tuple[str, Any]], repeats: list[bool]) -> dict[str, Any]:
+def build_object_noting_repeats(pairs: list[tuple[str, Any]], repeats: list[bool]) -> dict[str, Any]:
     """Build a JSON object from its pairs, and add an entry to `repeats` if a key appears twice."""
     built = dict(pairs)
     if len(built) < len(pairs):

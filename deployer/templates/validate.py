@@ -188,13 +188,13 @@ def _shared_name_findings(document: Document, evaluator: TemplateEvaluator) -> I
                 document.file,
                 document.nearest_line(*path, "Properties", NAME_PROPERTIES[kind]),
                 f"{path[-1]} is named {text!r} on every branch, but AWS allows a name only once; write"
-                f" !Sub ${{PipelineName}}-{_name_suffix(text)}, or leave {NAME_PROPERTIES[kind]} out",
+                f" !Sub ${{PipelineName}}-{_suggested_suffix(text)}, or leave {NAME_PROPERTIES[kind]} out",
             )
             yield kind, finding
             break
 
 
-def _name_suffix(text: str) -> str:
+def _suggested_suffix(text: str) -> str:
     return text.rpartition("/")[2][:40] or "name"
 
 
@@ -217,7 +217,7 @@ def _shared_stack_findings(document: Document, evaluator: TemplateEvaluator) -> 
                     document.file,
                     document.nearest_line(*inner, "Configuration", "StackName"),
                     f"every branch would deploy to the same stack, {text!r};"
-                    f" write !Sub ${{PipelineName}}-{_name_suffix(text)}",
+                    f" write !Sub ${{PipelineName}}-{_suggested_suffix(text)}",
                 )
                 break
 

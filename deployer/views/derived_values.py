@@ -26,7 +26,7 @@ RESTING_STATES = ("deployed", "failed", "skipped", "asleep", "deleted")
 UNDER_WAY = "under way"  # the outcome of a report of a teardown that has not ended
 
 
-def age(at: float, now: float | None = None) -> float:
+def seconds_since(at: float, now: float | None = None) -> float:
     """How many seconds ago an epoch time was.
 
     Args:
@@ -118,4 +118,4 @@ def last_skipped_push(record: EnvironmentRecord, history: Sequence[Activity]) ->
 
 def missed_lately(known: RepositoryRecord) -> bool:
     """Whether deliveries were missed that GitHub's log still has, so that people can see why."""
-    return bool(known.missed) and not known.unchecked and age(known.missed["at"]) < _MISSED_SECONDS
+    return bool(known.missed) and not known.unchecked and seconds_since(known.missed["at"]) < _MISSED_SECONDS

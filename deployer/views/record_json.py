@@ -20,12 +20,12 @@ from deployer.queue.store import QueueState, QueueStore
 from deployer.views.derived_values import (
     MISSED,
     UNDER_WAY,
-    age,
     changed_at,
     environment_id,
     expiry_time,
     never_deployed,
     page_url,
+    seconds_since,
 )
 from deployer.views.sentences import held_words
 
@@ -64,12 +64,12 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
             for stage in record.status.pipeline.stages
         ],
         "failure": failure(record.status.stack.failure),
-        "receipt": receipt(record.status.receipt),
+        "receipt": teardown_report(record.status.receipt),
         **_lifetime(record, ttl),
         "region": record.spec.region or None,
         "drift": record.status.stack.drift or None,
         "held": held_words(record) or None,
-        "admitted": admitted(record),
+        "admitted": production_admission(record),
         "refused_tags": [refused_tag(each) for each in reversed(record.history.refused_tags)],
         "stack_arn": record.status.stack.stack_arn or None,
         "generation": record.history.generation,
@@ -91,7 +91,7 @@ def _lifetime(record: EnvironmentRecord, ttl: str) -> Json:
     }
 
 
-def admitted(record: EnvironmentRecord) -> Json | None:
+def production_admission(record: EnvironmentRecord) -> Json | None:
     """The commit that production may run, and which rule or person admitted it; None for other environments."""
     found = record.spec.production.admitted
     if not found.commit:
@@ -117,7 +117,7 @@ def failure(stored: StackFailure) -> Json | None:
     return found | {"file": stored.file or None, "line": stored.line or None}
 
 
-def receipt(report: TeardownReport) -> Json | None:
+def teardown_report(report: TeardownReport) -> Json | None:
     """The report of the last teardown: what it removed and retained; None without a teardown."""
     if not report:
         return None
@@ -148,7 +148,7 @@ def delivery(record: DeliveryRecord) -> Json:
     }
 
 
-def activity(line: Activity) -> Json:
+def activity_line(line: Activity) -> Json:
     """One line of the activity."""
     return {
         "at": iso_time(line.at),
@@ -163,7 +163,7 @@ def activity(line: Activity) -> Json:
     }
 
 
-def work(item: Work) -> Json:
+def queue_item(item: Work) -> Json:
     """One item of a queue."""
     return {
         "environment": item.environment,
@@ -188,7 +188,7 @@ def lane(value: QueueState) -> Json:
         "ref": value.ref or None,
         "task": value.task or None,
         "lease_seconds": round(value.lease_seconds, 1),
-        "waiting": [work(item) for item in value.waiting],
+        "waiting": [queue_item(item) for item in value.waiting],
         "snoozed": [
             {
                 **_item_identity(key),
@@ -232,9 +232,9 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
         "kind": letter.kind,
         "reason": letter.reason,
         "at": iso_time(letter.at),
-        "age_seconds": round(age(letter.at), 1),
+        "age_seconds": round(seconds_since(letter.at), 1),
         "attempts": [attempt(each) for each in arguments.failed_attempts],
-        "work": work(arguments),
+        "work": queue_item(arguments),
         **({"traceback": letter.traceback} if whole else {}),
     }
 

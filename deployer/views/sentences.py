@@ -19,16 +19,16 @@ from deployer.queue.store import QueueState
 from deployer.views.derived_values import (
     GONE_STATES,
     MISSED,
-    age,
     expiry_time,
     missed_lately,
+    seconds_since,
 )
 
 _MOST_NAMES = 3  # repositories that one sentence names
 _SHORT_WAIT_SECONDS = 600  # a wait that is given in minutes with seconds
 
 
-def ahead(seconds: float) -> str:
+def time_left(seconds: float) -> str:
     """The time that is left, in words.
 
     Up to ten minutes it is given with seconds. A longer time is rounded up to a whole minute, so that two weeks do not
@@ -54,14 +54,14 @@ def lifetime_words(record: EnvironmentRecord, ttl: str) -> str:
     """
     now = time.time()
     if until := asleep_until(record, now):
-        return f"asleep for {ahead(until - now)} more"
+        return f"asleep for {time_left(until - now)} more"
     words = []
     if record.spec.expiry.kept_until >= FOREVER:
         words.append("kept for good")
     elif record.spec.expiry.kept_until > now:
-        words.append(f"kept for {ahead(record.spec.expiry.kept_until - now)}")
+        words.append(f"kept for {time_left(record.spec.expiry.kept_until - now)}")
     if at := expiry_time(record, ttl, now):
-        words.append(f"expires in {ahead(at - now)}")
+        words.append(f"expires in {time_left(at - now)}")
     return ", ".join(words)
 
 
@@ -143,11 +143,11 @@ def orphan_words(since: float, grace: float) -> str:
         grace: how long a stack is kept after its branch is gone, in seconds.
     """
     due = since + grace
-    when = f"in {ahead(due - time.time())}" if due > time.time() else "by the next resync"
+    when = f"in {time_left(due - time.time())}" if due > time.time() else "by the next resync"
     return f"its branch is gone since {date(since)}; it is deleted {when}"
 
 
-def place(failure: StackFailure) -> str:
+def source_location(failure: StackFailure) -> str:
     """Where in the repository the cause of a failure is, as `file:line`; empty if that is not known."""
     return f"{failure.file}:{failure.line}" if failure.file and failure.line else failure.file
 
@@ -174,7 +174,7 @@ def teardown_report_words(report: TeardownReport) -> str:
 
 def skipped_push_words(line: Activity) -> str:
     """A skipped push, in words."""
-    return f"{line.commit[:12]}, {span(age(line.at))} ago: {line.reason}"
+    return f"{line.commit[:12]}, {span(seconds_since(line.at))} ago: {line.reason}"
 
 
 def lane_problems(value: QueueState) -> list[str]:
@@ -206,16 +206,16 @@ def deliveries_words(known: RepositoryRecord) -> str:
     parts = []
     if known.missed:
         counts = missed_words(*(known.missed.get(name, 0) for name in MISSED))
-        parts.append(f"{counts}, {span(age(known.missed['at']))} ago")
+        parts.append(f"{counts}, {span(seconds_since(known.missed['at']))} ago")
     if known.recent:
-        ago = span(age(known.checked_at))
+        ago = span(seconds_since(known.checked_at))
         parts.append(
             f"{known.recent} failed just before the last check, {ago} ago; the next check handles them"
         )
     if known.refused:
         parts.append(wrong_signature_words(known.refused))
     if not parts and known.checked_at:
-        parts.append(f"none was missed; checked {span(age(known.checked_at))} ago")
+        parts.append(f"none was missed; checked {span(seconds_since(known.checked_at))} ago")
     return "; ".join(parts)
 
 
@@ -252,7 +252,7 @@ def unserved_words(unserved: Mapping[str, float], now: float) -> str:
     count = _counted(
         len(unserved), "repository sends deliveries but matches", "repositories send deliveries but match"
     )
-    ago = span(age(max(unserved.values()), now))
+    ago = span(seconds_since(max(unserved.values()), now))
     names = _first_names(list(unserved))
     return f"{count} no pattern in DEPLOYER_REPOSITORIES: {names}; the last delivery came {ago} ago"
 

@@ -173,7 +173,7 @@ class Measurements:
             share = (self._readings.processor_seconds(words) - before[name]) / self._size.rest
             yield f"at rest: processor of the {name}, percent of a core", 100 * share
         started = time.process_time()
-        self._organization.deployer.submitter.age(time.time())
+        self._organization.deployer.submitter.queue_expiry_checks(time.time())
         yield "a look at all ages, once a minute: processor seconds", time.process_time() - started
         token = {"Authorization": f"Bearer {self._home.env['DEPLOYER_API_TOKEN']}"}
         for path in ("/", "/metrics", "/api/v1/environments"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deployer.cli import sandbox_variables
-from deployer.environment.drift import applied
+from deployer.environment.drift import applied_state
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.outcomes import Outcome
@@ -149,7 +149,7 @@ class Organization:
         }  # the calls of this process do not count against deployer's rate
         sandbox_variables.set_variables(env)  # boto3 reads its own variables
         self.deployer = build(env)
-        wait_for("deployer notices the empty Redis", lambda: not self.deployer.lanes.emptied())
+        wait_for("deployer notices the empty Redis", lambda: not self.deployer.lanes.has_lost_data())
         self.home.limits(
             stacks=2 * self.size.environment_count + 100, pipelines=2 * self.size.environment_count + 100
         )
@@ -176,14 +176,14 @@ class Organization:
             stack = existing[place.stack_name]
             own = record.but(
                 repository=str(place.repository), environment=place.key, stack_name=place.stack_name,
-                ref=ref.name, stack_arn=stack.arn, applied=applied(stack),
+                ref=ref.name, stack_arn=stack.arn, applied=applied_state(stack),
             )  # fmt: skip
             lanes.finish(place.repository, token, Finished(str(Outcome.DEPLOYED), record.status.reason, own))
         client: Any = self.deployer.client
         for key in client.scan_iter("deployer:aws:*:room"):
             client.delete(key)  # deployer counted the free capacity while the account was almost empty
         for cloud in self.deployer.clouds.every():
-            cloud.room()  # the first listing of each hour counts it
+            cloud.count_capacity()  # the first listing of each hour counts it
 
     def _create_stacks(self, model: Environment, record: EnvironmentRecord) -> None:
         target = self.deployer.clouds.target(Kind.DEVELOPMENT)

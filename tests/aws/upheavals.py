@@ -161,7 +161,9 @@ ACTS = st.builds(
 )
 FAULTS = st.builds(
     Fault,
-    operation=st.sampled_from([*_OPERATIONS, "facts", "head", "files", "post", "default_branch", "posted"]),
+    operation=st.sampled_from(
+        [*_OPERATIONS, "facts", "head", "files", "post_commit_status", "default_branch", "posted"]
+    ),
     at=st.integers(0, _ROUNDS),
     how=st.sampled_from(["before", "after", "drop", "throttle"]),
     count=st.sampled_from([1, 1, 2, 4, 6, 14]),
@@ -260,7 +262,7 @@ class Unrest:
         world.host.change(HELLO, archived=up.archived)
         for each in sorted(up.left, key=lambda each: ("dead", "snoozed", "lost", "waits").index(each.how)):
             self._add_queue_item(each)
-        post = world.host.post
+        post = world.host.post_commit_status
 
         def posted(*given: Any) -> None:
             post(*given)
@@ -268,13 +270,13 @@ class Unrest:
                 self._posted -= 1
                 raise TransientError("GitHub's answer to a status was lost")
 
-        world.host.post = posted  # type: ignore[method-assign]
+        world.host.post_commit_status = posted  # type: ignore[method-assign]
 
     def _adjust_records(self) -> None:
         """Complete the records, or remove the fields that an older version lacks."""
         world = self.world
         if self.up.known:
-            world.deployer.repositories.look(HELLO)
+            world.deployer.repositories.refresh_record(HELLO)
         tags = {each: sha for each, sha in world.host.refs(HELLO).items() if each.is_tag}
         for each, sha in tags.items() if self.up.annotated else ():
             world.host._repos[HELLO.key].refs[each] = self._tag_object(each.name, sha)
@@ -374,7 +376,7 @@ class Unrest:
                     self._perform_act(act, number)
             for at, push in self._late:
                 if at == number:
-                    world.deployer.submitter.github(push)
+                    world.deployer.submitter.submit_github(push)
             if number == 1:
                 self.begun.move_refs()
             if number == self.up.switched:
@@ -423,7 +425,7 @@ class Unrest:
         world, name = self.world, act.name
         if act.what == "event":
             name = f"e{len(world.sent)}-{number}-{len(self.deliveries)}"
-            world.deployer.submitter.aws(
+            world.deployer.submitter.submit_aws(
                 CloudEvent(name, environment_of(act.name).stack_name, "stage Deploy: SUCCEEDED")
             )
             return
@@ -505,7 +507,7 @@ class Unrest:
             self._late.append((number + 6, push))
             return
         for _ in range(2 if act.told == "twice" else 1):
-            world.deployer.submitter.github(push)
+            world.deployer.submitter.submit_github(push)
 
 
 def final_commits(world: UpheavedWorld, up: Upheaval) -> dict[Environment, str]:

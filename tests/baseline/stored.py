@@ -126,7 +126,7 @@ class Upgraded(World):
     ) -> str:
         """A push comes in; returns how it was answered."""
         push = Push(delivery or f"d-new-{after[-4:]}", repository, Ref.parse(ref), before, after, "main")
-        return self.deployer.submitter.github(push).outcome
+        return self.deployer.submitter.submit_github(push).outcome
 
     def of_key(self, repository: str, key: str) -> EnvironmentRecord:
         """The record of an environment, by the names under which it is stored."""

@@ -181,7 +181,7 @@ def test_every_repository_is_listed(started: Upgraded, caplog: pytest.LogCapture
         "", "archived", "renamed", "replaced", "deleted", "removed",
     }  # fmt: skip
     for key, text in values("seen").items():
-        seen, record = started.lanes.seen(Repository.parse(key)), json.loads(text)
+        seen, record = started.lanes.read_seen(Repository.parse(key)), json.loads(text)
         assert (seen.orphans, seen.accepted_at) == (record["orphans"], record["accepted_at"])
     assert "is left out" not in caplog.text
 
@@ -210,7 +210,7 @@ def test_every_dead_letter_is_listed(started: Upgraded) -> None:
     for name, letter in expected.items():
         for field in ("repository", "task", "reason", "traceback", "at", "kind"):
             assert getattr(found[name], field) == letter[field]
-        assert found[name].readable
+        assert found[name].is_readable
         assert found[name].arguments.environment == json.loads(letter["work"])["environment"]
     assert {each.kind for each in found.values()} == {"KeyError", "TransientError", "WorkerLost"}
 
@@ -328,7 +328,7 @@ def test_the_messages_of_the_former_version_are_still_right(world: Upgraded) -> 
 
 def test_an_event_ends_the_wait_of_what_was_queued(world: Upgraded) -> None:
     name = recorded("acme/execution", f"development:{X}")["stack_name"]
-    world.deployer.submitter.aws(CloudEvent("e-new", name, "stage Build: SUCCEEDED"))
+    world.deployer.submitter.submit_aws(CloudEvent("e-new", name, "stage Build: SUCCEEDED"))
     [lane] = world.lanes.lanes(Repository.parse("acme/execution"))
     assert (lane.status, [each.environment for each in lane.waiting]) == ("sent", [f"development:{X}"])
     carry_out_all(world)

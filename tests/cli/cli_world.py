@@ -16,7 +16,7 @@ from deployer.queue.items import Task, Work
 from deployer.queue.step_results import Finished
 from deployer.queue.store import Dispatch
 from deployer.redis_store.queue import RedisQueueStore
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 from deployer.wiring import Deployer
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost, FakeRoles
 from workers.tasks import Tasks
@@ -55,7 +55,7 @@ class World:
     """Everything the commands can reach, and what a test may do to it."""
 
     def __init__(self, settings: dict[str, str]) -> None:
-        self.deployer = Deployer(load(settings))
+        self.deployer = Deployer(load_config(settings))
         self.host, self.cloud, self.queue = FakeHost(), FakeCloud(), Dispatcher()
         clouds = FakeClouds(self.cloud)
         self.roles = FakeRoles(clouds.targets)
@@ -98,7 +98,7 @@ class World:
     def deliver(self, ref: str, sha: str, delivery: str) -> None:
         """Deliver the webhook of a push."""
         event = Push(delivery, REPOSITORY, Ref.parse(ref), ZERO_SHA, sha, "main")
-        self.deployer.submitter.github(event)
+        self.deployer.submitter.submit_github(event)
 
     def know(self, record: EnvironmentRecord) -> None:
         """Let a record be what is known of its environment."""

@@ -146,7 +146,7 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
     def away(*_: Any, **__: Any) -> Any:
         raise UnavailableError("Redis does not answer")
 
-    for name in ("ping", "server", "beats", "lanes", "repositories", "dead_letters", "activity"):
+    for name in ("ping", "server", "last_heartbeats", "lanes", "repositories", "dead_letters", "activity"):
         monkeypatch.setattr(world.lanes, name, away)
     world.deployer.config = replace(world.deployer.config, repositories=("acme/API",))
     found = checks(world, 1)
@@ -188,7 +188,7 @@ def test_a_github_that_is_away_or_lets_deployer_do_too_little(world: World) -> N
 
 def test_a_cloud_that_is_away(world: World) -> None:
     world.cloud.fail_next(TransientError("AWS refuses the credentials"), times=2, method="stacks")
-    world.cloud.fail_next(TransientError("AWS is away"), method="room")
+    world.cloud.fail_next(TransientError("AWS is away"), method="count_capacity")
     assert bad(world, 1) == {
         "development us-east-1, staging us-east-1": ("FAIL", "AWS refuses the credentials"),
         "room us-east-1": ("FAIL", "AWS is away"),
@@ -199,7 +199,7 @@ def test_failures_of_one_cause_are_one_row(world: World) -> None:
     refused = [
         f"{doing}: no usable credentials" for doing in ("reading a bucket", "listing stacks", "counting")
     ]
-    for error, method in zip(refused, ("probe_artifacts", "stacks", "room"), strict=True):
+    for error, method in zip(refused, ("check_artifact_bucket", "stacks", "count_capacity"), strict=True):
         world.cloud.fail_next(TransientError(error), times=3, method=method)
     assert bad(world, 1) == {
         "development us-east-1, staging us-east-1, production us-east-1 and 1 more": (
@@ -234,7 +234,7 @@ def test_redis_that_goes_away_during_the_checks_is_one_row(
             away()
 
     monkeypatch.setattr(world.lanes, "ping", ping)
-    for name in ("beats", "lanes", "dead_letters", "activity"):
+    for name in ("last_heartbeats", "lanes", "dead_letters", "activity"):
         monkeypatch.setattr(world.lanes, name, away)
     assert bad(world, 1) == {"Redis": ("FAIL", "Redis does not answer")}
 
@@ -301,14 +301,14 @@ def test_each_unreachable_system_is_one_row_within_three_seconds(
 
 def test_an_artifact_bucket_that_is_not_there(world: World) -> None:
     world.cloud.fail_next(
-        TransientError("see deployer's artifact bucket (NoSuchBucket)"), method="probe_artifacts"
+        TransientError("see deployer's artifact bucket (NoSuchBucket)"), method="check_artifact_bucket"
     )
     found = bad(world, 1)
     assert found == {"development us-east-1": ("FAIL", "see deployer's artifact bucket (NoSuchBucket)")}
 
 
 def test_a_bug_in_one_part_is_one_line(world: World) -> None:
-    world.cloud.fail_next(RuntimeError("secret"), method="room")
+    world.cloud.fail_next(RuntimeError("secret"), method="count_capacity")
     assert bad(world, 1) == {"room us-east-1": ("FAIL", "unexpected RuntimeError")}
 
 

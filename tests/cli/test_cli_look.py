@@ -168,7 +168,7 @@ def test_why_of_a_snoozed_environment(world: World) -> None:
 
 
 def test_a_repository_that_has_used_its_share_of_github_s_calls_is_named(world: World) -> None:
-    world.deployer.allowance.spend(Repository.parse("acme/api"), 600, 5000)
+    world.deployer.allowance.count_calls_made(Repository.parse("acme/api"), 600, 5000)
     world.push("refs/heads/x", A, work=False)
     while world.queue.sent:
         world.carry_out(world.queue.sent.pop())

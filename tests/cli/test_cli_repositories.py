@@ -10,7 +10,7 @@ from cli_world import PIPELINE, REPOSITORY, SETTINGS, World
 from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environments import Repository
 from deployer.model.repository_record import RepositoryRecord
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 from tests.records import know_repository
 from tests.web.fill import UNCHECKED, fill_odd
 
@@ -20,7 +20,7 @@ MAIN, URL = "refs/heads/main", "https://deployer.example/webhooks/github"
 @pytest.fixture
 def public(world: World) -> World:
     """With an address that GitHub reaches."""
-    world.deployer.config = load(SETTINGS | {"DEPLOYER_PUBLIC_URL": "https://deployer.example"})
+    world.deployer.config = load_config(SETTINGS | {"DEPLOYER_PUBLIC_URL": "https://deployer.example"})
     return world
 
 
@@ -51,7 +51,7 @@ def test_install_needs_an_address_and_the_right_to_it(world: World, public: Worl
     assert public.run("webhook", "check", "acme/api").stderr == result.stderr
     public.host.hook_rights, public.host.is_app = True, True
     assert f"set it to {URL}" in public.run("webhook", "install", "acme/api").stderr
-    world.deployer.config = load(SETTINGS)
+    world.deployer.config = load_config(SETTINGS)
     result = world.run("webhook", "install", "acme/api")
     assert (result.exit_code, "DEPLOYER_PUBLIC_URL is not set" in result.stderr) == (1, True)
     assert public.host.hooks == {}
@@ -225,7 +225,7 @@ def test_a_dry_run_of_all_lists_the_stacks_once_and_tells_how_far_it_is(
     before = len(world.cloud.calls)
     result = world.run("resync", "--all", "--dry-run")
     assert result.exit_code == 0
-    assert [name for name, _ in world.cloud.calls[before:]] == ["stacks", "room"]
+    assert [name for name, _ in world.cloud.calls[before:]] == ["stacks", "count_capacity"]
     assert "3 of 6 repositories checked …" in result.stderr
     assert "checked …" not in result.stdout
 

@@ -15,7 +15,7 @@ def skip(world: World, ref: str, sha: str, message: str) -> None:
     """A push with this message comes in."""
     world.host.push(REPOSITORY, ref, sha, files=FILES, message=message)
     event = Push(f"d-{sha[:4]}", REPOSITORY, Ref.parse(ref), ZERO_SHA, sha, "main", message, commit=sha)
-    world.deployer.submitter.github(event)
+    world.deployer.submitter.submit_github(event)
 
 
 def lines(world: World, ref: str) -> list[str]:

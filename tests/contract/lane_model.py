@@ -11,7 +11,7 @@ from typing import Any
 
 from deployer.model.activity import Activity
 from deployer.model.environment_record import EnvironmentRecord
-from deployer.model.stored_value import field_places
+from deployer.model.stored_value import field_groups
 from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
 from deployer.queue.items import Cause, Task, Work, split_key
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
@@ -35,7 +35,7 @@ class Entry(Work, frozen=True):
     not_before: float = 0
 
     def __getattr__(self, name: str) -> Any:
-        if name not in field_places(type(self)):
+        if name not in field_groups(type(self)):
             raise AttributeError(name)
         return field_value(self, name)
 

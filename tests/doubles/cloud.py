@@ -303,8 +303,8 @@ class FakeCloud(Failing):
         began, busy = self._last_listing
         return began > since and name in busy
 
-    def room(self) -> RegionCapacity:
-        self._note("room")
+    def count_capacity(self) -> RegionCapacity:
+        self._note("count_capacity")
         return self.room_left or RegionCapacity(
             self.region, len(self._live), 2000, len(self.pipelines), 1000, time.time()
         )
@@ -312,8 +312,8 @@ class FakeCloud(Failing):
     def last_capacity(self) -> RegionCapacity | None:
         return self.room_left
 
-    def probe_artifacts(self) -> None:
-        self._note("probe_artifacts")
+    def check_artifact_bucket(self) -> None:
+        self._note("check_artifact_bucket")
 
     def failure(self, arn: str) -> Failure | None:
         self._note("failure", arn)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployer.queue.call_counter import Service, note
+from deployer.queue.call_counter import Service, count_call
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Failing:
         return [arguments for called, arguments in self.calls if called == name]
 
     def _note(self, name: str, *arguments: Any) -> None:
-        note(self.service)
+        count_call(self.service)
         self.calls.append((name, arguments))
         for order in self._orders:
             if order[0] in ("", name):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from deployer.templates.folder_check import FolderAnswer, FolderQuestion, examine_folder, resource_line
+from deployer.templates.folder_check import FolderAnswer, FolderQuestion, examine_folder, line_of_resource
 from deployer.templates.repository_config import RepositoryConfig, read_repository_config
 
 
@@ -15,5 +15,5 @@ class DirectEvaluator:
     def read_repository_config(self, files: Mapping[str, bytes]) -> RepositoryConfig:
         return read_repository_config(files)
 
-    def resource_line(self, files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
-        return resource_line(files, resource)
+    def line_of_resource(self, files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
+        return line_of_resource(files, resource)

@@ -396,15 +396,15 @@ class FakeHost(Failing):
         branch = self._repo(repository).default_branch
         return Protection(branch, *self.protections)
 
-    def post(self, repository: Repository, sha: str, status: Status) -> None:
-        self._note("post", repository, sha, status)
+    def post_commit_status(self, repository: Repository, sha: str, status: Status) -> None:
+        self._note("post_commit_status", repository, sha, status)
         if sha not in self._repo(repository).files:
             raise PermanentError(f"{repository} has no commit {sha}")
         self.statuses[repository, sha][status.context] = status
         self.posted.append((repository, sha, status))
 
-    def changed(self, repository: Repository, before: str, after: str) -> list[str] | None:
-        self._note("changed", repository, before, after)
+    def changed_paths(self, repository: Repository, before: str, after: str) -> list[str] | None:
+        self._note("changed_paths", repository, before, after)
         repo = self._repo(repository)
         at = after
         while at and at != before:

@@ -25,7 +25,7 @@ from deployer.local.embedded_redis import EmbeddedRedis, prepare
 from deployer.queue.store import Dispatch
 from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
 from deployer.redis_store.connection import connect
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 from sandbox.installation import Answer, call, descendants, free_port, wait_for
 
 Start = Callable[..., Process]
@@ -201,7 +201,7 @@ def test_settings_kept_in_aws_are_read_before_they_are_checked(
 def test_where_and_in_how_many_processes_the_web_is_served(
     settings: dict[str, str], given: list[str]
 ) -> None:
-    command = processes.web_command(load(settings))
+    command = processes.web_command(load_config(settings))
     assert [each for each in command if each.startswith(("--bind", "--workers"))] == given
 
 

@@ -101,7 +101,7 @@ def test_without_a_terminal_the_logs_stay_on_stdout(start: Start, tmp_path: Path
     ],
 )
 def test_what_people_see_of_a_log_line(line: str, shown: progress.ReadableLine | None) -> None:
-    assert progress.readable(line) == shown
+    assert progress.readable_line(line) == shown
 
 
 def test_every_line_of_progress_is_recognised() -> None:
@@ -114,7 +114,7 @@ def test_every_line_of_progress_is_recognised() -> None:
         "progress.tried_again('acme/hello x', 'GitHub answers 502', 15.2)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    first, second = [progress.readable(line) for line in done.stderr.splitlines()]
+    first, second = [progress.readable_line(line) for line in done.stderr.splitlines()]
     assert first is not None
     assert second is not None
     assert first.text.endswith(f"acme/hello x: FAILED: {'w' * 200}…  http://dash/environments/x")
@@ -133,7 +133,7 @@ def test_a_push_names_its_ref_where_the_environment_does_not(
     caplog: pytest.LogCaptureFixture, ref: str, after: str, text: str
 ) -> None:
     caplog.set_level("INFO", progress.NAME)
-    progress.pushed(X, ref, after)
+    progress.log_push(X, ref, after)
     assert caplog.messages == [f"acme/hello x: {text}"]
 
 

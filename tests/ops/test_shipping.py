@@ -21,7 +21,7 @@ from dotenv import dotenv_values
 from ops_kit import WEB, WORKER, Process, answer, environment
 
 from deployer.local.embedded_redis import server_programs
-from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load
+from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load_config
 from deployer.settings.values import Config
 from sandbox.installation import call, free_port, wait_for
 
@@ -69,7 +69,7 @@ def test_each_service_is_watched_and_started_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_stop_leaves_more_time_than_the_process_takes(name: str) -> None:
-    assert seconds(OURS[name]["stop_grace_period"]) >= load({}).drain_seconds + 10
+    assert seconds(OURS[name]["stop_grace_period"]) >= load_config({}).drain_seconds + 10
 
 
 def test_compose_holds_no_secret() -> None:
@@ -302,11 +302,11 @@ def test_the_example_explains_each_in_a_line() -> None:
 
 def test_the_example_shows_the_defaults_and_no_secret() -> None:
     shown = {name: value for name, (_, value, _) in example().items()}
-    assert load(shown) == load({})
+    assert load_config(shown) == load_config({})
     for name, item in SETTINGS.items():
         if name in MADE:
             continue
-        default = load({}).shown()[name]
+        default = load_config({}).shown()[name]
         assert shown[name] == ("" if item.metadata["secret"] else default.removesuffix(".0"))
 
 

@@ -18,7 +18,7 @@ from deployer.queue.items import Cause, Work
 from deployer.queue.store import Dispatch
 from deployer.redis_store.allowance import RedisAllowance
 from deployer.redis_store.queue import RedisQueueStore
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 from deployer.templates.folder_check import FolderEvaluator
 from deployer.wiring import Deployer
 from tests.doubles import DirectEvaluator, FakeCloud, FakeClouds, FakeHost
@@ -51,7 +51,7 @@ class World:
 
     def __init__(self, client: Any = None) -> None:
         self.redis = client or fakeredis.FakeRedis(decode_responses=True)
-        self.deployer = Deployer(load(self.settings))
+        self.deployer = Deployer(load_config(self.settings))
         lease = self.deployer.config.lease_seconds
         self.lanes = RedisQueueStore(self.redis, lease_seconds=lease, grace_seconds=10, max_attempts=3)
         self.host = FakeHost()
@@ -139,21 +139,23 @@ class World:
             # GitHub tells when it took a push; a test that gives its tags dates compares these
             pushed_at = self._pushed_at = max(self._now(), self._pushed_at + 0.001)
         push = Push(delivery, HELLO, Ref.parse(ref), before, after, "main", pushed_at=pushed_at)
-        self.deployer.submitter.github(push)
+        self.deployer.submitter.submit_github(push)
         return delivery
 
     def tell(self, about: str, *repositories: Repository, word: str = "") -> str:
         """An event of repositories as a whole comes in, and all that follows from it is done."""
         self._deliveries += 1
         delivery = f"r{self._deliveries}"
-        self.deployer.submitter.github(RepositoryChange(delivery, about, repositories, word=word))
+        self.deployer.submitter.submit_github(RepositoryChange(delivery, about, repositories, word=word))
         self.run()
         return delivery
 
     def event(self, environment: Environment) -> str:
         self._deliveries += 1
         delivery = f"e{self._deliveries}"
-        self.deployer.submitter.aws(CloudEvent(delivery, environment.stack_name, "stage Build: SUCCEEDED"))
+        self.deployer.submitter.submit_aws(
+            CloudEvent(delivery, environment.stack_name, "stage Build: SUCCEEDED")
+        )
         return delivery
 
     # --- time ---
@@ -241,7 +243,7 @@ class World:
 
     def posted(self, commit: str) -> list[str]:
         """Every description that was posted on a commit."""
-        return [call[2].description for call in self.host.called("post") if call[1] == commit]
+        return [call[2].description for call in self.host.called("post_commit_status") if call[1] == commit]
 
     def built(self, environment: Environment) -> list[tuple[str, str]]:
         """Commit and end of every execution, oldest first."""

@@ -118,7 +118,7 @@ def fill_odd(lanes: RedisQueueStore, repository: str = "acme/odd") -> dict[str, 
         lanes.finish(odd, token, Finished("deployed", ended.status.reason, ended))
         made[name] = record.stack_name
     lanes.keep_environment(Environment(odd, Kind.DEVELOPMENT, Ref.of_branch("kept")), now + 14 * day)
-    lanes.see(odd, Seen({f"development:refs/heads/{known['orphan'][0]}": now - 1200}))
+    lanes.save_seen(odd, Seen({f"development:refs/heads/{known['orphan'][0]}": now - 1200}))
     missed = {"at": now - 2 * hour, "redelivered": 2.0, "superseded": 1.0, "left": 0.0}
     know_repository(
         lanes, RepositoryRecord(repository, 7, default_branch="main", checked_at=now - hour, missed=missed)

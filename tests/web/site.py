@@ -21,7 +21,7 @@ from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.store import Dispatch
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.queue import RedisQueueStore
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 from deployer.wiring import Deployer
 from web.application import create_app
 
@@ -66,7 +66,7 @@ class Site:
         self.redis = client or fakeredis.FakeRedis(server=self.server, decode_responses=True)
         self.lanes = RedisQueueStore(self.redis)
         self.queue = RecordingQueue()
-        self.deployer = Deployer(load(ENV | (env or {})), budget)
+        self.deployer = Deployer(load_config(ENV | (env or {})), budget)
         self.deployer.__dict__.update(lanes=self.lanes, queue=self.queue, client=self.redis)
         self.app = create_app(self.deployer)
         self.client: FlaskClient = self.app.test_client()  # it has signed in

@@ -8,7 +8,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from deployer.model.errors import ConfigError
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 from tests.web.site import AWS_KEY, SECRET, TOKEN, Site, record
 from web.context import principal
 from web.throttle import FROM_ADDRESS, FROM_ALL, WINDOW_SECONDS, WrongTokens
@@ -318,6 +318,6 @@ def test_webhooks_may_have_a_port_of_their_own(path: str, method: str, web: int,
 )
 def test_a_malformed_access_setting_stops_the_start(env: dict[str, str], says: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        load(env)
+        load_config(env)
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -79,7 +79,7 @@ def test_a_tag_on_a_commit_that_github_skips_is_queued(site: Site, message: str)
 
 def test_the_newest_tag_that_was_never_deployed_is_told_beside_its_repository(site: Site) -> None:
     site.put(record(state="deployed", outcome="deployed"))
-    site.lanes.see(Repository("acme", "api"), Seen(never_deployed="refs/tags/v1"))
+    site.lanes.save_seen(Repository("acme", "api"), Seen(never_deployed="refs/tags/v1"))
     told = "the newest tag v1 of acme/api was never deployed; to deploy it: deployer redeploy acme/api refs/tags/v1"
     for path in ("/", "/repositories"):
         assert told in look(site, path).words

@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
             request.body.clear()
             self._writing = len(data)
             self._pause()
-            self._owner.write_body_part(request, data, lambda error: self._file_written(request, error))
+            self._owner.store_body_part(request, data, lambda error: self._file_written(request, error))
 
     def _file_written(self, request: Request, error: OSError | None) -> None:
         self._writing = 0

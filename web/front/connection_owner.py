@@ -28,7 +28,7 @@ class ConnectionOwner(Protocol):
     def submit_request(self, connection: "Connection", request: Request, environ: dict[str, Any]) -> bool:
         """Give a request to the application; False if too many requests wait."""
 
-    def write_body_part(
+    def store_body_part(
         self, request: Request, data: bytes, when_written: Callable[[OSError | None], None]
     ) -> None:
         """Write a part of a body to its file without blocking the event loop."""

@@ -194,7 +194,7 @@ class HttpServer:
         threads.submit(lambda: self._answer(connection, request, environ))
         return True
 
-    def write_body_part(
+    def store_body_part(
         self, request: Request, data: bytes, when_written: Callable[[OSError | None], None]
     ) -> None:
         """Write a part of a body in the disk thread, so that a slow disk delays only this sender."""

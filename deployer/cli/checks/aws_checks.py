@@ -9,7 +9,7 @@ from deployer.environment.capacity import refusal_of_region
 from deployer.environment.cloud_region import CloudRegion
 from deployer.model.durations import span
 from deployer.model.environments import Kind
-from deployer.views.derived_values import age
+from deployer.views.derived_values import seconds_since
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -62,7 +62,7 @@ def _check_bucket(deployer: "Deployer", kind: Kind, region: str) -> Iterator[Che
         remedy = "set DEPLOYER_ARTIFACT_BUCKET, or artifact_bucket in DEPLOYER_TARGETS"
         yield Check(name, FAIL, "no artifact bucket is set", remedy)
         return
-    cloud.probe_artifacts()
+    cloud.check_artifact_bucket()
     yield Check(name, OK, f"templates can be written to bucket {bucket}")
 
 
@@ -102,10 +102,10 @@ def _check_accounts(deployer: "Deployer") -> Iterator[Check]:
 
 
 def _check_capacity(deployer: "Deployer", cloud: CloudRegion) -> Iterator[Check]:
-    room = cloud.room()
+    room = cloud.count_capacity()
     told = (
         f"{room.stacks} of {room.stacks_limit} stacks, {room.pipelines} of {room.pipelines_limit} pipelines; "
-        f"counted {span(age(room.counted_at))} ago"
+        f"counted {span(seconds_since(room.counted_at))} ago"
     )
     target = deployer.clouds.target(Kind.DEVELOPMENT)
     concerned = not target.regions or cloud.region in target.regions

@@ -10,7 +10,7 @@ from deployer.model.outcomes import Outcome
 from deployer.queue.store import FAILING_JOB, QueueState
 from deployer.resync.missed_deliveries import APP
 from deployer.settings.startup import CLUSTER_MODE_REMEDY, NO_EVICTION, eviction_warning
-from deployer.views.derived_values import age, missed_lately
+from deployer.views.derived_values import missed_lately, seconds_since
 from deployer.views.sentences import deliveries_words, lane_problems, unserved_words
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def check_server(deployer: "Deployer") -> Iterator[Check]:
 
 
 def check_processes(deployer: "Deployer") -> Iterator[Check]:
-    beats = deployer.lanes.beats()
+    beats = deployer.lanes.last_heartbeats()
     for name in ("worker", "scheduler"):
         if name in beats:
-            yield Check(name, OK, f"last heartbeat {span(age(beats[name]))} ago")
+            yield Check(name, OK, f"last heartbeat {span(seconds_since(beats[name]))} ago")
         else:
             yield Check(name, FAIL, "no recent heartbeat", _START_PROCESS.format(name))
     if FAILING_JOB in beats:
@@ -60,7 +60,7 @@ def check_dead_letters(deployer: "Deployer") -> Iterator[Check]:
     if not letters:
         yield Check("dead letters", OK, "none")
         return
-    told = f"{len(letters)} to replay or discard, the oldest from {span(age(letters[0].at))} ago"
+    told = f"{len(letters)} to replay or discard, the oldest from {span(seconds_since(letters[0].at))} ago"
     yield Check("dead letters", WARN, told, "see: deployer dead-letters list")
 
 
@@ -83,27 +83,30 @@ def _is_stalled(lane: QueueState, now: float) -> bool:
     """Whether no worker takes waiting items, or a lease expired and the scheduler has not handled it."""
     if lane.status == "running":
         return lane.lease_seconds == 0
-    return any(work.accepted_at and age(work.accepted_at, now) > _LONG_WAIT for work in lane.waiting)
+    return any(
+        work.accepted_at and seconds_since(work.accepted_at, now) > _LONG_WAIT for work in lane.waiting
+    )
 
 
 def check_events(deployer: "Deployer") -> Iterator[Check]:
     if not deployer.config.aws_event_key:
         return  # the check of the settings reports it
-    last_event = deployer.lanes.beats().get("event")
+    last_event = deployer.lanes.last_heartbeats().get("event")
     ended = (line for line in deployer.lanes.activity(limit=500) if line.outcome == Outcome.DEPLOYED)
     latest = next(ended, None)
     remedy = "check the rules, the API destination and its dead-letter queue in AWS: docs/aws.md"
     if last_event is None:
         yield Check("events", WARN, "no event from AWS received yet, so deployer polls AWS", remedy)
     elif latest and latest.at - last_event > _LATE_EVENT:
-        told = f"last event from AWS {span(age(last_event))} ago, but a deployment ended {span(age(latest.at))} ago"
+        ended_ago = span(seconds_since(latest.at))
+        told = f"last event from AWS {span(seconds_since(last_event))} ago, but a deployment ended {ended_ago} ago"
         yield Check("events", WARN, told, remedy)
     else:
-        yield Check("events", OK, f"last event from AWS {span(age(last_event))} ago")
+        yield Check("events", OK, f"last event from AWS {span(seconds_since(last_event))} ago")
 
 
 def _check_excluded_repositories(deployer: "Deployer") -> Iterator[Check]:
-    found = deployer.submitter.unserved()
+    found = deployer.submitter.unserved_repositories()
     if words := unserved_words(found, deployer.lanes.now()):
         yield Check("repositories", OK, words)
 

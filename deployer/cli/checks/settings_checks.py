@@ -8,8 +8,18 @@ from deployer.cli.checks.groups import FAIL, OK, WARN, Check
 from deployer.model.environments import Kind
 from deployer.model.errors import ConfigError
 from deployer.settings import dotenv as dotfile
-from deployer.settings.iam_fence import FENCE_REMEDY, fence_gaps, fence_warnings, unfenced_sentence
-from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, require_settings, unknown
+from deployer.settings.iam_fence import (
+    FENCE_REMEDY,
+    fence_warnings,
+    missing_fence_settings,
+    unfenced_sentence,
+)
+from deployer.settings.loading import (
+    REQUIRED_FOR_WEB,
+    REQUIRED_FOR_WORKER,
+    require_settings,
+    unknown_variables,
+)
 from deployer.settings.startup import check_secrets
 
 if TYPE_CHECKING:
@@ -47,7 +57,7 @@ def check_settings(deployer: "Deployer") -> Iterator[Check]:
         check_secrets(config)
     except ConfigError as error:
         yield Check("settings", FAIL, str(error), "set another one; the web process does not start with it")
-    for variable, meant in unknown(dotfile.read() | os.environ).items():
+    for variable, meant in unknown_variables(dotfile.read_dotenv() | os.environ).items():
         remedy = f"did you mean {meant}?" if meant else "remove it; deployer config lists all settings"
         yield Check("settings", WARN, f"{variable} is not a setting of deployer", remedy)
     if not missing:
@@ -60,7 +70,7 @@ def check_fence(deployer: "Deployer") -> Iterator[Check]:
     if config.sandbox:
         return  # its AWS is simulated
     targets = {kind: deployer.clouds.target(kind) for kind in Kind}
-    if gaps := fence_gaps(targets):
+    if gaps := missing_fence_settings(targets):
         state = WARN if config.unfenced else FAIL
         start = "" if config.unfenced else "; workers do not start"
         yield Check("fence", state, f"{unfenced_sentence(gaps)}{start}", FENCE_REMEDY)

@@ -18,5 +18,5 @@ def config(*, json_: bool) -> None:
         output.print_json(shown)
         return
     output.print_table(["Setting", "Value"], list(shown.items()), empty="")
-    if gaps := settings.fence_gaps:
+    if gaps := settings.missing_fence_settings:
         output.print_note(f"{unfenced_sentence(gaps)}; {FENCE_REMEDY}")

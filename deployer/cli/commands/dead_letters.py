@@ -13,10 +13,14 @@ from deployer.model.durations import span
 from deployer.model.environments import Repository
 from deployer.model.errors import DeployerError, NotFoundError
 from deployer.queue.dead_letter_record import DeadLetter
-from deployer.queue.dead_letters import chosen, describe_dead_letter, replay_order, settle
+from deployer.queue.dead_letters import (
+    act_on_dead_letters,
+    describe_dead_letter,
+    matching_dead_letters,
+    replay_order,
+)
 from deployer.queue.store import QueueStore
-from deployer.views import derived_values
-from deployer.views import record_json as shapes
+from deployer.views import derived_values, record_json
 
 _FILTERS = (
     click.option("--task", default="", metavar="TASK", help="Only of this task, such as provision."),
@@ -41,9 +45,9 @@ def dead_letters() -> None:
 @json_option
 def list_(*, kind: str, repository: Repository | None, task: str, json_: bool) -> None:
     """List all dead letters, oldest first."""
-    letters = chosen(load_deployer().lanes, repository, kind, task)
+    letters = matching_dead_letters(load_deployer().lanes, repository, kind, task)
     if json_:
-        output.print_json([shapes.dead_letter(letter) for letter in letters])
+        output.print_json([record_json.dead_letter(letter) for letter in letters])
     else:
         _print_letters(letters)
 
@@ -57,7 +61,7 @@ def show(letter: str, *, json_: bool) -> None:
     if found is None:
         raise NotFoundError(f"there is no dead letter {letter[:100]}; see: deployer dead-letters list")
     if json_:
-        output.print_json(shapes.dead_letter(found, whole=True))
+        output.print_json(record_json.dead_letter(found, whole=True))
         return
     work = found.arguments
     output.print_heading(found.id)
@@ -67,7 +71,7 @@ def show(letter: str, *, json_: bool) -> None:
             "environment": _environment_column(found),
             "task": found.task,
             "kind": found.kind,
-            "died": f"{output.format_age(found.at)}, {shapes.iso_time(found.at)}",
+            "died": f"{output.format_age(found.at)}, {record_json.iso_time(found.at)}",
             "attempts": str(work.log.attempts),
             "reason": found.reason,
         }
@@ -76,7 +80,7 @@ def show(letter: str, *, json_: bool) -> None:
         output.print_heading("Attempts")
         rows = [
             [
-                shapes.iso_time(each.began_at),
+                record_json.iso_time(each.began_at),
                 span(each.ended_at - each.began_at) if each.began_at else "",
                 each.task.removeprefix("deployer."),
                 each.error,
@@ -174,12 +178,12 @@ def _select_letters(
     """Return the dead letters with these ids that exist, or else those that match the filters."""
     if ids:
         return [letter for each in ids if (letter := lanes.find_dead_letter(each))]
-    return chosen(lanes, repository, kind, task)
+    return matching_dead_letters(lanes, repository, kind, task)
 
 
 def _print_selection(ids: tuple[str, ...], found: list[DeadLetter], *, json_: bool) -> None:
     if json_:
-        output.print_json([shapes.dead_letter(letter) for letter in found])
+        output.print_json([record_json.dead_letter(letter) for letter in found])
     else:
         _print_letters(found)
     there = {letter.id for letter in found}
@@ -192,7 +196,7 @@ def _act_on_each(
     ids: list[str], discard_letter: Callable[[str], str], done: str, outcome: str, *, json_: bool
 ) -> None:
     """Apply the action to each dead letter, print the results, and raise an error if one failed."""
-    settled = settle(ids, discard_letter)
+    settled = act_on_dead_letters(ids, discard_letter)
     failed = [each for each in settled if each.error]
     results: list[dict[str, Any]] = [
         {
@@ -226,7 +230,7 @@ def _print_letters(letters: list[DeadLetter]) -> None:
             letter.id,
             _environment_column(letter),
             letter.task.removeprefix("deployer."),
-            span(derived_values.age(letter.at)),
+            span(derived_values.seconds_since(letter.at)),
             letter.arguments.log.attempts,
             letter.kind,
             letter.reason,

@@ -8,8 +8,7 @@ from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import DurationType, RefType, RepositoryType, json_option
 from deployer.model.durations import NEVER
 from deployer.model.environments import Repository
-from deployer.views import record_json as shapes
-from deployer.views import sentences
+from deployer.views import record_json, sentences
 
 
 @click.command()
@@ -32,6 +31,6 @@ def keep(repository: Repository, branch: str, *, seconds: float | None, forever:
     record = deployer.submitter.keep(environment, NEVER if forever else seconds or 0)
     config = deployer.config
     if json_:
-        output.print_json(shapes.environment(record, config.public_url, config.ttl))
+        output.print_json(record_json.environment(record, config.public_url, config.ttl))
         return
     output.print_line(f"{environment}: {sentences.lifetime_words(record, config.ttl) or 'it never expires'}")

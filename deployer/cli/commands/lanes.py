@@ -9,8 +9,7 @@ from deployer.cli.parameters import json_option
 from deployer.model.durations import span
 from deployer.model.environments import Repository
 from deployer.queue.store import QueueState
-from deployer.views import record_json as shapes
-from deployer.views import sentences
+from deployer.views import record_json, sentences
 
 
 @click.command()
@@ -19,7 +18,7 @@ def lanes(*, json_: bool) -> None:
     """Show the queues (lanes) that have work."""
     found = load_deployer().lanes.lanes()
     if json_:
-        output.print_json([shapes.lane(lane) for lane in found])
+        output.print_json([record_json.lane(lane) for lane in found])
         return
     rows = [
         [

@@ -13,8 +13,7 @@ from deployer.model.environments import Kind, Repository
 from deployer.model.errors import DeployerError
 from deployer.resync.orphaned_roles import OrphanedRole, orphaned_roles
 from deployer.resync.orphans import Orphan
-from deployer.views import record_json as shapes
-from deployer.views import sentences
+from deployer.views import record_json, sentences
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -91,7 +90,7 @@ def _stack_as_json(orphan: Orphan, due: float) -> dict[str, Any]:
         "environment": orphan.environment.key,
         "environment_id": orphan.environment.stack_name,
         "reason": orphan.reason,
-        "due": shapes.iso_time(due),
+        "due": record_json.iso_time(due),
         "stacks": [{"name": stack.name, "arn": stack.arn} for stack in orphan.stacks],
         "roles": [],
     }
@@ -111,7 +110,7 @@ def _role_as_json(orphan: OrphanedRole) -> dict[str, Any]:
                 "name": orphan.role.name,
                 "arn": orphan.role.arn,
                 "kind": str(orphan.kind),
-                "created_at": shapes.iso_time(orphan.role.created_at),
+                "created_at": record_json.iso_time(orphan.role.created_at),
             }
         ],
     }
@@ -169,4 +168,4 @@ def _due_column(at: float) -> str:
     if not at:
         return "never automatically"
     left = at - time.time()
-    return f"in {sentences.ahead(left)}" if left > 0 else "by the next resync"
+    return f"in {sentences.time_left(left)}" if left > 0 else "by the next resync"

@@ -11,8 +11,7 @@ from deployer.model.environments import Repository
 from deployer.model.repository_record import RepositoryRecord
 from deployer.resync.missed_deliveries import APP
 from deployer.resync.missed_tags import undeployed_tag_sentence
-from deployer.views import derived_values, sentences
-from deployer.views import record_json as shapes
+from deployer.views import derived_values, record_json, sentences
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -29,7 +28,7 @@ def list_(*, json_: bool) -> None:
     """Show the state of each repository."""
     deployer = load_deployer()
     if json_:
-        output.print_json(shapes.repositories(deployer.lanes, deployer.config.orphan_seconds))
+        output.print_json(record_json.repositories(deployer.lanes, deployer.config.orphan_seconds))
         return
     records = _print_repositories(deployer)
     _print_remarks(deployer, records)
@@ -71,7 +70,7 @@ def _print_remarks(deployer: "Deployer", records: list[RepositoryRecord]) -> Non
     for app in deployer.lanes.repository_records([APP]):
         if words := sentences.deliveries_words(app):
             output.print_line(f"deliveries of the GitHub App: {words}")
-    if words := sentences.unserved_words(deployer.submitter.unserved(), deployer.lanes.now()):
+    if words := sentences.unserved_words(deployer.submitter.unserved_repositories(), deployer.lanes.now()):
         output.print_line(words)
 
 

@@ -15,8 +15,7 @@ from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, DeployerError, NotFoundError, TransientError
 from deployer.model.outcomes import RESYNCED
 from deployer.queue.items import RESYNC_KEY
-from deployer.views import record_json as shapes
-from deployer.views import sentences
+from deployer.views import record_json, sentences
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -106,7 +105,7 @@ def _dry_run(
                     "action": plan.action,
                     "ref": plan.ref,
                     "reason": plan.reason,
-                    "due": shapes.iso_time(plan.due),
+                    "due": record_json.iso_time(plan.due),
                 }
                 for each, plan in found
             ]
@@ -130,7 +129,7 @@ def _dry_run(
 
 
 def _due_words(due: float) -> str:
-    return f"; due in {sentences.ahead(due - time.time())}" if due else ""
+    return f"; due in {sentences.time_left(due - time.time())}" if due else ""
 
 
 def _queue_resyncs(

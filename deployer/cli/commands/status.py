@@ -19,8 +19,7 @@ from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
 from deployer.queue.dead_letters import dead_letter_warnings
 from deployer.resync.missed_tags import undeployed_tag_sentence
-from deployer.views import derived_values, sentences
-from deployer.views import record_json as shapes
+from deployer.views import derived_values, record_json, sentences
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -71,7 +70,7 @@ def status(
     if json_:
         config = deployer.config
         output.print_json(
-            [shapes.environment(record, config.public_url, config.ttl) for record in found.records]
+            [record_json.environment(record, config.public_url, config.ttl) for record in found.records]
         )
         found.print_notes()
     else:

@@ -17,7 +17,7 @@ from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.refs import Ref
 from deployer.model.targets import Target
 from deployer.settings import dotenv as dotfile
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 from deployer.templates.evaluation.evaluator import SECRET_PARAMETER
 from deployer.templates.findings import Finding
 from deployer.templates.folder_check import FolderEvaluator, FolderQuestion
@@ -166,10 +166,10 @@ def _read_targets() -> tuple[dict[Kind, Target], list[str]]:
     Raises:
         ConfigError: a setting is malformed.
     """
-    settings = dotfile.read() | os.environ
+    settings = dotfile.read_dotenv() | os.environ
     given = {name: value for name in _TARGET_SETTINGS if (value := settings.get(name, ""))}
     bucket = {"DEPLOYER_ARTIFACT_BUCKET": _GIVEN["ArtifactStore"]}
-    config, defaults = load({**given, **bucket}), load(bucket).targets
+    config, defaults = load_config({**given, **bucket}), load_config(bucket).targets
     targets = dict(config.targets)
     if config.unfenced:
         bounded = targets[Kind.DEVELOPMENT].bounded

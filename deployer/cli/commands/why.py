@@ -23,8 +23,7 @@ from deployer.queue.items import split_key
 from deployer.queue.lookup import find_environment_record
 from deployer.queue.store import QueueState
 from deployer.resync.missed_tags import undeployed_tag_sentence
-from deployer.views import derived_values, sentences
-from deployer.views import record_json as shapes
+from deployer.views import derived_values, record_json, sentences
 
 if TYPE_CHECKING:
     from deployer.settings.values import Config
@@ -56,10 +55,10 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     if json_:
         output.print_json(
             {
-                **shapes.environment(record, deployer.config.public_url, deployer.config.ttl),
-                "lane": shapes.lane(lane) if lane else None,
-                "activity": [shapes.activity(line) for line in activity],
-                "dead_letters": [shapes.dead_letter(letter) for letter in letters],
+                **record_json.environment(record, deployer.config.public_url, deployer.config.ttl),
+                "lane": record_json.lane(lane) if lane else None,
+                "activity": [record_json.activity_line(line) for line in activity],
+                "dead_letters": [record_json.dead_letter(letter) for letter in letters],
             }
         )
         return
@@ -217,7 +216,7 @@ def _print_record(
             {
                 "resource": f"{failure.resource} {failure.type}".strip(),
                 "reason": failure.reason,
-                "in": sentences.place(failure),
+                "in": sentences.source_location(failure),
                 "console": failure.url,
             }
         )
@@ -265,13 +264,13 @@ def _describe_queue(lane: QueueState, repository: Repository, key: str) -> list[
     for work in lane.waiting:
         if work.environment == key:
             lines.append(
-                f"{work.task} queued for {span(derived_values.age(work.accepted_at))} ({work.cause})"
+                f"{work.task} queued for {span(derived_values.seconds_since(work.accepted_at))} ({work.cause})"
             )
             if lane.status != "idle" and lane.environment != key:
                 lines.append(f"behind {environment_label(repository, lane.key)}, which has {lane.task}")
             if work.last_error:
                 lines.append(f"attempt {work.log.attempts} failed: {work.last_error}")
-    for item in lane.asleep(key):
+    for item in lane.snoozed_keys(key):
         _, ref = split_key(item)
         tag = f"{Ref.parse(ref).short}: " if ref else ""
         lines.append(f"{tag}{sentences.waiting_words(lane, item)}")

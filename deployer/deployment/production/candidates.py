@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from deployer.deployment.production.gate import Admitted, ProductionGate, Refused
-from deployer.deployment.production.tag_order import Order, order
+from deployer.deployment.production.tag_order import Order, compare_with_production
 from deployer.deployment.ref_tracking import RefTracker
 from deployer.environment.code_host import CodeHost, Head
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
@@ -81,7 +81,9 @@ class CandidateJudge:
         if isinstance(result, WaitUntil):  # the tag waits for its commit, or for a fresh answer of GitHub
             return replace(result, record=None)
         if isinstance(result, Finished):
-            return replace(result, record=_with_refused(before, result.record or before, result.reason))
+            return replace(
+                result, record=_record_after_refusal(before, result.record or before, result.reason)
+            )
         return result
 
     def _judge_tag(self, context: ReconcileContext) -> StepResult:
@@ -94,7 +96,7 @@ class CandidateJudge:
         except NoCommitError as error:
             reason = f"{error}; production stays as it is"
             tag = RefusedTag(ref.name, work.push.after, "", reason, pushed_at=work.push.pushed_at)
-            return replace(_skip(reason), record=_with_refused_tag(context, tag).record)
+            return replace(_skip(reason), record=_add_refused_tag(context, tag).record)
         if stop := self._tracker.wait_for_fresh_read(context, head):
             return stop.result
         if head is None:
@@ -108,10 +110,10 @@ class CandidateJudge:
 
     def _admit_candidate(self, context: ReconcileContext, ref: Ref, head: Head) -> StepResult:
         """Let the newest tag become what production runs, unless its commit asks to be skipped or the gate refuses."""
-        asked_by_person, at = context.work.cause == Cause.REDEPLOY, _time_of(context.work, head)
+        asked_by_person, at = context.work.cause == Cause.REDEPLOY, _request_or_push_time(context.work, head)
         if not asked_by_person and (skipped := skip_reason(ref, head.message)):
             tag = RefusedTag(ref.name, head.object, head.sha, skipped, pushed_at=at)
-            return replace(_skip(skipped, head.sha), record=_with_refused_tag(context, tag).record)
+            return replace(_skip(skipped, head.sha), record=_add_refused_tag(context, tag).record)
         chosen = self._tracker.choose_commit(context, ref, head, self.admit_commit)
         if isinstance(chosen, Stop):
             return chosen.result
@@ -127,16 +129,16 @@ class CandidateJudge:
         deploys it.
         """
         work, record = context.work, context.record
-        asked_by_person, at = work.cause == Cause.REDEPLOY, _time_of(work, head)
-        decided_at = record.decision_time or _execution_start(context)
+        asked_by_person, at = work.cause == Cause.REDEPLOY, _request_or_push_time(work, head)
+        decided_at = record.decision_time or _production_start_time(context)
         if decided_at is None or (asked_by_person and not decided_at):
             return None  # production has run nothing yet, or a person decides anyway
         if record.spec.ref == ref.name and at >= decided_at:
             return None
-        found = order(at, head.at, decided_at)
+        found = compare_with_production(at, head.at, decided_at)
         if found is Order.UNKNOWN and at == decided_at and record.spec.ref:
             current = self._host.head(context.repository, Ref.parse(record.spec.ref))
-            found = order(at, head.at, decided_at, current.at if current else 0)
+            found = compare_with_production(at, head.at, decided_at, current.at if current else 0)
         what = record.spec.ref or "what production runs"
         match found:
             case Order.NEWER:
@@ -193,7 +195,9 @@ class CandidateJudge:
             # the commit has a status that says the opposite
             text = f"{ref.short} at {sha[:12]} is admitted: {answer.by}"
             self._reporter.post_production(context.environment, sha, "success", text)
-        refused = after_admission(record.history.refused_tags, ref.name, sha, _time_of(work, head))
+        refused = after_admission(
+            record.history.refused_tags, ref.name, sha, _request_or_push_time(work, head)
+        )
         admission = Admission(ref.name, sha, answer.by, bool(approved), work.goal, self._task_time(context))
         return context.with_record(admitted=admission, refused_tags=refused)
 
@@ -212,14 +216,21 @@ class CandidateJudge:
         recheck = refusal.recheck and work.cause != Cause.REDEPLOY
         status = f"{refusal.state} {refusal.text}"
         tag = RefusedTag(
-            ref.name, head.object, sha, reason, status, work.accepted_at, _time_of(work, head), recheck
+            ref.name,
+            head.object,
+            sha,
+            reason,
+            status,
+            work.accepted_at,
+            _request_or_push_time(work, head),
+            recheck,
         )
         if not any(
             (each.commit, each.status) == (sha, tag.status) for each in context.record.history.refused_tags
         ):
             self._reporter.post_production(context.environment, sha, refusal.state, refusal.text)
         _audit.info("production of %s: %s at %s is refused: %s", context.repository, ref, sha, reason)
-        return Stop(replace(_with_refused_tag(context, tag).done(Outcome.SKIPPED, reason), commit=sha))
+        return Stop(replace(_add_refused_tag(context, tag).done(Outcome.SKIPPED, reason), commit=sha))
 
     def _task_time(self, context: ReconcileContext) -> float:
         """When the task began by Redis's clock, which also dated the queue item."""
@@ -253,11 +264,11 @@ def record_refused_push(
     return record.but(state="skipped", outcome="", reason=why, changed_at=now, **tag)
 
 
-def _with_refused_tag(context: ReconcileContext, tag: RefusedTag) -> ReconcileContext:
+def _add_refused_tag(context: ReconcileContext, tag: RefusedTag) -> ReconcileContext:
     return context.with_record(refused_tags=with_refusal(context.record.history.refused_tags, tag))
 
 
-def _with_refused(
+def _record_after_refusal(
     before: EnvironmentRecord, after: EnvironmentRecord, reason: str
 ) -> EnvironmentRecord | None:
     """The record after a tag that was not admitted; None if nothing is to be recorded.
@@ -275,7 +286,7 @@ def _with_refused(
     return before.but(refused_tags=after.history.refused_tags, state=skipped, outcome=skipped, reason=reason)
 
 
-def _execution_start(context: ReconcileContext) -> float | None:
+def _production_start_time(context: ReconcileContext) -> float | None:
     """When production's newest execution started, if the record does not say; None if production has none."""
     stack = context.cloud.stack(context.name)
     if stack is None or not context.environment.owns(stack.tags):
@@ -284,7 +295,7 @@ def _execution_start(context: ReconcileContext) -> float | None:
     return next(started, None)
 
 
-def _time_of(work: Work, head: Head) -> float:
+def _request_or_push_time(work: Work, head: Head) -> float:
     """When a person asked for the tag, or when the tag was pushed, or else made (epoch seconds)."""
     if work.cause == Cause.REDEPLOY:
         return work.spec.decided_at or work.accepted_at

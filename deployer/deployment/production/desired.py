@@ -6,7 +6,7 @@ from deployer.deployment.production.candidates import CandidateJudge
 from deployer.deployment.ref_tracking import RefTracker
 from deployer.environment.code_host import CodeHost, RepositoryFacts
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
-from deployer.environment.drift import applied, record_drift
+from deployer.environment.drift import applied_state, record_drift
 from deployer.environment.statuses import StatusReporter
 from deployer.model.errors import PermanentError
 from deployer.model.outcomes import Outcome
@@ -106,7 +106,7 @@ class DesiredProduction:
     def _requeue_for_judgement(self, context: ReconcileContext) -> StepResult:
         """Let the tag that the queue item names be judged, or else the tag that production should run already."""
         work = context.work
-        self._queue_items_of_0_1_0(context)
+        self._requeue_items_of_0_1_0(context)
         ref = work.spec.ref or context.record.spec.ref
         if not ref:
             return context.done(Outcome.SKIPPED, _NO_TAG)
@@ -116,7 +116,7 @@ class DesiredProduction:
             Task.SYNC, candidate=True, ref=ref, sha=sha, execution="", passed="", wish="", **not_ordered
         )
 
-    def _queue_items_of_0_1_0(self, context: ReconcileContext) -> None:
+    def _requeue_items_of_0_1_0(self, context: ReconcileContext) -> None:
         """Queue what version 0.1.0 kept within one item of production: other tags, and what a person asked for."""
         work = context.work
         for line in work.replaced.passed.splitlines():
@@ -170,7 +170,7 @@ class DesiredProduction:
                 or context.record.status.stack.applications,
                 region=context.cloud.region,
                 stack_arn=stack.arn,
-                applied=applied(stack),
+                applied=applied_state(stack),
                 drift="",
             )
         )

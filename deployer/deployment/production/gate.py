@@ -119,10 +119,10 @@ class Situation:
             for ref, head in (self.protected or {}).items()
             if ref.short != self.default_branch and all(each.match(ref.short) for each in patterns)
         ]
-        return sorted(found, key=lambda branch: _version_order(branch[0]), reverse=True)
+        return sorted(found, key=lambda branch: _branch_version_order(branch[0]), reverse=True)
 
 
-def _version_order(name: str) -> list[tuple[str, int]]:
+def _branch_version_order(name: str) -> list[tuple[str, int]]:
     return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", name)]
 
 

@@ -11,7 +11,9 @@ class Order(StrEnum):
     UNKNOWN = "unknown"
 
 
-def order(pushed_at: float, made_at: float, decided_at: float, own_made_at: float = 0) -> Order:
+def compare_with_production(
+    pushed_at: float, made_at: float, decided_at: float, own_made_at: float = 0
+) -> Order:
     """Compare a tag with what production should run.
 
     The time of a tag is the time of its push, or the tag's own date if the push is unknown. Tags that were pushed in

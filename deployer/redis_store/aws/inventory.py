@@ -24,7 +24,7 @@ from deployer.environment.cloud_region import CloudRegion, Clouds, Listed
 from deployer.model.environments import Kind, Repository, from_tag_value
 from deployer.model.errors import PayloadError, ThrottledError, TransientError, UnavailableError
 from deployer.model.stacks import Stack
-from deployer.redis_store.coordination import claimed
+from deployer.redis_store.coordination import hold_lock
 from deployer.redis_store.errors import unavailable
 
 _BEGAN = ".began"  # no repository's key begins with a dot
@@ -139,7 +139,7 @@ class StackInventory:
                 began = float(self._redis.hget(_redis_key("listed", cloud), _BEGAN) or 0)
                 if began >= since and began:
                     return began
-            with claimed(self._redis, _redis_key("listing", cloud), _LISTING_SECONDS) as claim:
+            with hold_lock(self._redis, _redis_key("listing", cloud), _LISTING_SECONDS) as claim:
                 if claim:
                     return self._make_listing(cloud, claim)
             if time.monotonic() >= deadline:
@@ -158,7 +158,7 @@ class StackInventory:
                 _renew_claim(claim)
         _renew_claim(claim)
         with suppress(TransientError):  # for the capacity check: two more calls once an hour
-            cloud.room()
+            cloud.count_capacity()
         self._save_listing(
             cloud, began, {key: _serialize_stacks(stacks) for key, stacks in found.items() if key}
         )

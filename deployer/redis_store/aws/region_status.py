@@ -24,7 +24,7 @@ import msgspec
 
 from deployer.environment.cloud_region import RegionCapacity
 from deployer.redis_store.aws.shared_redis import SharedRedis, key_prefix
-from deployer.redis_store.coordination import claimed
+from deployer.redis_store.coordination import hold_lock
 from deployer.redis_store.records.values import read_valid, warn_unreadable
 
 _MIN_WAITING = 2  # up to this many environments call AWS themselves, whatever a listing costs
@@ -74,18 +74,20 @@ class RedisRegionStatus:
             False also if there is no listing; then the caller reads the stack itself.
         """
         since = max(since, self.now() - _FRESH_SECONDS)
-        began, pages, waiting, found = self._register_and_read_listing(name)
+        began, pages, waiting, found = self._register_waiting_and_read_state(name)
         if began > since:
             return self._stop_waiting_unless_busy(name, found)
         if waiting <= max(pages, _MIN_WAITING):
             return False
         with ExitStack() as held:
             key = self._redis_key("looking")
-            if self._redis.run_if_available(lambda r: held.enter_context(claimed(r, key, _LISTING_SECONDS))):
+            if self._redis.run_if_available(
+                lambda r: held.enter_context(hold_lock(r, key, _LISTING_SECONDS))
+            ):
                 list_stacks()
             else:
                 self._await_listing()
-        began, _, _, found = self._register_and_read_listing(name)
+        began, _, _, found = self._register_waiting_and_read_state(name)
         return began > since and self._stop_waiting_unless_busy(name, found)
 
     def save_listing(self, began: float, pages: int, stacks: int, busy: Iterable[str]) -> None:
@@ -117,12 +119,12 @@ class RedisRegionStatus:
             self._redis.run_if_available(lambda r: r.zrem(self._redis_key("waiting"), name))
         return busy
 
-    def _register_and_read_listing(self, name: str) -> tuple[float, int, int, bool]:
+    def _register_waiting_and_read_state(self, name: str) -> tuple[float, int, int, bool]:
         """Return when the last listing began, its calls, how many environments wait, and whether this stack is busy."""
 
         now = self.now()
 
-        def read_listing(client: Any) -> Any:
+        def register_and_read(client: Any) -> Any:
             pipe = client.pipeline()  # in one transaction, because another worker may be saving a listing
             pipe.zadd(self._redis_key("waiting"), {name: now})
             pipe.zremrangebyscore(self._redis_key("waiting"), "-inf", now - _WAITING_SECONDS)
@@ -132,7 +134,7 @@ class RedisRegionStatus:
             pipe.sismember(self._redis_key("busy"), name)
             return pipe.execute()
 
-        answer = self._redis.run_if_available(read_listing)
+        answer = self._redis.run_if_available(register_and_read)
         if answer is None:
             return 0.0, 0, 0, False
         *_, waiting, (began, pages), found = answer
@@ -215,7 +217,7 @@ class RedisRegionStatus:
         return f"{self._prefix}:{name}"
 
 
-def counted_rooms(redis: SharedRedis) -> list[RegionCapacity]:
+def last_capacities(redis: SharedRedis) -> list[RegionCapacity]:
     """Return the last counts of each region that is still used.
 
     This reads only Redis and needs no settings, because the web process knows neither accounts nor roles.

@@ -4,7 +4,7 @@ import redis
 
 from deployer.environment.cloud_region import RegionCapacity
 from deployer.redis_store.aws.rate_limit import RedisRateLimit
-from deployer.redis_store.aws.region_status import RedisRegionStatus, counted_rooms
+from deployer.redis_store.aws.region_status import RedisRegionStatus, last_capacities
 from deployer.redis_store.aws.shared_redis import SharedRedis
 
 
@@ -28,6 +28,6 @@ class RedisSharing:
         """Return the limit of the calls to a region of an account."""
         return RedisRateLimit(self._redis, account, region, self._rate)
 
-    def counted_rooms(self) -> list[RegionCapacity]:
+    def last_capacities(self) -> list[RegionCapacity]:
         """Return the last counts of each region that is still used. This reads only Redis and needs no targets."""
-        return counted_rooms(self._redis)
+        return last_capacities(self._redis)

@@ -25,7 +25,7 @@ class Counters(RepositoryIndex):
     def counters(self) -> dict[str, int]:
         """See `QueueStore.counters`."""
         totals: dict[str, int] = {}
-        for each, counts in self._read_each(
+        for each, counts in self._read_key_of_each(
             "counters", "hgetall", [*self.repositories(), _NO_REPOSITORY], {}
         ):
             for name, value in read_valid(

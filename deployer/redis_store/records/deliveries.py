@@ -115,15 +115,15 @@ class DeliveryRecords(RepositoryIndex):
         chosen = [repository] if repository else self.repositories()
         found = [
             line
-            for each, texts in self._read_each("activity", "lrange", chosen, [], 0, limit - 1)
+            for each, texts in self._read_key_of_each("activity", "lrange", chosen, [], 0, limit - 1)
             for line in read_valid(
                 ((repository_key(each, "activity"), text) for text in texts), Activity.from_json
             )
         ]
         return sorted(found, key=lambda line: -line.at)[:limit]
 
-    def unserved(self) -> dict[str, float]:
-        """See `QueueStore.unserved`."""
+    def unserved_repositories(self) -> dict[str, float]:
+        """See `QueueStore.unserved_repositories`."""
         with unavailable():
             return dict(self._redis.zrange(UNSERVED, 0, -1, desc=True, withscores=True))
 

@@ -18,10 +18,10 @@ class EnvironmentRecords(RepositoryIndex):
     def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
         """See `QueueStore.environments`."""
         chosen = [repository] if repository else self.repositories()
-        kept = dict(self._read_each("kept", "hgetall", chosen, {}))
+        kept = dict(self._read_key_of_each("kept", "hgetall", chosen, {}))
         records = [
             _with_keep_times(record, kept[each])
-            for each, texts in self._read_each("environments", "hgetall", chosen, {})
+            for each, texts in self._read_key_of_each("environments", "hgetall", chosen, {})
             for record in read_valid(
                 labelled_values(each, "environments", texts), partial(parse_environment_record, each)
             )

@@ -40,7 +40,7 @@ class RepositoryRecords(RepositoryIndex):
         chosen = self.repositories() if repositories is None else repositories
         return [
             record
-            for each, text in self._read_each("repository", "get", chosen, None)
+            for each, text in self._read_key_of_each("repository", "get", chosen, None)
             for record in read_valid(
                 [(repository_key(each, "repository"), text)] if text else [],
                 partial(parse_repository_record, each),

@@ -33,7 +33,7 @@ class RepositoryIndex:
     def repositories(self) -> list[Repository]:
         """See `QueueStore.repositories`."""
         with unavailable():
-            return sorted(self._known_repositories(self._redis.zrange(SWEEP_INDEX, 0, -1)), key=str)
+            return sorted(self._valid_repositories(self._redis.zrange(SWEEP_INDEX, 0, -1)), key=str)
 
     def now(self) -> float:
         """See `QueueStore.now`."""
@@ -62,11 +62,11 @@ class RepositoryIndex:
             found.append(next(named, None))
         return found
 
-    def _known_repositories(self, keys: Sequence[str]) -> list[Repository]:
+    def _valid_repositories(self, keys: Sequence[str]) -> list[Repository]:
         """The repositories of keys of the index, as last spelled, without the keys that are not a repository's."""
         return [each for each in self._find_spelled(keys) if each]
 
-    def _read_each(
+    def _read_key_of_each(
         self, name: str, command: str, repositories: Sequence[Repository], empty: Any, *arguments: object
     ) -> list[tuple[Repository, Any]]:
         """The answer to a command for a key of each repository; `empty` if the key has another type."""

@@ -16,18 +16,18 @@ _PERIODS_KEY = "deployer:asked"  # repository's key -> the number of the period 
 class ResyncRecords(RepositoryIndex):
     """Implements the methods of `QueueStore` for resyncs."""
 
-    def emptied(self) -> bool:
-        """See `QueueStore.emptied`."""
+    def has_lost_data(self) -> bool:
+        """See `QueueStore.has_lost_data`."""
         with unavailable():
             return not self._redis.exists(_INTACT_KEY)
 
-    def keep(self) -> None:
-        """See `QueueStore.keep`."""
+    def mark_data_complete(self) -> None:
+        """See `QueueStore.mark_data_complete`."""
         with unavailable():
             self._redis.set(_INTACT_KEY, "1")
 
-    def seen(self, repository: Repository) -> Seen:
-        """See `QueueStore.seen`."""
+    def read_seen(self, repository: Repository) -> Seen:
+        """See `QueueStore.read_seen`."""
         with unavailable():
             return _parse_seen(repository, self._redis.get(repository_key(repository, "seen")))
 
@@ -44,12 +44,12 @@ class ResyncRecords(RepositoryIndex):
     def _read_all_seen(self, repositories: Sequence[Repository]) -> list[tuple[str, Seen]]:
         return [
             (each.key, seen)
-            for each, text in self._read_each("seen", "get", repositories, None)
+            for each, text in self._read_key_of_each("seen", "get", repositories, None)
             for seen in read_valid([(repository_key(each, "seen"), text)] if text else [], Seen.from_json)
         ]
 
-    def see(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
-        """See `QueueStore.see`."""
+    def save_seen(self, repository: Repository, seen: Seen, *, instead_of: Seen | None = None) -> None:
+        """See `QueueStore.save_seen`."""
 
         def edit_text(text: str | None) -> str | None:
             if instead_of is not None and _parse_seen(repository, text) != instead_of:
@@ -59,20 +59,20 @@ class ResyncRecords(RepositoryIndex):
         with unavailable():
             compare_and_set(self._redis, repository_key(repository, "seen"), edit_text)
 
-    def resync_periods(self) -> dict[str, int]:
-        """See `QueueStore.resync_periods`."""
+    def last_resync_periods(self) -> dict[str, int]:
+        """See `QueueStore.last_resync_periods`."""
         with unavailable():
             return {key: int(to_number(turn)) for key, turn in self._redis.hgetall(_PERIODS_KEY).items()}
 
-    def save_resync_periods(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
-        """See `QueueStore.save_resync_periods`."""
+    def save_last_resync_periods(self, turns: Mapping[str, int], repositories: Collection[str]) -> None:
+        """See `QueueStore.save_last_resync_periods`."""
         with unavailable():
             if turns:
                 self._redis.hset(_PERIODS_KEY, mapping=dict(turns))
             if gone := [key for key in self._redis.hkeys(_PERIODS_KEY) if key not in repositories]:
                 self._redis.hdel(_PERIODS_KEY, *gone)
 
-    def delete_resync_periods(self) -> None:
+    def delete_last_resync_periods(self) -> None:
         """Let the scheduler request every resync again, because AWS has lost its data (the sandbox was restarted)."""
         with unavailable():
             self._redis.delete(_PERIODS_KEY)

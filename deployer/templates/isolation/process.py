@@ -104,8 +104,8 @@ class FolderProcess:
             raise EvaluationFaultError("an answer to another question")
         return answer.repository_config
 
-    def resource_line(self, files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
-        """See `FolderEvaluator.resource_line`."""
+    def line_of_resource(self, files: Mapping[str, bytes], resource: str) -> tuple[str, int] | None:
+        """See `FolderEvaluator.line_of_resource`."""
         name = file_with_stem(files, "pipeline")
         if name is None:
             return None

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones, reset
 import msgspec
 
 from deployer.model.errors import one_line
-from deployer.templates.folder_check import examine_folder, resource_line
+from deployer.templates.folder_check import examine_folder, line_of_resource
 from deployer.templates.folder_files import UnreadableError
 from deployer.templates.isolation.messages import (
     ANSWER_LIMIT,
@@ -58,7 +58,7 @@ def main() -> None:
     # trigger the imports that happen at first use, because a fork cannot open files
     with suppress(UnreadableError):
         read_repository_config({"deployer.yml": b"sleep: 20:00-07:00 UTC\nttl: 1d\nbranches: ['*']\nx: 1"})
-    resource_line({"pipeline.yml": _WARM_UP_TEMPLATE}, "P")
+    line_of_resource({"pipeline.yml": _WARM_UP_TEMPLATE}, "P")
     gc.disable()  # no fork lives long enough to need garbage collection
     gc.freeze()
     while (zones := receive_message(channel)) is not None and (
@@ -171,7 +171,7 @@ def _answer_request(request: EvaluationRequest) -> EvaluationAnswer:
         if request.question is not None:
             return EvaluationAnswer(examined=examine_folder(request.question))
         if request.resource is not None:
-            return EvaluationAnswer(line=resource_line(request.files, request.resource))
+            return EvaluationAnswer(line=line_of_resource(request.files, request.resource))
         return EvaluationAnswer(repository_config=read_repository_config(request.files))
     except UnreadableError as error:
         every = [(each.file, each.line, one_line(each.text)) for each in (error, *error.others)]

@@ -294,7 +294,7 @@ def test_a_look_at_all_stacks_shows_which_are_at_work(kit: Kit, name: str) -> No
 
 
 def test_how_full_the_region_is(kit: Kit, name: str) -> None:
-    before = kit.cloud.room()
+    before = kit.cloud.count_capacity()
     assert before.region == kit.cloud.region
     assert before.stacks <= before.stacks_limit == 2000
     assert before.pipelines <= before.pipelines_limit == 1000
@@ -302,12 +302,12 @@ def test_how_full_the_region_is(kit: Kit, name: str) -> None:
 
     arn = kit.cloud.create_stack(name, release(name, kit.commit()), f"create-{name}")
     settled(kit, arn)
-    fuller = kit.cloud.room()
+    fuller = kit.cloud.count_capacity()
     assert (fuller.stacks, fuller.pipelines) == (before.stacks + 1, before.pipelines + 1)
 
     kit.cloud.delete_stack(arn, f"delete-{name}")
     settled(kit, arn)
-    assert kit.cloud.room().free == before.free
+    assert kit.cloud.count_capacity().free == before.free
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------

@@ -205,8 +205,8 @@ def test_an_artifact_bucket_that_is_not_there_is_not_the_users_fault(aws: Sandbo
     large = Release("#" * (INLINE_LIMIT + 1), {}, needs_token=False)
 
     with pytest.raises(TransientError, match=rf"^writing to bucket {bucket}: "):
-        elsewhere.probe_artifacts()
-    aws.cloud.probe_artifacts()
+        elsewhere.check_artifact_bucket()
+    aws.cloud.check_artifact_bucket()
     with pytest.raises(TransientError, match=rf"^storing the template of stack x in bucket {bucket}: "):
         elsewhere.create_stack("x", large, "token-of-x")
 

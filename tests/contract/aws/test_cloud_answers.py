@@ -138,7 +138,7 @@ CALLS: dict[str, tuple[Ask, dict[str, Any], set[str]]] = {
         {"StackEvents", "StackEvents.StackId", "StackEvents.LogicalResourceId"},
     ),
     "room": (
-        lambda aws: aws.room(),
+        lambda aws: aws.count_capacity(),
         {
             "describe_stacks": {"Stacks": []},
             "describe_account_limits": {"AccountLimits": [{"Name": "StackLimit", "Value": 7}]},

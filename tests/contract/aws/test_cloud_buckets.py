@@ -139,7 +139,7 @@ def test_a_template_never_goes_into_a_bucket_of_another_account(
 
     told = rf"bucket {bucket}, which must be of account {OWN}: AWS refuses it"
     with pytest.raises(TransientError, match=rf"^writing to {told}"):
-        here.probe_artifacts()
+        here.check_artifact_bucket()
     with pytest.raises(TransientError, match=rf"^storing the template of stack x in {told}"):
         here.create_stack("x", large, "token-of-x")
     assert keys(theirs, bucket) == ["theirs"]

@@ -12,7 +12,7 @@ from cloud_kit import SandboxKit, cloud, named, settled, small
 from deployer.aws.cloud import AwsCloud
 from deployer.model.errors import QuotaError
 from deployer.redis_store.aws import region_status as aws_survey
-from deployer.redis_store.aws.region_status import counted_rooms
+from deployer.redis_store.aws.region_status import last_capacities
 from deployer.redis_store.aws.shared_redis import SharedRedis
 
 PREFIX = "deployer:aws:{own:us-east-1}"
@@ -172,47 +172,47 @@ def test_what_was_counted_is_not_counted_again_for_an_hour(
 ) -> None:
     colleague = cloud(aws.url, client)
     with aws.calls() as calls:
-        first = asked.room()
+        first = asked.count_capacity()
     assert set(calls) == {"DescribeStacks", "DescribeAccountLimits", "ListPipelines"}
     with aws.calls() as calls:
-        assert [asked.room(), colleague.room()] == [first] * 2
+        assert [asked.count_capacity(), colleague.count_capacity()] == [first] * 2
     assert calls == []
 
     for what in ("stacks", "pipelines"):
         client.hset(f"{PREFIX}:room", f"{what}.at", time.time() - 3601)
     with aws.calls() as calls:
-        assert asked.room().counted_at > first.counted_at
+        assert asked.count_capacity().counted_at > first.counted_at
     assert set(calls) == {"DescribeStacks", "ListPipelines"}
 
 
 def test_a_listing_of_the_stacks_counts_them(aws: SandboxKit, asked: AwsCloud, name: str) -> None:
-    before = asked.room()
+    before = asked.count_capacity()
     aws.cloud.create_stack(name, small(), f"create-{name}")  # another installation's
-    assert asked.room() == before
+    assert asked.count_capacity() == before
 
     list(asked.stacks())
 
     with aws.calls() as calls:
-        assert asked.room().stacks == before.stacks + 1
+        assert asked.count_capacity().stacks == before.stacks + 1
     assert calls == []
 
 
 def test_a_quota_that_is_used_up_lets_all_be_counted_anew(
     aws: SandboxKit, asked: AwsCloud, name: str
 ) -> None:
-    asked.room()
+    asked.count_capacity()
     refusal = {"operation": "CreateStack", "error": "LimitExceededException", "message": "Limit for stack"}
     aws.simulator.faults.add({"errors": refusal})
 
     with pytest.raises(QuotaError, match="a quota of the AWS account is used up"):
         asked.create_stack(name, small(), f"create-{name}")
     with aws.calls() as calls:
-        asked.room()
+        asked.count_capacity()
     assert len(calls) >= 3
 
 
 def test_a_room_has_the_limit_of_its_target(aws: SandboxKit, client: Any) -> None:
-    assert cloud(aws.url, client, pipelines_limit=7).room().pipelines_limit == 7
+    assert cloud(aws.url, client, pipelines_limit=7).count_capacity().pipelines_limit == 7
 
 
 def test_what_is_known_of_the_room_costs_no_call(aws: SandboxKit, client: Any) -> None:
@@ -220,7 +220,7 @@ def test_what_is_known_of_the_room_costs_no_call(aws: SandboxKit, client: Any) -
     with aws.calls() as made:
         assert asked.last_capacity() is None
     assert made == []
-    counted = asked.room()
+    counted = asked.count_capacity()
     with aws.calls() as made:
         assert asked.last_capacity() == counted
     assert made == []
@@ -228,13 +228,13 @@ def test_what_is_known_of_the_room_costs_no_call(aws: SandboxKit, client: Any) -
 
 def test_the_last_count_of_a_region_is_shown_and_can_be_damaged(asked: AwsCloud, client: Any) -> None:
     shared = SharedRedis(client)
-    assert counted_rooms(shared) == []
-    first = asked.room()
-    assert counted_rooms(shared) == [first]
+    assert last_capacities(shared) == []
+    first = asked.count_capacity()
+    assert last_capacities(shared) == [first]
     client.delete(f"{PREFIX}:room")
-    second = asked.room()
+    second = asked.count_capacity()
     assert second.counted_at > first.counted_at
-    assert counted_rooms(shared) == [second]
+    assert last_capacities(shared) == [second]
     assert client.ttl(f"{PREFIX}:last_count") == pytest.approx(2 * 86400, abs=10)
     client.set(f"{PREFIX}:last_count", "{}")
-    assert counted_rooms(shared) == []
+    assert last_capacities(shared) == []

@@ -126,11 +126,11 @@ CALLS = {
         lambda host: host.ancestry(SHOP, SHA, OTHER), {f"GET {R}/compare/{SHA}...{OTHER}": COMPARED}
     ),
     "changed": Call(
-        lambda host: host.changed(SHOP, SHA, OTHER),
+        lambda host: host.changed_paths(SHOP, SHA, OTHER),
         {f"GET {R}/compare/{SHA}...{OTHER}": {"status": "ahead", "files": [{"filename": "x"}]}},
     ),
     "changed since no commit": Call(
-        lambda host: host.changed(SHOP, SHA, OTHER),
+        lambda host: host.changed_paths(SHOP, SHA, OTHER),
         {f"GET {R}/compare/{SHA}...{OTHER}": NOT_FOUND, f"GET {R}": THERE},
     ),
     "protected branches": Call(
@@ -149,7 +149,7 @@ CALLS = {
         (f"GET {R}/rules/branches/main", f"GET {R}/rulesets"),
     ),
     "post": Call(
-        lambda host: host.post(SHOP, SHA, Status("deployer", "pending", "")),
+        lambda host: host.post_commit_status(SHOP, SHA, Status("deployer", "pending", "")),
         {f"POST {R}/statuses/{SHA}": {"context": "deployer"}},
     ),
     "deliveries": Call(

@@ -362,7 +362,7 @@ def test_a_missing_repository_is_an_error_and_never_a_missing_branch(kit: Kit) -
         lambda: kit.host.head(nowhere, MAIN),
         lambda: kit.host.files(nowhere, "0" * 40, "deploy"),
         lambda: kit.host.default_branch(nowhere),
-        lambda: kit.host.post(nowhere, "0" * 40, Status("deployer", "pending", "")),
+        lambda: kit.host.post_commit_status(nowhere, "0" * 40, Status("deployer", "pending", "")),
     ]
     for ask in asks:
         with pytest.raises(PermanentError, match="no-such-repository"):
@@ -776,11 +776,13 @@ def test_the_files_changed_between_two_commits(kit: Kit) -> None:
     kit.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n", "deploy/gone.txt": "x\n"}, "2")
     last = kit.commit("refs/heads/main", {"deploy/pipeline.yml": "b\n", "deploy/ü new.txt": "y\n"}, "3")
 
-    changed = kit.host.changed(kit.repository, first, last)
+    changed = kit.host.changed_paths(kit.repository, first, last)
 
     assert changed == ["deploy/gone.txt", "deploy/pipeline.yml", "deploy/ü new.txt"]
-    assert kit.host.changed(kit.repository, last, last) == []
-    assert kit.host.changed(kit.repository, "0" * 39 + "9", last) is None  # a force push removed this commit
+    assert kit.host.changed_paths(kit.repository, last, last) == []
+    assert (
+        kit.host.changed_paths(kit.repository, "0" * 39 + "9", last) is None
+    )  # a force push removed this commit
 
 
 def test_changed_files_are_unknown_for_older_or_unrelated_commits_and_for_many_files(kit: Kit) -> None:
@@ -789,9 +791,9 @@ def test_changed_files_are_unknown_for_older_or_unrelated_commits_and_for_many_f
     many = kit.commit("refs/heads/main", {f"deploy/{number}": "" for number in range(301)}, "many")
     foreign = kit.commit("refs/heads/other", {"deploy/pipeline.yml": "b\n"}, "a root of its own", root=True)
 
-    assert kit.host.changed(kit.repository, first, second) == ["deploy/pipeline.yml"]
+    assert kit.host.changed_paths(kit.repository, first, second) == ["deploy/pipeline.yml"]
     for before, after in ((second, first), (second, many), (second, foreign)):
-        assert kit.host.changed(kit.repository, before, after) is None
+        assert kit.host.changed_paths(kit.repository, before, after) is None
 
 
 @pytest.mark.usefixtures("without_waiting")
@@ -802,13 +804,13 @@ def test_changed_files_are_unknown_if_the_diff_is_too_large_for_github() -> None
     }
     with scripted_server(lambda *_: (500, {}, described)) as url, count_calls() as tally:
         host, shop = GitHubHost("token", api_url=url), Repository("acme", "shop")
-        assert host.changed(shop, "a" * 40, "b" * 40) is None
+        assert host.changed_paths(shop, "a" * 40, "b" * 40) is None
     assert tally.github == 1, "GitHub takes ten seconds for each"
     with (
         scripted_server(lambda *_: (500, {}, {"message": "Server Error"})) as url,
         pytest.raises(TransientError),
     ):
-        GitHubHost("token", api_url=url).changed(shop, "a" * 40, "b" * 40)
+        GitHubHost("token", api_url=url).changed_paths(shop, "a" * 40, "b" * 40)
 
 
 def test_only_files_that_deployer_uses_are_read(kit: Kit) -> None:
@@ -910,9 +912,11 @@ def test_a_missing_folder_has_no_files_but_a_missing_commit_is_an_error(kit: Kit
 def test_a_status_replaces_the_earlier_one_of_its_context(kit: Kit) -> None:
     sha = kit.commit("refs/heads/main", {}, "1")
 
-    kit.host.post(kit.repository, sha, Status("deployer/build", "pending", "building", "https://x.example/1"))
-    kit.host.post(kit.repository, sha, Status("deployer/build", "success", "built"))
-    kit.host.post(kit.repository, sha, Status("deployer/test", "failure", "broken"))
+    kit.host.post_commit_status(
+        kit.repository, sha, Status("deployer/build", "pending", "building", "https://x.example/1")
+    )
+    kit.host.post_commit_status(kit.repository, sha, Status("deployer/build", "success", "built"))
+    kit.host.post_commit_status(kit.repository, sha, Status("deployer/test", "failure", "broken"))
 
     assert kit.statuses(sha) == {
         "deployer/build": ("success", "built"),
@@ -932,7 +936,7 @@ def test_a_status_for_a_missing_commit_is_an_error(kit: Kit) -> None:
     kit.commit("refs/heads/main", {}, "1")
 
     with pytest.raises(PermanentError):
-        kit.host.post(kit.repository, "1" * 40, Status("deployer", "pending", ""))
+        kit.host.post_commit_status(kit.repository, "1" * 40, Status("deployer", "pending", ""))
 
 
 # --- the adapter alone ------------------------------------------------------------------------------------------
@@ -954,7 +958,9 @@ def test_descriptions_are_shortened_between_visible_characters(
 ) -> None:
     sha = sandbox.commit("refs/heads/main", {}, "1")
 
-    sandbox.host.post(sandbox.repository, sha, Status("c" * 300, "error", text, "ftp://not.allowed/"))
+    sandbox.host.post_commit_status(
+        sandbox.repository, sha, Status("c" * 300, "error", text, "ftp://not.allowed/")
+    )
 
     ((context, (state, description)),) = sandbox.statuses(sha).items()
     assert (state, description) == ("error", shown)
@@ -1003,7 +1009,7 @@ def test_the_number_of_calls_of_each_operation(sandbox: SandboxKit) -> None:
     with sandbox.calls() as calls, count_calls() as tally:
         host.head(repository, MAIN)
         assert len(host.files(repository, sha, "deploy")) == 2
-        host.post(repository, sha, Status("deployer", "pending", "creating"))
+        host.post_commit_status(repository, sha, Status("deployer", "pending", "creating"))
     assert tally == CallCount(github=len(calls))
 
     assert [
@@ -1235,7 +1241,7 @@ def test_another_conflict_does_not_mean_an_empty_repository(message: str) -> Non
         asks: list[Callable[[], object]] = [
             lambda: host.head(repository, MAIN),
             lambda: host.files(repository, "0" * 40, "deploy"),
-            lambda: host.post(repository, "0" * 40, Status("deployer", "pending", "")),
+            lambda: host.post_commit_status(repository, "0" * 40, Status("deployer", "pending", "")),
         ]
         for ask in asks:
             with pytest.raises(TransientError, match="409"):
@@ -1439,7 +1445,7 @@ def test_files_and_statuses_work_under_a_former_name() -> None:
     with scripted_server(answer) as url:
         old = Repository("acme", "old")
         assert GitHubHost("token", api_url=url).files(old, sha, "deploy") == {"pipeline.yml": sha.encode()}
-        GitHubHost("token", api_url=url).post(old, sha, Status("deployer", "success", "done"))
+        GitHubHost("token", api_url=url).post_commit_status(old, sha, Status("deployer", "success", "done"))
     assert taken == [f"/repositories/1/statuses/{sha}"]
 
 
@@ -1459,10 +1465,10 @@ def test_a_former_name_belongs_to_a_new_repository_that_gets_it() -> None:
 
     with scripted_server(answer) as url:
         host, old = GitHubHost("token", api_url=url), Repository("acme", "old")
-        host.post(old, sha, Status("deployer", "success", "gone"))
+        host.post_commit_status(old, sha, Status("deployer", "success", "gone"))
         made_anew.append(True)
         assert host.head(old, MAIN) == Head(sha, sha, "1")
-        host.post(old, sha, Status("deployer", "success", "done"))
+        host.post_commit_status(old, sha, Status("deployer", "success", "done"))
     assert taken == [f"{place}/statuses/{sha}" for place in ("/repositories/1", "/repos/acme/old")]
 
 

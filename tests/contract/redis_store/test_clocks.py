@@ -67,7 +67,7 @@ def test_every_stored_time_is_by_the_clock_of_redis(
     world.run()
     world.event(environment(BRANCH))
     world.deployer.submitter.keep(environment(BRANCH), DAY)
-    world.deployer.submitter.github(
+    world.deployer.submitter.submit_github(
         Push("other", Repository("else", "where"), Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
     )
     world.host.remove(HELLO, "refs/heads/gone")
@@ -126,7 +126,7 @@ class TestDecisions:
         record = world.record(environment(BRANCH))
         assert record.spec.expiry.kept_at == pytest.approx(time.time(), abs=120)
         assert record.spec.expiry.kept_until == pytest.approx(time.time() + 3600, abs=120)
-        world.deployer.submitter.age(world.lanes.now())
+        world.deployer.submitter.queue_expiry_checks(world.lanes.now())
         world.run()
         assert world.record(environment(BRANCH)).status.state == "deployed"
 
@@ -198,7 +198,7 @@ class TestDecisions:
         other, looks = RedisRegionStatus(SharedRedis(client), "own", "us-east-1"), list[str]()
         assert other.is_busy("busy", since, lambda: looks.append("AWS"))
         assert other.cached_count("stacks") is not None
-        other._register_and_read_listing("another")
+        other._register_waiting_and_read_state("another")
         assert client.zscore("deployer:aws:{own:us-east-1}:waiting", "another") == pytest.approx(
             time.time(), abs=60
         )

@@ -8,7 +8,7 @@ import pytest
 
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
-from deployer.model.stored_value import field_places
+from deployer.model.stored_value import field_groups
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.items import Work
 from deployer.queue.step_results import Finished
@@ -55,7 +55,7 @@ def outcome(lanes: RedisQueueStore, delivery: str) -> str:
 
 @pytest.mark.parametrize("field", [*OLD_WORK, *OLD_RECORD])
 def test_a_field_of_the_earlier_version_is_unknown(field: str) -> None:
-    assert field not in field_places(Work if field in OLD_WORK else EnvironmentRecord)
+    assert field not in field_groups(Work if field in OLD_WORK else EnvironmentRecord)
 
 
 def test_an_item_that_waits_is_carried_out(lanes: RedisQueueStore, client: Any) -> None:
@@ -104,7 +104,7 @@ def test_a_dead_letter_is_shown_and_replayed(lanes: RedisQueueStore, client: Any
     client.hset(f"{PREFIX}:dead", identity, json.dumps(letter))
     client.zadd("deployer:lanes", {HELLO.key: 0})
     (found,) = lanes.dead_letters(HELLO)
-    assert found.readable
+    assert found.is_readable
     dispatch = lanes.replay(identity).dispatch
     assert dispatch
     work = lanes.begin(HELLO, dispatch.token)

@@ -155,7 +155,7 @@ def test_deliveries_of_foreign_repositories_and_mistyped_names_leave_no_keys(
     before = permanent(client) | {"deployer:{-/-}:counters"}
     for number in range(25):
         foreign = Repository("else", f"repo-{number}")
-        world.deployer.submitter.github(
+        world.deployer.submitter.submit_github(
             Push(f"f-{number}", foreign, Ref.parse(LASTS), ZERO_SHA, sha(1), "main")
         )
         world.deployer.submitter.resync(Repository("acme", f"mistyped-{number}"))

@@ -21,13 +21,13 @@ from deployer.model.errors import (
     UnavailableError,
 )
 from deployer.model.repository_record import RepositoryRecord, Seen
-from deployer.model.stored_value import field_places
+from deployer.model.stored_value import field_groups
 from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
 from deployer.redis_store.connection import connect
-from deployer.redis_store.coordination import claimed
+from deployer.redis_store.coordination import hold_lock
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.queue import RedisQueueStore
 from deployer.redis_store.queue_script import queue_script_text
@@ -80,7 +80,7 @@ def outcome(lanes: RedisQueueStore, delivery: str) -> str:
 
 # --- a script that fails has written nothing ----------------------------------------------------------------------
 
-_FIELDS = [*Work(X).json_fields(), *field_places(DeadLetter), "not_before"]
+_FIELDS = [*Work(X).json_fields(), *field_groups(DeadLetter), "not_before"]
 GARBAGE = [
     "no JSON",
     "[5]",
@@ -310,7 +310,7 @@ def test_an_item_that_no_worker_understands_becomes_a_dead_letter(
     assert sum(pauses) > 900, "a rolling update is over by then"
     assert lanes.lanes() == []
     (letter,) = lanes.dead_letters()
-    assert (letter.kind, letter.arguments.environment, letter.expected) == ("QueueItemError", X, True)
+    assert (letter.kind, letter.arguments.environment, letter.is_expected) == ("QueueItemError", X, True)
     assert "no worker understood this queue item, 8 were asked: this version knows no task" in letter.reason
     assert outcome(lanes, "d1") == "dead-lettered"
     assert [line.outcome for line in lanes.activity()] == ["dead-lettered"]
@@ -462,10 +462,10 @@ def test_a_result_that_is_repeated_later_gets_the_same_answer(lanes: RedisQueueS
 
 def test_a_lock_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = lose_next_answer(client, monkeypatch, "SET")
-    with claimed(client, "deployer:claim:x", 30) as mine:
+    with hold_lock(client, "deployer:claim:x", 30) as mine:
         assert lost
         assert mine
-        with claimed(client, "deployer:claim:x", 30) as others:
+        with hold_lock(client, "deployer:claim:x", 30) as others:
             assert not others
     assert not client.exists("deployer:claim:x")
 
@@ -554,7 +554,7 @@ def test_an_unreadable_value_is_left_out_of_a_listing_and_logged_once(
         record = EnvironmentRecord.of(repository.full_name, X, "stack", ref="refs/heads/x")
         lanes.finish(repository, accepted.dispatch.token, Finished("deployed", "because", record))
         know_repository(lanes, RepositoryRecord(repository.full_name))
-        lanes.see(repository, Seen(orphans={X: 1.0}))
+        lanes.save_seen(repository, Seen(orphans={X: 1.0}))
         lanes.accept(repository, Work(Y, goal="g"))
     key = f"{PREFIX}:{name}"
     whole = read(lanes)
@@ -629,12 +629,12 @@ def test_single_values_that_cannot_be_read(lanes: RedisQueueStore, client: Any) 
     client.hset(f"{PREFIX}:delivery:d1", "received_at", "x")
     assert outcome(lanes, "d1") == "queued"
     client.set(f"{PREFIX}:seen", "x")
-    assert lanes.seen(HELLO) == Seen()
-    lanes.see(HELLO, Seen(never_deployed="v1"), instead_of=Seen())
-    assert lanes.seen(HELLO) == Seen(never_deployed="v1")
+    assert lanes.read_seen(HELLO) == Seen()
+    lanes.save_seen(HELLO, Seen(never_deployed="v1"), instead_of=Seen())
+    assert lanes.read_seen(HELLO) == Seen(never_deployed="v1")
     client.set(f"{PREFIX}:seen", "x")
-    lanes.see(HELLO, Seen(never_deployed="v2"))
-    assert lanes.seen(HELLO) == Seen(never_deployed="v2")
+    lanes.save_seen(HELLO, Seen(never_deployed="v2"))
+    assert lanes.read_seen(HELLO) == Seen(never_deployed="v2")
     for text in ("no JSON", '{"repository":"acme/other"}'):
         client.set(f"{PREFIX}:repository", text)
         for act in (
@@ -648,6 +648,6 @@ def test_single_values_that_cannot_be_read(lanes: RedisQueueStore, client: Any) 
         assert client.get(f"{PREFIX}:repository") == text
         assert lanes.repository_records([HELLO]) == []
     client.set("deployer:beat:worker", "x")
-    assert lanes.beats()["worker"] == 0
+    assert lanes.last_heartbeats()["worker"] == 0
     client.hset("deployer:asked", HELLO.key, "x")
-    assert lanes.resync_periods() == {HELLO.key: 0}
+    assert lanes.last_resync_periods() == {HELLO.key: 0}

@@ -657,7 +657,7 @@ def test_work_of_production_does_not_wake_a_tag_that_waits_for_its_commit(lanes:
     event = lanes.accept(HELLO, Work(PRODUCTION, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage")
     assert begin(lanes, event.dispatch).key == PRODUCTION
     (lane,) = lanes.lanes()
-    assert list(lane.snoozed) == lane.asleep(PRODUCTION) == ["production refs/tags/v1"]
+    assert list(lane.snoozed) == lane.snoozed_keys(PRODUCTION) == ["production refs/tags/v1"]
 
 
 def test_a_resync_that_replaces_a_resting_event_rests_too(lanes: RedisQueueStore) -> None:
@@ -859,12 +859,12 @@ def test_counters_add_up(lanes: RedisQueueStore) -> None:
 
 
 def test_heartbeats_are_listed_until_they_expire(lanes: RedisQueueStore) -> None:
-    assert lanes.beats() == {}
+    assert lanes.last_heartbeats() == {}
     lanes.send_heartbeat("worker", 60)
     push(lanes, "d1")
-    assert set(lanes.beats()) == {"worker"}
+    assert set(lanes.last_heartbeats()) == {"worker"}
     lanes.accept(HELLO, Work(X, task=Task.NOTIFY, cause=Cause.EVENT), "e1", "stage Build")
-    beats = lanes.beats()
+    beats = lanes.last_heartbeats()
     assert set(beats) == {"worker", "event"}
     assert all(abs(at - time.time()) < 60 for at in beats.values())
 
@@ -907,9 +907,9 @@ def resync(lanes: RedisQueueStore, environment: str) -> Any:
 
 def test_orphans_of_many_repositories_are_read_at_once(lanes: QueueStore) -> None:
     first, second, third = (Repository("acme", name) for name in ("First", "second", "third"))
-    lanes.see(first, Seen({"development:refs/heads/x": 5.0}))
-    lanes.see(second, Seen(never_deployed="v1"))
-    lanes.see(third, Seen({"development:refs/heads/y": 6.0}))
+    lanes.save_seen(first, Seen({"development:refs/heads/x": 5.0}))
+    lanes.save_seen(second, Seen(never_deployed="v1"))
+    lanes.save_seen(third, Seen({"development:refs/heads/y": 6.0}))
     assert lanes.orphaned([first, second, Repository("acme", "unknown")]) == {
         "acme/first": {"development:refs/heads/x": 5.0}
     }
@@ -982,12 +982,12 @@ def test_an_item_that_a_request_joins_before_its_turn_takes_none(
 
 
 def test_turns_of_each_name_come_one_after_the_other(lanes: RedisQueueStore) -> None:
-    first = [lanes.turn("resyncs", 60, 3) for _ in range(5)]
+    first = [lanes.take_turn("resyncs", 60, 3) for _ in range(5)]
     assert first[:3] == [0, 0, 0]
     assert first[3:] == [pytest.approx(60, abs=5), pytest.approx(120, abs=5)]
-    assert lanes.turn("wishes", 60, 1) == 0, "another line"
+    assert lanes.take_turn("wishes", 60, 1) == 0, "another line"
     later(lanes, 240)
-    assert [lanes.turn("resyncs", 60, 3) > 0 for _ in range(3)] == [False, False, True], (
+    assert [lanes.take_turn("resyncs", 60, 3) > 0 for _ in range(3)] == [False, False, True], (
         "those that nobody took"
     )
 

@@ -53,7 +53,7 @@ def test_a_resync_keeps_what_a_check_of_deliveries_has_stored(
     know_repository(world.lanes, RepositoryRecord("acme/hello", 1))
     world.host.change(HELLO, archived=True)
     meanwhile(monkeypatch, world.host, "facts", lambda: world.deployer.deliveries.check(HELLO))
-    world.deployer.repositories.look(HELLO)
+    world.deployer.repositories.refresh_record(HELLO)
     known = world.known(HELLO)
     assert known.state == "archived"
     assert known.checked_at > 0, "else the next resync looks through three days of deliveries again"
@@ -63,7 +63,9 @@ def test_a_check_of_deliveries_keeps_what_a_resync_has_stored(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.host.change(HELLO, archived=True)
-    meanwhile(monkeypatch, world.lanes, "repository", lambda: world.deployer.repositories.look(HELLO))
+    meanwhile(
+        monkeypatch, world.lanes, "repository", lambda: world.deployer.repositories.refresh_record(HELLO)
+    )
     world.deployer.deliveries.check(HELLO)
     assert world.known(HELLO).state == "archived"
     assert world.known(HELLO).checked_at > 0
@@ -75,7 +77,7 @@ def test_a_resync_keeps_that_a_person_has_accepted_a_repository(
     known = RepositoryRecord("acme/hello")
     know_repository(world.lanes, known.but(id=99, state="replaced", reason="another has its name"))
     meanwhile(monkeypatch, world.host, "facts", lambda: world.deployer.lifecycle.accept(HELLO))
-    world.deployer.repositories.look(HELLO)
+    world.deployer.repositories.refresh_record(HELLO)
     assert (world.known(HELLO).state, world.known(HELLO).id) == ("", 1), "its own number"
 
 
@@ -107,13 +109,13 @@ def connect_like(client: Any) -> Any:
 
 
 def test_a_late_resync_does_not_overwrite_a_newer_one(world: World) -> None:
-    began = world.lanes.seen(HELLO)
+    began = world.lanes.read_seen(HELLO)
     accepted = Seen(accepted_at=5.0, never_deployed="v1")
-    world.lanes.see(HELLO, accepted)
-    world.lanes.see(HELLO, Seen({"development:refs/heads/x": 1.0}), instead_of=began)
-    assert world.lanes.seen(HELLO) == accepted
-    world.lanes.see(HELLO, Seen(never_deployed="v2"), instead_of=accepted)
-    assert world.lanes.seen(HELLO).never_deployed == "v2"
+    world.lanes.save_seen(HELLO, accepted)
+    world.lanes.save_seen(HELLO, Seen({"development:refs/heads/x": 1.0}), instead_of=began)
+    assert world.lanes.read_seen(HELLO) == accepted
+    world.lanes.save_seen(HELLO, Seen(never_deployed="v2"), instead_of=accepted)
+    assert world.lanes.read_seen(HELLO).never_deployed == "v2"
 
 
 def test_a_delivery_that_is_accepted_meanwhile_is_not_recorded_as_ignored(
@@ -156,11 +158,11 @@ def test_deliveries_of_repositories_that_are_not_served_are_counted_and_leave_no
     for number in range(50):
         other = Repository("else", f"repo-{number % 30}")
         push = Push(f"d-{number}", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
-        assert world.deployer.submitter.github(push).outcome == "ignored"
-    world.deployer.submitter.github(Push("d-49", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+        assert world.deployer.submitter.submit_github(push).outcome == "ignored"
+    world.deployer.submitter.submit_github(Push("d-49", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
     counts = world.lanes.counters()
     assert (counts["delivery:unserved"], counts["outcome:ignored"]) == (50, 50)
-    found = world.lanes.unserved()
+    found = world.lanes.unserved_repositories()
     assert len(found) == 20
     assert next(iter(found)) == "else/repo-19"
     new = set(client.keys()) - before

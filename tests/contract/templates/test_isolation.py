@@ -158,11 +158,11 @@ def test_a_time_zone_that_is_installed_later_is_known(tmp_path: Path) -> None:
 
 def test_a_resource_has_a_line(evaluator: FolderEvaluator) -> None:
     files = {"pipeline.yml": TEMPLATE.encode()}
-    assert evaluator.resource_line(files, "P") == ("deploy/pipeline.yml", 2)
-    assert evaluator.resource_line(files, "Q") is None
-    assert evaluator.resource_line({}, "P") is None
+    assert evaluator.line_of_resource(files, "P") == ("deploy/pipeline.yml", 2)
+    assert evaluator.line_of_resource(files, "Q") is None
+    assert evaluator.line_of_resource({}, "P") is None
     with pytest.raises(UnreadableError):
-        evaluator.resource_line({"pipeline.yml": b"["}, "P")
+        evaluator.line_of_resource({"pipeline.yml": b"["}, "P")
 
 
 def test_one_folder_leaves_nothing_for_the_next(evaluator: FolderEvaluator) -> None:

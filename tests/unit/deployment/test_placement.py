@@ -211,7 +211,7 @@ def test_what_aws_refuses_for_its_quota_waits_as_well(world: World, away: FakeCl
 
 
 def test_what_cannot_be_counted_is_left_to_aws(world: World) -> None:
-    world.cloud.fail_next(TransientError("throttled"), method="room")
+    world.cloud.fail_next(TransientError("throttled"), method="count_capacity")
     delivery = world.push(X, sha(1))
     settle(world)
     assert world.outcome(delivery)[0] == "deployed"

@@ -393,7 +393,7 @@ def push_at(world: World, ref: str, commit: str, pushed_at: float) -> str:
     world._deliveries += 1
     name = f"p{world._deliveries}"
     push = Push(name, HELLO, Ref.parse(ref), ZERO_SHA, commit, "main", pushed_at=pushed_at)
-    world.deployer.submitter.github(push)
+    world.deployer.submitter.submit_github(push)
     return name
 
 
@@ -446,7 +446,7 @@ def main_moves(world: World, number: int, *merged: int, message: str = "") -> No
     for each in merged:
         world.host.merge(HELLO, sha(each))
     push = Push(f"m{number}", HELLO, Ref.parse(MAIN), sha(9), sha(number), "main", message)
-    world.deployer.submitter.github(push)
+    world.deployer.submitter.submit_github(push)
     world.run()
 
 

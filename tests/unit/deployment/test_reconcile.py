@@ -502,7 +502,7 @@ def test_a_resync_of_a_settled_repository_does_nothing(world: World) -> None:
     world.deployer.submitter.resync(HELLO)
     world.run()
     assert world.told[-1] == "resynced: nothing to do"
-    assert {name for name, _ in world.cloud.calls[calls:]} <= {"stacks", "room"}
+    assert {name for name, _ in world.cloud.calls[calls:]} <= {"stacks", "count_capacity"}
 
 
 def test_a_resync_finds_what_was_missed(world: World) -> None:

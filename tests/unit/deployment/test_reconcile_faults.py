@@ -51,7 +51,7 @@ def test_a_deleted_tag_takes_no_other_tags_place(live: World) -> None:
 def test_a_skipped_push_takes_no_others_place(live: World) -> None:
     wanted = live.push(V2, sha(2))
     nightly = Push("nightly", HELLO, Ref.parse("refs/tags/nightly-NOBUILD"), ZERO_SHA, sha(3), "main")
-    live.deployer.submitter.github(nightly)
+    live.deployer.submitter.submit_github(nightly)
     live.run()
     assert built(live, PRODUCTION) == [sha(1), sha(2)]
     assert live.outcome(wanted)[0] == "deployed"
@@ -66,7 +66,9 @@ def test_a_commit_that_asks_to_be_skipped_leaves_the_one_before_it_alone(world: 
     world.tasks()  # the update is under way
     message = "Typo [skip ci]"
     world.host.push(HELLO, X, sha(3), files={"pipeline.yml": changed}, message=message)
-    world.deployer.submitter.github(Push("skipped", HELLO, Ref.parse(X), sha(2), sha(3), "main", message))
+    world.deployer.submitter.submit_github(
+        Push("skipped", HELLO, Ref.parse(X), sha(2), sha(3), "main", message)
+    )
     world.run()
     assert world.outcome(wanted)[0] == "deployed"
     assert world.outcome("skipped")[0] == "skipped"
@@ -88,7 +90,7 @@ def test_tags_delivered_out_of_order_end_at_the_one_pushed_last(live: World) -> 
 
     def deliver(delivery: str, ref: str, commit: str, pushed_at: float) -> None:
         push = Push(delivery, HELLO, Ref.parse(ref), ZERO_SHA, commit, "main", pushed_at=pushed_at)
-        live.deployer.submitter.github(push)
+        live.deployer.submitter.submit_github(push)
 
     deliver("v2", V2, sha(3), 2000)
     live.run()
@@ -117,7 +119,7 @@ def test_a_tag_that_another_overtook_was_not_missed(live: World, order: str) -> 
             ref[10:], HELLO, Ref.parse(ref), ZERO_SHA, sha(number), "main", pushed_at=5000 + number
         )
     for push in pushes.values() if order == "in order" else reversed(pushes.values()):
-        live.deployer.submitter.github(push)
+        live.deployer.submitter.submit_github(push)
         if order == "late":
             live.run()
     live.run()
@@ -137,7 +139,7 @@ def push_tags(world: World, *names: str) -> None:
         world.host.push(HELLO, f"refs/tags/{name}", sha(number), files=FILES)
     for name in names:
         ref, number = Ref.parse(f"refs/tags/{name}"), int(name[-1])
-        world.deployer.submitter.github(
+        world.deployer.submitter.submit_github(
             Push(name, HELLO, ref, ZERO_SHA, sha(number), "main", pushed_at=number)
         )
 
@@ -180,7 +182,7 @@ def test_a_deletion_that_comes_after_the_branch_is_back_deletes_nothing(world: W
     world.host.remove(HELLO, X)
     for delivery, before, after, at in (("back", ZERO_SHA, sha(1), 2000), ("gone", sha(1), ZERO_SHA, 1000)):
         push = Push(delivery, HELLO, Ref.parse(X), before, after, "main", pushed_at=at)
-        world.deployer.submitter.github(push)
+        world.deployer.submitter.submit_github(push)
     world.tasks()
     world.host.push(HELLO, X, sha(1))  # until then GitHub's API lags behind
     world.run()
@@ -426,7 +428,7 @@ def test_a_tag_that_is_not_deployed_ends_nothing_of_what_was_on_its_way_to_produ
         push = Push(
             name, HELLO, Ref.parse(f"refs/tags/{name}"), ZERO_SHA, sha(number), "main", pushed_at=pushed_at
         )
-        world.deployer.submitter.github(push)
+        world.deployer.submitter.submit_github(push)
 
     world.push(MAIN, sha(9))
     world.rules("tags: v*")
@@ -518,7 +520,7 @@ def test_a_tag_that_is_delivered_late_moves_production_forwards_only(world: Worl
         ref, at = Ref.parse(f"refs/tags/v{number}"), world._now() - ago
         delivery = f"v{number} {ago}"
         push = Push(delivery, HELLO, ref, ZERO_SHA, sha(number), "main", pushed_at=at)
-        world.deployer.submitter.github(push)
+        world.deployer.submitter.submit_github(push)
         return delivery
 
     world.push(MAIN, sha(9))

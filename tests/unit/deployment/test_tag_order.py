@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.deployment.production.tag_order import Order, order
+from deployer.deployment.production.tag_order import Order, compare_with_production
 
 CASES = [
     ("pushed later", (20, 5, 10, 0), Order.NEWER),
@@ -27,11 +27,11 @@ TIMES = st.integers(0, 3)
 
 @pytest.mark.parametrize(("times", "found"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_the_order(times: tuple[float, float, float, float], found: Order) -> None:
-    assert order(*times) is found
+    assert compare_with_production(*times) is found
 
 
 @given(TIMES, TIMES, TIMES, TIMES)
 def test_of_two_tags_not_both_are_newer(pushed_at: int, made_at: int, other: int, other_made_at: int) -> None:
-    one = order(pushed_at, made_at, other or other_made_at, other_made_at)
+    one = compare_with_production(pushed_at, made_at, other or other_made_at, other_made_at)
     opposite = {Order.NEWER: Order.OLDER, Order.OLDER: Order.NEWER, Order.UNKNOWN: Order.UNKNOWN}
-    assert order(other, other_made_at, pushed_at or made_at, made_at) is opposite[one]
+    assert compare_with_production(other, other_made_at, pushed_at or made_at, made_at) is opposite[one]

@@ -76,7 +76,7 @@ def test_a_task_for_the_stack_becomes_a_dead_letter_that_names_the_status(
     world.run()
     assert letters(world) == [(environment(X).key, "UnknownStatusError")]
     (letter,) = world.lanes.dead_letters()
-    assert letter.told == (
+    assert letter.public_reason == (
         f"stack {environment(X).stack_name} has the status {UNHEARD_OF}, which this version of deployer does not know;"
         " update deployer, then replay"
     )

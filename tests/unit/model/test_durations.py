@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployer.model.durations import NEVER, Hours, backoff, duration_text, merged_period, parse_duration
-from deployer.views.sentences import ahead
+from deployer.views.sentences import time_left
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -244,7 +244,7 @@ def test_a_period_contains_the_local_times_between_begin_and_end(
     ],
 )
 def test_remaining_time_is_rounded_up_in_words(seconds: float, words: str) -> None:
-    assert ahead(seconds) == words
+    assert time_left(seconds) == words
 
 
 # --- back-off

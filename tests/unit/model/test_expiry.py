@@ -13,7 +13,7 @@ from deployer.model.durations import date
 from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, TransientError
-from deployer.model.expiry import FOREVER, AgeAction, asleep_until, due, expires_at
+from deployer.model.expiry import FOREVER, AgeAction, asleep_until, due_age_action, expires_at
 from deployer.model.refs import Ref
 from deployer.queue.items import Cause, Work
 from workers.scheduler import Scheduler
@@ -81,7 +81,7 @@ def record(**fields: object) -> EnvironmentRecord:
     ],
 )  # fmt: skip
 def test_what_an_age_asks_for(fields: dict[str, object], later: float, act: AgeAction | None) -> None:
-    assert due(record(**fields), "3d", NOW + later) is act
+    assert due_age_action(record(**fields), "3d", NOW + later) is act
 
 
 def test_it_never_ends_sooner_than_the_warning_allows() -> None:
@@ -110,7 +110,7 @@ class Life(World):
 
     def look(self) -> None:
         """What the scheduler does each minute."""
-        self.deployer.submitter.age(self._now())
+        self.deployer.submitter.queue_expiry_checks(self._now())
         self.run()
 
     def resync(self) -> None:
@@ -275,7 +275,7 @@ def test_it_does_not_end_sooner_than_people_were_told_though_the_time_to_live_is
 
 
 def test_it_stays_as_long_as_nobody_can_be_warned(life: Life) -> None:
-    life.host.fail_next(PermanentError("no right to"), times=2, method="post")
+    life.host.fail_next(PermanentError("no right to"), times=2, method="post_commit_status")
     life.host.fail_next(PermanentError("no right to"), times=2, method="comment")
     life.pass_time(2.5 * DAY)
     assert (life.record(DEV).status.state, life.record(DEV).history.warned_at) == ("deployed", 0)
@@ -428,7 +428,7 @@ def test_fifty_that_cannot_be_looked_at_do_not_keep_others_asleep() -> None:
     life.lanes.clock_offset_ms += 8 * HOUR * 1000
     for _ in range(2):
         life.lanes.clock_offset_ms += 60_000
-        life.deployer.submitter.age(life._now())
+        life.deployer.submitter.queue_expiry_checks(life._now())
         life.run(most=200)
     assert life.record(DEV).status.state == "deployed"
 
@@ -525,8 +525,8 @@ def test_a_command_to_paste_runs_nothing_of_the_branch_s_name() -> None:
 
 def test_a_wish_that_cannot_be_read_is_none() -> None:
     newer = record(ttl="a fortnight", warn="tomorrow")
-    assert due(newer, "3d", NOW + 99 * DAY) is None
-    assert due(record(warn="tomorrow"), "3d", NOW + 2.5 * DAY) is AgeAction.WARN
+    assert due_age_action(newer, "3d", NOW + 99 * DAY) is None
+    assert due_age_action(record(warn="tomorrow"), "3d", NOW + 2.5 * DAY) is AgeAction.WARN
 
 
 @pytest.mark.parametrize("kind", [Kind.STAGING, Kind.PRODUCTION])
@@ -682,7 +682,7 @@ def test_a_record_that_cannot_be_read_keeps_no_other_from_its_age(
     record = EnvironmentRecord.of("acme/first", "development:", "", state="deployed", used_at=1, ttl="1d")
     life.redis.hset("deployer:{acme/first}:environments", record.environment, record.to_json())
     life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
-    life.deployer.submitter.age(life._now())
+    life.deployer.submitter.queue_expiry_checks(life._now())
     assert "of deployer:{acme/first}:environments in Redis is left out" in caplog.text
     assert [each.environment for each in life.sent if each.repository == HELLO.full_name] == [DEV.key]
 
@@ -704,7 +704,7 @@ def test_where_a_look_at_all_ages_takes_long_there_are_few(
         now[0] += 10
 
     monkeypatch.setattr("workers.scheduler.time.monotonic", lambda: now[0])
-    monkeypatch.setattr(life.deployer.submitter, "age", slowly)
+    monkeypatch.setattr(life.deployer.submitter, "queue_expiry_checks", slowly)
     scheduler = Scheduler(life.deployer)
     for _ in range(100):
         scheduler.run_due_jobs()

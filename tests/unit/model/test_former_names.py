@@ -215,7 +215,7 @@ def test_a_former_name_is_found_in_whatever_region_it_is(world: World, *, known:
 
 
 def tell(world: World, name: str, **where: str) -> tuple[str, str]:
-    answer = world.deployer.submitter.aws(
+    answer = world.deployer.submitter.submit_aws(
         CloudEvent(f"e-{name}-{where}", name, "stage Build: FAILED", "e", **where)
     )
     return answer.outcome, answer.reason

@@ -4,7 +4,7 @@ import pytest
 
 from deployer.model.errors import ConfigError
 from deployer.model.redis_url import RedisUrl, parse_redis_url
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 
 CHECKED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
 UNCHECKED = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
@@ -72,7 +72,7 @@ SECRET = "s3cret"
 )  # fmt: skip
 def test_an_address_is_parsed(url: str, read: RedisUrl) -> None:
     assert parse_redis_url(url) == read
-    assert load({"DEPLOYER_REDIS_URL": url})
+    assert load_config({"DEPLOYER_REDIS_URL": url})
 
 
 NO_NUMBER = "names a database that is not a number; write one such as 0"
@@ -146,7 +146,7 @@ NO_URL = (
     ],
 )  # fmt: skip
 def test_an_unusable_address_is_refused_in_one_line(url: str, line: str) -> None:
-    for read in (parse_redis_url, lambda value: load({"DEPLOYER_REDIS_URL": value})):
+    for read in (parse_redis_url, lambda value: load_config({"DEPLOYER_REDIS_URL": value})):
         with pytest.raises(ConfigError) as refused:
             read(url)
         assert str(refused.value) == f"DEPLOYER_REDIS_URL {line}"

@@ -10,7 +10,7 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import FollowedExecution, StackFailure, StageState
 from deployer.model.errors import StoredValueError
 from deployer.model.production_record import Admission
-from deployer.model.stored_value import FieldGroup, StoredValue, field_places
+from deployer.model.stored_value import FieldGroup, StoredValue, field_groups
 from deployer.model.teardown_report import RemovedItem, TeardownPlan, TeardownReport
 from deployer.queue.items import Work
 
@@ -62,7 +62,7 @@ def test_no_two_fields_have_the_same_name() -> None:
         part: Part = Part()
 
     with pytest.raises(TypeError, match="Whole has two fields 'name'"):
-        field_places(Whole)
+        field_groups(Whole)
 
 
 def test_a_record_is_read_as_it_was_written() -> None:

@@ -8,7 +8,7 @@ from world import HELLO, TEMPLATE, World, environment, sha
 from deployer.model.environments import Environment, Repository
 from deployer.model.events import Push
 from deployer.model.refs import ZERO_SHA, Ref
-from deployer.queue.call_counter import note, save_quota
+from deployer.queue.call_counter import count_call, save_quota
 from deployer.queue.items import Cause
 from deployer.views.sentences import waiting_words
 
@@ -30,7 +30,7 @@ class Costly(World):
 
         def counted(*arguments: Any) -> Any:
             for _ in range(self.cost):
-                note("github")
+                count_call("github")
                 self.calls += 1
                 save_quota(self.quota)
             return files(*arguments)
@@ -49,7 +49,9 @@ class Costly(World):
     def push_other(self) -> None:
         self.host.create(OTHER)
         self.host.push(OTHER, BRANCH, sha(500), files={"pipeline.yml": TEMPLATE})
-        self.deployer.submitter.github(Push("other-1", OTHER, Ref.parse(BRANCH), ZERO_SHA, sha(500), "main"))
+        self.deployer.submitter.submit_github(
+            Push("other-1", OTHER, Ref.parse(BRANCH), ZERO_SHA, sha(500), "main")
+        )
 
 
 @pytest.fixture
@@ -163,7 +165,7 @@ class Reading(World):
 
         def counted_files(*arguments: Any) -> Any:
             for _ in range(self.cost):
-                note("github")
+                count_call("github")
             return files(*arguments)
 
         self.host.files = counted_files  # type: ignore[method-assign]

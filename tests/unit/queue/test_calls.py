@@ -28,7 +28,8 @@ def made(world: World) -> dict[str, int]:
     """The calls that the doubles have seen."""
     stages = len(world.cloud.called("execution"))
     posts = sum(
-        call[2].context not in ("deployer/prepare", "deployer/teardown") for call in world.host.called("post")
+        call[2].context not in ("deployer/prepare", "deployer/teardown")
+        for call in world.host.called("post_commit_status")
     )
     return {
         "aws": len(world.cloud.calls) - stages,

@@ -51,7 +51,9 @@ def remove_from_app(world: World) -> Callable[[], None]:
     def change(word: str, *, hidden: bool) -> None:
         world.host.change(HELLO, hidden=hidden)
         about = f"installation_repositories {word}"
-        world.deployer.submitter.github(RepositoryChange(word, about, (HELLO,), word=word if hidden else ""))
+        world.deployer.submitter.submit_github(
+            RepositoryChange(word, about, (HELLO,), word=word if hidden else "")
+        )
         world.run()
 
     change("removed", hidden=True)
@@ -129,7 +131,7 @@ def test_a_resync_replaces_unreadable_data_of_earlier_resyncs(world: World) -> N
     world.redis.set(f"{PREFIX}:seen", "no JSON")
     world.resync(HELLO)
     assert world.lanes.dead_letters() == []
-    assert world.lanes.seen(HELLO) == Seen(never_deployed=tag)
+    assert world.lanes.read_seen(HELLO) == Seen(never_deployed=tag)
 
 
 # --- the record of an environment ---------------------------------------------------------------------------------

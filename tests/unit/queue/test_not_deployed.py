@@ -23,7 +23,7 @@ def push(world: World, ref: str, commit: str, message: str = "", before: str = Z
     """GitHub and its webhook tell of a push with this message; it is worked off."""
     world.host.push(HELLO, ref, commit, files=FILES, message=message)
     delivery = f"{ref}-{commit[-2:]}"
-    world.deployer.submitter.github(
+    world.deployer.submitter.submit_github(
         Push(delivery, HELLO, Ref.parse(ref), before, commit, "main", message, commit=commit)
     )
     world.run()
@@ -184,7 +184,7 @@ def test_a_skipped_push_does_not_describe_a_branch_whose_first_push_waits() -> N
     world.host.push(HELLO, X, sha(1), files=FILES)
     world.deliver(X, sha(1))
     world.host.push(HELLO, X, sha(2), files=FILES, message="docs [skip ci]")
-    world.deployer.submitter.github(
+    world.deployer.submitter.submit_github(
         Push("skipped", HELLO, Ref.parse(X), sha(1), sha(2), "main", "docs [skip ci]")
     )
     assert world.lanes.environment(place) is None
@@ -224,7 +224,7 @@ def test_skipped_pushes_are_kept_in_bounds() -> None:
     world = World()
     for number in range(510):
         ref = Ref.parse(X)
-        world.deployer.submitter.github(
+        world.deployer.submitter.submit_github(
             Push(f"d{number}", HELLO, ref, ZERO_SHA, sha(number + 1), "main", "docs [skip ci]")
         )
     assert len(world.lanes.activity(HELLO, 1000)) == 500
@@ -244,7 +244,7 @@ def test_a_push_of_what_is_neither_a_branch_nor_a_tag_is_listed() -> None:
     headers = {"X-GitHub-Event": "push", "X-GitHub-Delivery": "n1", "Content-Type": "application/json"}
     event = parse_delivery(headers, json.dumps(body).encode())
     assert isinstance(event, Ignored)
-    world.deployer.submitter.github(event)
+    world.deployer.submitter.submit_github(event)
     (line,) = lines(world, note)
     assert (line.outcome, line.reason) == ("ignored", f"{note} is neither a branch nor a tag")
 
@@ -252,7 +252,7 @@ def test_a_push_of_what_is_neither_a_branch_nor_a_tag_is_listed() -> None:
 def test_a_repository_that_is_not_served_gets_no_line() -> None:
     world = World()
     other = HELLO.__class__.parse("stranger/repo")
-    world.deployer.submitter.github(
+    world.deployer.submitter.submit_github(
         Push("d1", other, Ref.parse(X), ZERO_SHA, sha(1), "main", "docs [skip ci]")
     )
     assert world.lanes.repositories() == []

@@ -194,7 +194,7 @@ def test_a_repository_with_many_pushes_delays_another_by_one_task(world: World) 
             ref = Ref.parse(f"refs/heads/b{branch}")
             world.host.push(repository, ref.name, sha(branch + 1), files={"pipeline.yml": TEMPLATE})
             delivery = f"{repository}-{branch}"
-            world.deployer.submitter.github(
+            world.deployer.submitter.submit_github(
                 Push(delivery, repository, ref, ZERO_SHA, sha(branch + 1), "main")
             )
     world.push(BRANCH, sha(1))
@@ -440,7 +440,7 @@ def test_requests_of_people_wait_for_no_turn(world: World) -> None:
     world.run()
     for line in ("resyncs", "wishes"):
         for _ in range(100):
-            world.lanes.turn(line, 60, 1)
+            world.lanes.take_turn(line, 60, 1)
     world.deployer.submitter.resync(HELLO, in_turn=True)  # a scheduled resync, which no worker has begun
     for task, environment_ in ((Task.RESYNC, ""), (Task.SYNC, "x")):
         world.runner.carry_out(task, "acme/hello", environment_, 0)
@@ -532,9 +532,9 @@ def test_people_cannot_delete_staging_by_a_task(world: World) -> None:
 
 
 def test_a_scheduler_sends_heartbeats(world: World) -> None:
-    assert "scheduler" not in world.lanes.beats()
+    assert "scheduler" not in world.lanes.last_heartbeats()
     Scheduler(world.deployer).sweep()
-    assert "scheduler" in world.lanes.beats()
+    assert "scheduler" in world.lanes.last_heartbeats()
 
 
 @contextmanager
@@ -576,7 +576,9 @@ def test_known_repositories_are_resynced_at_start_and_then_in_turn(
 
     other = Repository.parse("acme/other")
     world.host.create(other)
-    world.deployer.submitter.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    world.deployer.submitter.submit_github(
+        Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
+    )
     world.run()
     assert looked() == [], "a webhook has just told of it"
 
@@ -585,7 +587,7 @@ def test_known_repositories_are_resynced_at_start_and_then_in_turn(
     world.redis.delete("deployer:beat:scheduler")
     made = Scheduler(world.deployer)
     assert sorted(looked()) == ["acme/hello", "acme/other"], "unless none ran for a while"
-    world.lanes.delete_resync_periods()
+    world.lanes.delete_last_resync_periods()
     made = Scheduler(world.deployer)
     assert sorted(looked()) == ["acme/hello", "acme/other"], "unless AWS's own was lost"
     now[0] += 2 * world.deployer.config.resync_seconds
@@ -625,7 +627,7 @@ def test_a_step_of_a_schedulers_clock_stops_no_job(
     real, passed = (time.time, time.monotonic), [0.0]
     monkeypatch.setattr(scheduler.time, "monotonic", lambda: real[1]() + passed[0])
     looks: list[float] = []
-    monkeypatch.setattr(world.deployer.submitter, "age", looks.append)
+    monkeypatch.setattr(world.deployer.submitter, "queue_expiry_checks", looks.append)
     made = Scheduler(world.deployer)
     made.sweep()
     made.run_due_jobs()
@@ -634,7 +636,7 @@ def test_a_step_of_a_schedulers_clock_stops_no_job(
     world.redis.delete("deployer:beat:scheduler")
     made.sweep()
     made.run_due_jobs()
-    assert "scheduler" in world.lanes.beats()
+    assert "scheduler" in world.lanes.last_heartbeats()
     assert len(looks) == 2
 
 
@@ -642,7 +644,7 @@ def test_one_scheduler_at_a_time_requests_resyncs(world: World) -> None:
     world.push(BRANCH, sha(1))
     world.run()
     made = Scheduler(world.deployer)
-    with world.lanes.claimed("resyncs", 30):
+    with world.lanes.hold_lock("resyncs", 30):
         made.run_due_jobs()
         assert not world.sent
     made = Scheduler(world.deployer)
@@ -664,7 +666,9 @@ def test_everything_is_resynced_at_once_after_redis_lost_its_data(
     world.redis.flushall()
     other = Repository.parse("acme/other")
     world.host.create(other)  # with no stack in AWS
-    world.deployer.submitter.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    world.deployer.submitter.submit_github(
+        Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
+    )
     world.sent.clear()
 
     stacks, away = world.cloud.stacks, [TransientError("AWS is away")] * 2
@@ -733,7 +737,7 @@ def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
         "sweeping the queues": (world.lanes, "sweep"),
         "indexing the names": (world.lanes, "index_stack_names"),
         "requesting resyncs": (world.deployer.resyncer, "repositories"),
-        "checking the expiries": (world.deployer.submitter, "age"),
+        "checking the expiries": (world.deployer.submitter, "queue_expiry_checks"),
     }
     ran = {name: threading.Event() for name in jobs}
 
@@ -756,7 +760,7 @@ def test_a_job_of_the_scheduler_that_fails_is_reported_and_stops_no_other(
         assert all(each.wait(10) for each in ran.values())
         # while sweeping fails, the scheduler sends no heartbeat
         expected = set() if broken == "sweeping the queues" else {"scheduler", FAILING_JOB}
-        wait_for("the beats", lambda: expected <= set(world.lanes.beats()), 10)
+        wait_for("the beats", lambda: expected <= set(world.lanes.last_heartbeats()), 10)
         wait_for("a second attempt", lambda: caplog.text.count(f"{broken} ") > 1, 10)
     assert caplog.text.count("Traceback") == 1, "a repeated error is one line"
 
@@ -783,7 +787,9 @@ def test_unreadable_values_end_no_scheduler(
     other = Repository.parse("acme/other")
     world.push(BRANCH, sha(1))
     world.host.create(other)
-    world.deployer.submitter.github(Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main"))
+    world.deployer.submitter.submit_github(
+        Push("other-1", other, Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
+    )
     world.run()
     resync = world.deployer.submitter.resync
 
@@ -811,7 +817,7 @@ def test_a_scheduler_whose_resyncs_hang_sends_no_heartbeat(
             now[0] += 10
         world.redis.delete("deployer:beat:scheduler")
         made.sweep()
-        alive.append("scheduler" in world.lanes.beats())
+        alive.append("scheduler" in world.lanes.last_heartbeats())
     assert alive == [True, False, False, False, True]
     assert caplog.text.count("requesting resyncs has hung for 605 s") == 1
 

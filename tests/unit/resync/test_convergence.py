@@ -9,7 +9,7 @@ from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.events import Push
-from deployer.model.expiry import AgeAction, due
+from deployer.model.expiry import AgeAction, due_age_action
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.queue.items import Cause
 from tests.records import field_value
@@ -126,7 +126,7 @@ def test_a_tag_that_was_moved_and_no_webhook_told_of_is_deployed_if_it_is_newer(
     files = {"pipeline.yml": TEMPLATE}
     world.host.push(HELLO, "refs/tags/v1", sha(1), files=files, at=1000)
     push = Push("v1", HELLO, Ref.parse("refs/tags/v1"), ZERO_SHA, sha(1), "main", pushed_at=2000)
-    world.deployer.submitter.github(push)
+    world.deployer.submitter.submit_github(push)
     world.run()
     resync(world)
     world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=1900)
@@ -145,7 +145,7 @@ def test_a_tag_that_was_moved_to_what_asks_to_be_skipped_is_looked_at_once() -> 
     files = {"pipeline.yml": TEMPLATE}
     world.host.push(HELLO, "refs/tags/v1", sha(1), files=files, at=1000)
     push = Push("v1", HELLO, Ref.parse("refs/tags/v1"), ZERO_SHA, sha(1), "main", pushed_at=2000)
-    world.deployer.submitter.github(push)
+    world.deployer.submitter.submit_github(push)
     world.run()
     resync(world)
     world.host.push(HELLO, "refs/tags/v1", sha(2), files=files, at=2100, message="x [skip deploy]")
@@ -315,7 +315,7 @@ def test_what_is_held_is_learnt_anew_after_redis_was_lost(ref: str, first: str) 
     record = world.record(place)
     for name in ("state", "outcome", "commit", "ref", "held_at", "stack_arn", "region", "applied", "ttl"):
         assert field_value(record, name) == field_value(before, name), name
-    assert due(record, "never", record.history.used_at + 4 * 86400) is (
+    assert due_age_action(record, "never", record.history.used_at + 4 * 86400) is (
         AgeAction.WARN if place.branch else None
     )
     assert world.built(place) == [(sha(1), "succeeded")]
@@ -332,7 +332,7 @@ def test_what_stands_and_never_ran_is_learnt_too() -> None:
     resync(world)
     record = world.record(x)
     assert (record.status.state, record.status.stack.stack_arn) == ("skipped", arn)
-    assert due(record, "3d", record.updated_at + 4 * 86400) is AgeAction.WARN
+    assert due_age_action(record, "3d", record.updated_at + 4 * 86400) is AgeAction.WARN
     assert world.deployer.resyncer.plan(HELLO) == []
 
 

@@ -50,7 +50,7 @@ def test_a_listing_that_cannot_be_read_is_made_anew(world: World) -> None:
 
 
 def test_who_lists_holds_it_to_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    stacks, room, left = world.cloud.stacks, world.cloud.room, list[int]()
+    stacks, room, left = world.cloud.stacks, world.cloud.count_capacity, list[int]()
 
     def slow() -> Iterator[Stack]:
         yield from stacks()
@@ -61,7 +61,7 @@ def test_who_lists_holds_it_to_the_end(world: World, monkeypatch: pytest.MonkeyP
         return room()
 
     monkeypatch.setattr(world.cloud, "stacks", slow)
-    monkeypatch.setattr(world.cloud, "room", counted)
+    monkeypatch.setattr(world.cloud, "count_capacity", counted)
     world.deployer.inventory.stacks(HELLO, time.time())
     assert left[0] > 20_000
     assert not world.redis.exists(LISTING)

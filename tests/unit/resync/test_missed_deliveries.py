@@ -223,7 +223,9 @@ def organization_webhook(world: World) -> tuple[Repository, dict[str, Any]]:
     world.host.organization_hooks[HELLO.owner] = world.host.hooks.pop(HELLO.key)
     other = Repository(HELLO.owner, "other")
     identity = world.host.create(other).id
-    world.deployer.submitter.github(Push("earlier", other, Ref("refs/heads/main"), ZERO_SHA, sha(1), "main"))
+    world.deployer.submitter.submit_github(
+        Push("earlier", other, Ref("refs/heads/main"), ZERO_SHA, sha(1), "main")
+    )
     know_repository(world.lanes, RepositoryRecord(other.full_name, id=identity))
     pushed = payload(3, round(time.time() - HOUR))
     pushed["repository"] |= {"full_name": other.full_name}

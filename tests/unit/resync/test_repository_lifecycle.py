@@ -7,7 +7,7 @@ import pytest
 from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.environment.code_host import RepositoryFacts
-from deployer.environment.repository_state import judge
+from deployer.environment.repository_state import judge_repository
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import TransientError
 from deployer.model.events import Push, RepositoryChange
@@ -181,7 +181,7 @@ def test_a_push_of_another_repository_is_recognized_by_its_id(world: World) -> N
     assert other is not None
     world.host.push(HELLO, BRANCH, sha(7), files={"pipeline.yml": TEMPLATE})
     event = Push("p1", HELLO, Ref.parse(BRANCH), sha(1), sha(7), "main", repository_id=other.id)
-    world.deployer.submitter.github(event)
+    world.deployer.submitter.submit_github(event)
     world.run()
 
     assert world.outcome("p1")[0] == "skipped"
@@ -218,7 +218,7 @@ def test_a_waking_environment_deploys_nothing_of_another_repository(world: World
     world.host.delete(HELLO)
     for number, ref in enumerate((MAIN, BRANCH), start=7):
         world.host.push(HELLO, ref, sha(number), files={"pipeline.yml": TEMPLATE})
-    world.deployer.submitter.age(world._now() + 3600)
+    world.deployer.submitter.queue_expiry_checks(world._now() + 3600)
     assert world.sent
     world.run()
 
@@ -271,7 +271,7 @@ def test_the_existing_tags_of_an_accepted_repository_do_not_count_as_missed() ->
     world.rules()
     world.host.push(HELLO, TAG, sha(1), files={"pipeline.yml": TEMPLATE}, at=1000)
     push = Push("v1", HELLO, Ref.parse(TAG), ZERO_SHA, sha(1), "main", pushed_at=1000)
-    world.deployer.submitter.github(push)
+    world.deployer.submitter.submit_github(push)
     world.run()
     world.resync(HELLO)
     world.host.delete(HELLO)
@@ -453,7 +453,9 @@ def test_deleted_has_priority_over_removed_which_github_reports_too(
 ) -> None:
     world.host.delete(HELLO)
     for word in words:
-        world.deployer.submitter.github(RepositoryChange(word, f"repository {word}", (HELLO,), word=word))
+        world.deployer.submitter.submit_github(
+            RepositoryChange(word, f"repository {word}", (HELLO,), word=word)
+        )
         if not together:
             world.run()
     world.run()
@@ -680,7 +682,9 @@ def test_a_late_event_of_a_deleted_repository_cancels_no_teardown(
     world: World, late: str, steps: int
 ) -> None:
     world.host.delete(HELLO)
-    world.deployer.submitter.github(RepositoryChange("r0", "repository deleted", (HELLO,), word="deleted"))
+    world.deployer.submitter.submit_github(
+        RepositoryChange("r0", "repository deleted", (HELLO,), word="deleted")
+    )
     world.tasks()
     for _ in range(steps):
         world.step()
@@ -706,10 +710,10 @@ def test_former_development_is_deleted_although_the_first_check_failed(world: Wo
             world.resync(HELLO)
             world.host.change(HELLO, archived=False)
         case "by a worker that was lost":
-            world.deployer.repositories.look(HELLO)
+            world.deployer.repositories.refresh_record(HELLO)
         case _:
             push = Push("p1", HELLO, Ref.parse(BRANCH), ZERO_SHA, sha(1), "x")
-            world.deployer.submitter.github(push)
+            world.deployer.submitter.submit_github(push)
             world.run()
     world.resync(HELLO)
 
@@ -731,7 +735,7 @@ def test_former_development_is_deleted_although_its_record_says_deleted(world: W
 
 def test_an_event_of_an_owner_resyncs_all_known_repositories_of_that_owner(world: World) -> None:
     world.host.change(HELLO, hidden=True)
-    world.deployer.submitter.github(
+    world.deployer.submitter.submit_github(
         RepositoryChange("i1", "installation suspend", owner="ACME", word="removed")
     )
     world.run()
@@ -741,20 +745,20 @@ def test_an_event_of_an_owner_resyncs_all_known_repositories_of_that_owner(world
 
 
 def test_an_event_of_an_unknown_owner_is_ignored(world: World) -> None:
-    world.deployer.submitter.github(
+    world.deployer.submitter.submit_github(
         RepositoryChange("i1", "installation suspend", owner="other", word="removed")
     )
-    world.deployer.submitter.github(RepositoryChange("i2", "public", (Repository("other", "x"),)))
+    world.deployer.submitter.submit_github(RepositoryChange("i2", "public", (Repository("other", "x"),)))
 
     assert {world.outcome(each)[0] for each in ("i1", "i2")} == {"ignored"}
 
 
 def test_the_same_delivery_twice_is_a_duplicate(world: World) -> None:
     event = RepositoryChange("r1", "repository archived", (HELLO,))
-    assert world.deployer.submitter.github(event).outcome == "queued"
-    assert world.deployer.submitter.github(event).outcome == "duplicate"
+    assert world.deployer.submitter.submit_github(event).outcome == "queued"
+    assert world.deployer.submitter.submit_github(event).outcome == "duplicate"
     world.run()
-    assert world.deployer.submitter.github(event).outcome == "duplicate"
+    assert world.deployer.submitter.submit_github(event).outcome == "duplicate"
 
 
 # --- its name's capitals ---
@@ -811,7 +815,7 @@ USUAL = RepositoryFacts(1, "Acme/Hello", "main")
 def test_which_state_a_check_stores(
     before: str, facts: RepositoryFacts | None, word: str, state: str | None
 ) -> None:
-    found = judge(KNOWN.but(state=before, since=5), facts, word, 7)
+    found = judge_repository(KNOWN.but(state=before, since=5), facts, word, 7)
 
     assert (found and found.state) == state
     if found:

@@ -7,8 +7,8 @@ import yaml
 
 from deployer.model.environments import Kind
 from deployer.model.errors import ConfigError
-from deployer.settings.iam_fence import fence_gaps, fence_warnings
-from deployer.settings.loading import load
+from deployer.settings.iam_fence import fence_warnings, missing_fence_settings
+from deployer.settings.loading import load_config
 from deployer.settings.startup import check_fence
 from deployer.settings.values import Config
 
@@ -29,7 +29,7 @@ def target(kind: str, **changes: Any) -> dict[str, Any]:
 
 def config(**targets: Any) -> Config:
     made = {str(kind): targets.get(kind, target(kind)) for kind in Kind}
-    return load({"DEPLOYER_TARGETS": yaml.safe_dump(made)})
+    return load_config({"DEPLOYER_TARGETS": yaml.safe_dump(made)})
 
 
 NO_SERVICE_ROLE = "development has no service_role"
@@ -60,7 +60,7 @@ NO_BOUNDARY = "development has no permissions_boundary"
 )
 def test_gaps_of_the_fence(development: dict[str, Any], gaps: list[str]) -> None:
     made = config(development=development)
-    assert fence_gaps(made.targets) == made.fence_gaps == gaps
+    assert missing_fence_settings(made.targets) == made.missing_fence_settings == gaps
     if not gaps:
         check_fence(made)
         return
@@ -78,23 +78,25 @@ def test_gaps_of_the_fence(development: dict[str, Any], gaps: list[str]) -> None
 
 def test_without_settings_there_is_no_fence() -> None:
     with pytest.raises(ConfigError, match="no service_role and development has no permissions_boundary"):
-        check_fence(load({}))
+        check_fence(load_config({}))
 
 
 def test_an_installation_may_run_without_the_fence() -> None:
-    made = load({"DEPLOYER_UNFENCED": "yes"})
+    made = load_config({"DEPLOYER_UNFENCED": "yes"})
     check_fence(made)
-    assert made.fence_gaps == [NO_SERVICE_ROLE, NO_BOUNDARY], "it is still told"
+    assert made.missing_fence_settings == [NO_SERVICE_ROLE, NO_BOUNDARY], "it is still told"
 
 
 def test_a_local_address_of_aws_is_no_fence() -> None:
     """A tunnel to the real AWS has one, too."""
     with pytest.raises(ConfigError, match="DEPLOYER_UNFENCED=yes"):
-        check_fence(load({"AWS_ENDPOINT_URL": "http://127.0.0.1:8082"}))
+        check_fence(load_config({"AWS_ENDPOINT_URL": "http://127.0.0.1:8082"}))
 
 
 def test_the_sandbox_needs_no_fence() -> None:
-    check_fence(load({"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}))
+    check_fence(
+        load_config({"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"})
+    )
 
 
 @pytest.mark.parametrize(

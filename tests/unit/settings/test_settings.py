@@ -7,7 +7,7 @@ import pytest
 
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError
-from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load, require_settings
+from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load_config, require_settings
 from deployer.settings.startup import check_secrets
 from deployer.settings.values import Config
 
@@ -15,7 +15,7 @@ SANDBOX = {"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0
 
 
 def test_defaults_need_no_setting() -> None:
-    config = load({})
+    config = load_config({})
     assert (config.redis_url, config.github_api_url) == ("redis://127.0.0.1:6379/0", "https://api.github.com")
     assert (config.max_attempts, config.web_port, config.log_level) == (6, 8080, "INFO")
 
@@ -53,7 +53,7 @@ def test_defaults_need_no_setting() -> None:
 )
 def test_what_is_malformed_is_named(name: str, value: str, words: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        load({name: value})
+        load_config({name: value})
     text = str(raised.value)
     assert text.startswith(name)
     assert words in text
@@ -61,12 +61,12 @@ def test_what_is_malformed_is_named(name: str, value: str, words: str) -> None:
 
 
 def test_empty_means_not_set() -> None:
-    assert load({"DEPLOYER_WEB_PORT": " ", "DEPLOYER_REPOSITORIES": ","}) == load({})
+    assert load_config({"DEPLOYER_WEB_PORT": " ", "DEPLOYER_REPOSITORIES": ","}) == load_config({})
 
 
 def test_the_sandbox_is_on_this_machine() -> None:
-    assert not load({}).sandbox
-    assert load(
+    assert not load_config({}).sandbox
+    assert load_config(
         {"DEPLOYER_SANDBOX": "yes", "DEPLOYER_GITHUB_API_URL": "http://127.0.0.1:8081/api/v3"}
     ).sandbox
 
@@ -84,7 +84,7 @@ def test_the_sandbox_is_on_this_machine() -> None:
 )
 def test_a_secret_that_can_be_guessed(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        check_secrets(load({name: value}))
+        check_secrets(load_config({name: value}))
     text = str(raised.value)
     assert text.startswith(f"{name} is too easy to guess")
     assert "deployer secrets set --generate" in text
@@ -93,10 +93,10 @@ def test_a_secret_that_can_be_guessed(name: str, value: str) -> None:
 
 
 def test_secrets_that_cannot_be_guessed_and_those_of_the_sandbox() -> None:
-    check_secrets(load({}))
+    check_secrets(load_config({}))
     names = ("DEPLOYER_API_TOKEN", "DEPLOYER_AWS_EVENT_KEY", "DEPLOYER_GITHUB_WEBHOOK_SECRET")
-    check_secrets(load(dict.fromkeys(names, "8c1e02bd1d4a70ab")))
-    check_secrets(load({**dict.fromkeys(names, "sandbox"), **SANDBOX}))
+    check_secrets(load_config(dict.fromkeys(names, "8c1e02bd1d4a70ab")))
+    check_secrets(load_config({**dict.fromkeys(names, "sandbox"), **SANDBOX}))
 
 
 def test_lists_and_references() -> None:
@@ -105,7 +105,7 @@ def test_lists_and_references() -> None:
         "DEPLOYER_API_TOKEN": "ssm:/deployer/token",
         "DEPLOYER_GITHUB_TOKEN": "secretsmanager:github",
     }
-    config = load(env, {"ssm:/deployer/token": " t\n", "secretsmanager:github": "g"}.__getitem__)
+    config = load_config(env, {"ssm:/deployer/token": " t\n", "secretsmanager:github": "g"}.__getitem__)
     assert config.webhook_secrets == ("new", "old")
     assert (config.api_token, config.github_token) == ("t", "g")
 
@@ -115,12 +115,12 @@ def test_a_reference_that_cannot_be_read_is_told_with_its_setting() -> None:
         raise ConfigError(f"reading {reference}: ParameterNotFound")
 
     with pytest.raises(ConfigError, match=r"^DEPLOYER_API_TOKEN: reading ssm:/nothing: ParameterNotFound$"):
-        load({"DEPLOYER_API_TOKEN": "ssm:/nothing"}, resolve)
+        load_config({"DEPLOYER_API_TOKEN": "ssm:/nothing"}, resolve)
 
 
 def test_a_key_in_one_line_gets_its_lines_back() -> None:
     env = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "-----BEGIN-----\\nx\\n"}
-    assert load(env).github_app_private_key == "-----BEGIN-----\nx\n"
+    assert load_config(env).github_app_private_key == "-----BEGIN-----\nx\n"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_key_in_one_line_gets_its_lines_back() -> None:
     ],
 )
 def test_which_repositories_are_served(patterns: str, name: str, *, allowed: bool) -> None:
-    assert load({"DEPLOYER_REPOSITORIES": patterns}).allows(Repository.parse(name)) is allowed
+    assert load_config({"DEPLOYER_REPOSITORIES": patterns}).allows(Repository.parse(name)) is allowed
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,14 @@ def test_which_repositories_are_served(patterns: str, name: str, *, allowed: boo
 )
 def test_what_is_missing_is_named(names: tuple[str, ...], first: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{first} is not set; it is the "):
-        require_settings(load({}), *names)
+        require_settings(load_config({}), *names)
 
 
 def test_a_github_app_serves_as_well_as_a_token() -> None:
     app = {"DEPLOYER_GITHUB_APP_ID": "1", "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "k"}
-    require_settings(load({"DEPLOYER_ARTIFACT_BUCKET": "b", **app}), *REQUIRED_FOR_WORKER)
+    require_settings(load_config({"DEPLOYER_ARTIFACT_BUCKET": "b", **app}), *REQUIRED_FOR_WORKER)
     with pytest.raises(ConfigError, match=r"^DEPLOYER_GITHUB_TOKEN is not set"):
-        require_settings(load({"DEPLOYER_ARTIFACT_BUCKET": "b"}), *REQUIRED_FOR_WORKER)
+        require_settings(load_config({"DEPLOYER_ARTIFACT_BUCKET": "b"}), *REQUIRED_FOR_WORKER)
 
 
 def test_secrets_are_masked_where_people_look() -> None:
@@ -167,7 +167,7 @@ def test_secrets_are_masked_where_people_look() -> None:
         "DEPLOYER_REDIS_URL": "rediss://user:s3cret@redis.example:6380/0",
         "DEPLOYER_GITHUB_APP_ID": "7",
     }
-    config = load(values)
+    config = load_config(values)
     shown = config.shown()
     assert {name: shown[name] for name in secret} == dict.fromkeys(secret, "********")
     assert shown["DEPLOYER_REDIS_URL"] == "rediss://user:********@redis.example:6380/0"
@@ -182,7 +182,7 @@ def test_no_error_quotes_a_value_that_may_be_secret(name: str) -> None:
     for value in ("s3cret", "s3cret:1", "{s3cret", "https://s3cret:s3cret@[", "s3cret\n"):
         said = ""
         try:
-            check_secrets(load({**app, name: value}))
+            check_secrets(load_config({**app, name: value}))
         except ConfigError as error:
             said = "".join(traceback.format_exception(error))
         assert "s3cret" not in said
@@ -204,16 +204,16 @@ def test_no_error_quotes_a_value_that_may_be_secret(name: str) -> None:
     ],
 )
 def test_an_address_of_redis_is_shown_as_it_is_but_for_its_password(url: str, shown: str) -> None:
-    assert load({"DEPLOYER_REDIS_URL": url}).shown()["DEPLOYER_REDIS_URL"] == shown
+    assert load_config({"DEPLOYER_REDIS_URL": url}).shown()["DEPLOYER_REDIS_URL"] == shown
 
 
 def test_a_config_shows_every_variable_once() -> None:
-    assert len(load({}).shown()) == len(Config.__dataclass_fields__)
+    assert len(load_config({}).shown()) == len(Config.__dataclass_fields__)
 
 
 def test_targets_that_are_indented_by_a_tab_say_so() -> None:
     with pytest.raises(ConfigError) as caught:
-        load({"DEPLOYER_TARGETS": "staging:\n\trole: arn:aws:iam::123456789012:role/deployer\n"})
+        load_config({"DEPLOYER_TARGETS": "staging:\n\trole: arn:aws:iam::123456789012:role/deployer\n"})
     said = "DEPLOYER_TARGETS is not YAML in line 2: a tab is used for indentation; YAML allows only spaces"
     assert str(caught.value) == said
 
@@ -223,5 +223,5 @@ def test_targets_that_are_no_yaml_are_not_quoted(value: str) -> None:
     """An external id may stand in the line that cannot be read."""
     text = f"staging:\n  role: arn:aws:iam::123456789012:role/deployer\n  external_id: {value}\n"
     with pytest.raises(ConfigError, match=r"^DEPLOYER_TARGETS is not YAML in line \d+$") as caught:
-        load({"DEPLOYER_TARGETS": text})
+        load_config({"DEPLOYER_TARGETS": text})
     assert "swordfish" not in "".join(traceback.format_exception(caught.value))

@@ -168,7 +168,7 @@ def test_staging_that_an_earlier_version_deleted_comes_back_by_recreate() -> Non
 def test_it_stays_deleted_at_the_end_of_its_sleep(world: World) -> None:
     world.push(X, sha(2), sha(1))
     world.run()
-    world.lanes_note(ENV, state="asleep", aged="night", sleep="20:00-07:00")
+    world.lanes_note(ENV, state="snoozed_keys", aged="night", sleep="20:00-07:00")
     delete(world, ENV)
     assert world.record(ENV).spec.expiry.aged == ""
 

@@ -9,7 +9,7 @@ import pytest
 from world import World, environment, sha
 
 from deployer.model.errors import TransientError
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 from deployer.templates.folder_check import EvaluationFaultError, FolderAnswer, FolderQuestion
 from deployer.templates.isolation.process import FolderProcess
 from deployer.wiring import Deployer
@@ -93,7 +93,7 @@ def test_a_folder_whose_evaluation_never_ends_in_time_becomes_a_dead_letter(file
 class _Faulty(DirectEvaluator):
     """An evaluator with a bug of deployer."""
 
-    def resource_line(self, *_: object) -> tuple[str, int] | None:
+    def line_of_resource(self, *_: object) -> tuple[str, int] | None:
         raise EvaluationFaultError("Traceback")
 
 
@@ -109,7 +109,7 @@ def test_a_bug_in_finding_a_line_hides_no_failure_of_a_stack() -> None:
 
 
 def test_workers_evaluate_in_a_separate_process() -> None:
-    assert isinstance(Deployer(load({})).evaluator, FolderProcess)
+    assert isinstance(Deployer(load_config({})).evaluator, FolderProcess)
 
 
 EVALUATING = {"check_release", "examine_folder", "read_repository_config", "resource_line"}

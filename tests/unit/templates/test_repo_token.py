@@ -7,7 +7,7 @@ from world import HELLO, TEMPLATE, World, environment, sha
 
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
-from deployer.settings.loading import load
+from deployer.settings.loading import load_config
 
 MAIN, BRANCH = "refs/heads/main", "refs/heads/x"
 DEV = environment(BRANCH)
@@ -78,11 +78,11 @@ def test_a_template_is_given_it_where_the_installation_lets_it(world: World) -> 
 def test_which_installation_gives_it(settings: dict[str, str], *, given: bool) -> None:
     targets = "development: {account: '111111111111'}\n"
     for more in ({}, {"DEPLOYER_TARGETS": targets}):
-        made = load({**settings, **more}).targets
+        made = load_config({**settings, **more}).targets
         assert {kind: target.gives_token for kind, target in made.items()} == dict.fromkeys(Kind, given)
 
 
 def test_no_file_of_targets_can_decide_it() -> None:
     assert not Target(Kind.DEVELOPMENT).gives_token
     with pytest.raises(Exception, match="gives_token is not known"):
-        load({"DEPLOYER_TARGETS": "development: {gives_token: yes}"})
+        load_config({"DEPLOYER_TARGETS": "development: {gives_token: yes}"})

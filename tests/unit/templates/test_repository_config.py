@@ -133,9 +133,9 @@ def test_a_single_ttl_applies_to_all_branches_and_none_is_unset() -> None:
 
 def test_the_warning_time_may_differ_between_branches() -> None:
     wishes = read_repository_config({"deployer.yml": b"warn: {default: 12h, 'release/*': 3d}"})
-    assert (wishes.warn_of("release/1"), wishes.warn_of("x")) == ("3d", "12h")
-    assert read_repository_config({"deployer.yml": b"warn: 2d"}).warn_of("x") == "2d"
-    assert read_repository_config({}).warn_of("x") == ""
+    assert (wishes.warning_time_of("release/1"), wishes.warning_time_of("x")) == ("3d", "12h")
+    assert read_repository_config({"deployer.yml": b"warn: 2d"}).warning_time_of("x") == "2d"
+    assert read_repository_config({}).warning_time_of("x") == ""
 
 
 @pytest.mark.parametrize(
