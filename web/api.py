@@ -131,16 +131,20 @@ def dead_letter(identity: str) -> Response:
 @blueprint.post("/resync")
 def resync() -> Response:
     """Queue a resync of one repository, or of all that are known or named in DEPLOYER_REPOSITORIES."""
-    fields = _read_json_body("repository", "all")
-    submitter = deployer().submitter
+    fields = _read_json_body("repository", "all", "recreate")
+    submitter, recreate = deployer().submitter, fields.get("recreate", False)
+    if not isinstance(recreate, bool):
+        raise PayloadError("field recreate must be true or false")
     if fields.get("all") is True and "repository" not in fields:
-        queued = [(each, submitter.resync(each, in_turn=True)) for each in _served_repositories()]
-        tasks = [{"repository": str(each), "id": accepted.goal} for each, accepted in queued]
+        tasks = [
+            {"repository": str(each), "id": submitter.resync(each, in_turn=True, recreate=recreate).goal}
+            for each in _served_repositories()
+        ]
         return _json_response({"outcome": "queued", "tasks": tasks}, 202)
     if not isinstance(fields.get("repository"), str) or fields.get("all"):
         raise PayloadError('the body must be {"repository": "owner/name"} or {"all": true}')
     repository = submitter.as_github_spells(Repository.parse(fields["repository"]))
-    return _queued_response(submitter.resync(repository), repository)
+    return _queued_response(submitter.resync(repository, recreate=recreate), repository)
 
 
 @blueprint.post("/environments/<identity>/redeploy")

@@ -20,6 +20,7 @@ from deployer.aws.pipeline_definition import (
     source_actions,
     stage_names,
 )
+from deployer.aws.stack_sets import deployed_stack_sets
 from deployer.environment.cloud_region import Execution
 from deployer.model.environment_status import StageState
 from deployer.model.environments import Repository
@@ -67,6 +68,7 @@ class AwsPipelines:
         # what the same task may reuse, with the time of the response (monotonic clock)
         self._definitions: dict[str, tuple[float, Any]] = {}  # pipeline -> definition
         self._stage_names: dict[str, tuple[float, list[str]]] = {}  # pipeline -> names of its stages
+        self._stack_sets: dict[str, tuple[float, list[str]]] = {}  # pipeline -> names of its StackSets
         self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # (pipeline, execution) -> summary
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
@@ -83,6 +85,15 @@ class AwsPipelines:
         with translate_errors(f"reading pipeline {pipeline}"):
             definition = self._read_definition(pipeline)
             return stage_names(definition) if definition else []
+
+    def stack_sets(self, pipeline: str) -> list[str]:
+        """See `CloudRegion.stack_sets`. One call; none if the definition was read in the last ten seconds."""
+        at, read = self._stack_sets.get(pipeline, (0.0, []))
+        if time.monotonic() - at < _JUST_READ_SECONDS:
+            return read
+        with translate_errors(f"reading pipeline {pipeline}"):
+            definition = self._read_definition(pipeline)
+            return deployed_stack_sets(definition) if definition else []
 
     def executions(self, pipeline: str, repository: Repository | None = None) -> list[Execution]:
         """See `CloudRegion.executions`. One call; one more if an execution has several sources."""
@@ -211,6 +222,7 @@ class AwsPipelines:
         read = required_member(answer, "pipeline")
         self._definitions = {pipeline: (time.monotonic(), read)}
         self._stage_names = {pipeline: (time.monotonic(), stage_names(read))}
+        self._stack_sets = {pipeline: (time.monotonic(), deployed_stack_sets(read))}
         return read
 
     def _recent_definition(self, pipeline: str) -> Any | None:

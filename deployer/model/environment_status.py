@@ -72,6 +72,7 @@ class StackStatus(FieldGroup, frozen=True):
         stack_arn: its ARN.
         applications: the names of the stacks that the pipeline deploys, kept for the teardown.
         earlier: the names of those that the pipeline no longer deploys, the latest last.
+        stack_sets: the names of the StackSets that the pipeline deploys or has deployed.
         applied: the stack as deployer applied it last.
         drift: how the stack differs from that, in words; empty if it does not.
         failure: why it could not be created or updated.
@@ -81,6 +82,7 @@ class StackStatus(FieldGroup, frozen=True):
     stack_arn: str = ""
     applications: list[str] = msgspec.field(default_factory=list)
     earlier: list[str] = msgspec.field(default_factory=list)
+    stack_sets: list[str] = msgspec.field(default_factory=list)
     applied: AppliedStack = AppliedStack()
     drift: str = ""
     failure: StackFailure = StackFailure()
