@@ -334,11 +334,18 @@ def commit_of_revisions(
     if repository is None:
         return str(commits[0]["revisionId"]) if len(commits) == 1 else ""
     ours = [r for r in commits if _is_address_of(repository, r.get("revisionUrl") or "")]
-    if commits and not ours and (definition := read_definition()):
-        reading = pinned_actions(source_actions(definition), SourceLocation(repository))
-        names = {name for each in reading for name in (each.name, *each.artifacts)}
-        ours = [r for r in commits if r.get("actionName") in names or r.get("name") in names]
+    if commits and not ours:
+        names = _source_names(read_definition(), repository)
+        ours = [r for r in commits if names & {r.get("actionName"), r.get("name")}]
     return str(ours[0]["revisionId"]) if ours else ""
+
+
+def _source_names(definition: Any | None, repository: Repository) -> set[str]:
+    """Return the names of the source actions that read the repository, and of their artifacts."""
+    if not definition:
+        return set()
+    reading = pinned_actions(source_actions(definition), SourceLocation(repository))
+    return {name for each in reading for name in (each.name, *each.artifacts)}
 
 
 def _start_problem(definition: Any, location: SourceLocation) -> str:

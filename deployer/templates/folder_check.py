@@ -212,9 +212,7 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
         parameters=values,
         needs_token=SECRET_PARAMETER in declared,
         conditions=conditions,
-        repository_parameters=tuple(
-            each for each in values if each in from_repository.values and each not in supplied
-        ),
+        repository_parameters=_names_from_repository(values, supplied, from_repository),
         branch_patterns=from_repository.branch_patterns,
     )
 
@@ -237,6 +235,13 @@ def _parameter_values(
     """The value of each declared parameter that has one, except the secret; deployer's values take precedence."""
     available = {**from_repository.values, **supplied}
     return {each: available[each] for each in declared if each in available and each != SECRET_PARAMETER}
+
+
+def _names_from_repository(
+    values: Mapping[str, str], supplied: Mapping[str, str], from_repository: RepositoryParameters
+) -> tuple[str, ...]:
+    """The names of the parameters whose value comes from the repository."""
+    return tuple(str(each) for each in values if each in from_repository.values and each not in supplied)
 
 
 def _content_findings(

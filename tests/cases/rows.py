@@ -47,7 +47,7 @@ class Case:
         errors: the errors of `validate` for an installation without a permissions boundary; each and no other.
         others: whether there may be more errors than these.
         never: matches the texts that no error has.
-        bounded: the errors of `validate` with a permissions boundary; others may exist.
+        bounded: the errors or warnings of `validate` with a permissions boundary; others may exist.
         outcome: what the push comes to: `rejected`, `deployed` or `failed`.
         reason: matches the reason of the outcome.
         waits: the action at whose approval the pipeline waits when the branch is deleted; without it every approval is
@@ -172,8 +172,10 @@ CASES = (
     ),
     Case(
         "kms-alias",
-        "the name that a finding advises for an alias begins with alias/",
+        "the name that a finding advises for an alias begins with alias/; the key that it names does not exist",
         bounded=(Expected(r"AliasName", r"alias/\$\{PipelineName\}"),),
+        outcome="failed",
+        reason=r"key/[0-9a-f-]+' does not exist",
     ),
     Case(
         "long-role-name",

@@ -35,55 +35,16 @@ _TRIALS = 3
 _STOPPED = "cfn-lint: stopped"
 # behaviour that is not built yet, by the part of the work that builds it
 NOT_YET: dict[str, dict[str, str]] = {
-    "validate": {
-        "cdk-pipeline": "source, lint",
-        "cdk-pipeline, corrected": "lint",
-        "codecommit-source": "source",
-        "conditional-stages": "lint",
-        "join-role-arn": "lint",
-        "long-role-name": "simu",
-        "no-parameters": "source",
-        "other-repository": "source",
-        "own-trigger-default": "source",
-        "own-trigger-default, with a build": "source",
-        "own-trigger-true": "source",
-        "two-pipelines": "source",
-        "described-resources": "lint",
-        "event-rule": "source",
-        "image-source": "source",
-        "object-side-source": "source",
-        "v2-triggers": "source",
-        "webhook": "source",
+    "validate": {},
+    "bounded": {
+        "untagged-stack": "tear",
     },
-    "bounded": {"kms-alias": "simu", "untagged-stack": "tear"},
     "push": {
-        "cdk-pipeline, corrected": "lint, simu, tear",
-        "changeset-pair": "simu, tear",
-        "changeset-pair, executed": "simu",
-        "codecommit-source": "source",
-        "conditional-stages": "lint",
-        "foreach": "simu",
-        "join-role-arn": "lint",
-        "long-role-name": "simu",
-        "no-parameters": "source",
-        "other-repository": "source",
-        "own-trigger-default": "source",
-        "own-trigger-default, with a build": "source",
-        "own-trigger-true": "source",
-        "self-update-by-change-set": "simu",
+        "cdk-pipeline, corrected": "tear",
         "self-update-foreign-tags": "tear",
         "self-update-last": "tear",
         "stackset": "tear",
-        "two-pipelines": "source",
-        "two-sources": "source",
         "untagged-stack": "tear",
-        "described-resources": "lint",
-        "event-rule": "source",
-        "image-source": "source",
-        "object-side-source": "source",
-        "v2-triggers": "source",
-        "webhook": "source",
-        "function-invoked": "simu",
     },
 }
 
@@ -104,17 +65,18 @@ def test_every_folder_has_a_row() -> None:
 # --- validate -------------------------------------------------------------------------------------------------------
 
 
-def validate(case: Case, directory: Path, **settings: str) -> list[dict[str, Any]]:
-    """The errors of `deployer validate`, each with the text of its line."""
+def validate(case: Case, directory: Path, *, warnings: bool = False, **settings: str) -> list[dict[str, Any]]:
+    """The errors of `deployer validate`, each with the text of its line; with `warnings` its warnings as well."""
     for name, text in case.repository_files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     report = _complete_report(directory, {"DEPLOYER_UNFENCED": "", "DEPLOYER_TARGETS": "", **settings})
-    for each in report["problems"]:
+    found = report["problems"] + (report["warnings"] if warnings else [])
+    for each in found:
         lines = case.repository_files[each["file"]].splitlines()
         each["at"] = lines[each["line"] - 1] if each["line"] else ""
-    return list(report["problems"])
+    return list(found)
 
 
 def _complete_report(directory: Path, env: Mapping[str, str]) -> dict[str, Any]:
@@ -145,7 +107,7 @@ def test_validate(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", cases("bounded", [case for case in CASES if case.bounded]))
 def test_validate_with_a_permissions_boundary(case: Case, tmp_path: Path) -> None:
-    found = validate(case, tmp_path, DEPLOYER_TARGETS=json.dumps(_BOUNDARY))
+    found = validate(case, tmp_path, warnings=True, DEPLOYER_TARGETS=json.dumps(_BOUNDARY))
     missing = [each for each in case.bounded if not any(matches(each, error) for error in found)]
     assert not missing, found
 
@@ -189,7 +151,7 @@ def test_push_and_deletion(case: Case, pushed: dict[str, Future[Pushed]]) -> Non
         assert found.state == "running", found.reason
     else:
         assert found.state == case.outcome, found.reason
-        assert found.commit in found.revisions.values()
+        assert case.outcome == "failed" or found.commit in found.revisions.values()
 
     remains = found.remains
     assert remains.state in {"deleted", "skipped"}, remains.reason

@@ -95,7 +95,7 @@ def test_doctor_finds_no_problem(world: World) -> None:
     assert result.exit_code == 0, result.output
     names = {
         "settings", "Redis", "GitHub", "development us-east-1", "staging us-east-1", "production us-east-1",
-        "accounts", "room us-east-1", "worker", "scheduler", "dead letters", "lanes", "events", "fence",
+        "accounts", "room us-east-1", "worker", "scheduler", "dead letters", "lanes", "events", "fence", "pipelines",
     }  # fmt: skip
     assert set(checks(world, 0)) == names
     assert bad(world, 0) == {}

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -128,7 +128,9 @@ class _Silent:
     def __init__(self, _seconds: float) -> None:
         pass
 
-    def findings(self, _name: str, _template: str, _regions: Sequence[str]) -> list[Finding]:
+    def findings(
+        self, _name: str, _template: str, _regions: Sequence[str], _conditions: Mapping[str, bool]
+    ) -> list[Finding]:
         """See `Linter.findings`."""
         return []
 

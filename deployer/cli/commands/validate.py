@@ -135,6 +135,22 @@ def _check(folder: Path, branch: Ref | None) -> _Report:
             Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every
         ]
         return _Report(sorted(unreadable, key=_position), ["cfn-lint: skipped until this is fixed"])
+    checked, found = _evaluate_folder(folder, files, targets, branch)
+    linted, notes = _lint(files, checked, targets)
+    if any(each.lintable for each in checked.values()):  # otherwise what it may name was not checked
+        notes = examples + notes
+    if any(each.needs_token for each in checked.values()):
+        notes.append(f"some installations do not provide {SECRET_PARAMETER}: {SOURCE_REMEDY}")
+    answer = checked[Kind.DEVELOPMENT]
+    parameters = {name: answer.parameters[name] for name in answer.repository_parameters} if branch else {}
+    findings = sorted(_findings_with_kinds([*found, *linted]), key=_position)
+    return _Report(merge_repeated(findings), notes, parameters)
+
+
+def _evaluate_folder(
+    folder: Path, files: dict[str, bytes], targets: dict[Kind, Target], branch: Ref | None
+) -> tuple[dict[Kind, FolderAnswer], list[tuple[Kind, Finding]]]:
+    """The answer for each kind of environment, and all findings of the evaluation."""
     with closing(FolderProcess()) as evaluator:
         copy = read_working_copy(folder.parent)
         checked = {
@@ -143,35 +159,26 @@ def _check(folder: Path, branch: Ref | None) -> _Report:
         found = [(kind, finding) for kind, each in checked.items() for finding in each.findings]
         if not branch:
             found += _findings_of_other_branches(files, targets, evaluator, copy, checked[Kind.DEVELOPMENT])
-    template = next((each.template for each in checked.values() if each.lintable), "")
-    notes = examples if template else []  # without a valid template, what it may name was not checked
-    if files and not has_pipeline(files):
-        notes.append("cfn-lint: skipped, because there is no template")
-    elif not template:  # cfn-lint could fail because of the errors that were found
-        notes.append("cfn-lint: skipped until this is fixed")
-    else:
-        linted = _lint(files[template], checked, targets)
-        notes += sorted({f"cfn-lint: {each.text}" for _, each in linted if each.level == "note"})
-        found += [(kind, each) for kind, each in linted if each.level != "note"]
-    if any(each.needs_token for each in checked.values()):
-        notes.append(f"some installations do not provide {SECRET_PARAMETER}: {SOURCE_REMEDY}")
-    answer = checked[Kind.DEVELOPMENT]
-    parameters = {name: answer.parameters[name] for name in answer.repository_parameters} if branch else {}
-    return _Report(merge_repeated(sorted(_findings_with_kinds(found), key=_position)), notes, parameters)
+    return checked, found
 
 
 def _lint(
-    content: bytes, checked: Mapping[Kind, FolderAnswer], targets: dict[Kind, Target]
-) -> list[tuple[Kind, Finding]]:
-    """What cfn-lint finds for each kind. It runs once for all kinds with the same conditions."""
+    files: dict[str, bytes], checked: Mapping[Kind, FolderAnswer], targets: dict[Kind, Target]
+) -> tuple[list[tuple[Kind, Finding]], list[str]]:
+    """What cfn-lint finds for each kind, with remarks. It runs once for all kinds with the same conditions."""
+    lintable = {kind: answer for kind, answer in checked.items() if answer.lintable}
+    if files and not has_pipeline(files):
+        return [], ["cfn-lint: skipped, because there is no template"]
+    if not lintable:  # cfn-lint could fail because of the errors that were found
+        return [], ["cfn-lint: skipped until this is fixed"]
     regions = sorted({region for target in targets.values() for region in target.regions})
-    linter, text = CfnLint(_LINT_SECONDS), content.decode("utf-8-sig")
-    return [
-        (kind, each)
-        for kind, answer in checked.items()
-        if answer.lintable
-        for each in linter.findings(answer.template, text, regions, answer.conditions)
-    ]
+    linter = CfnLint(_LINT_SECONDS)
+    found = []
+    for kind, answer in lintable.items():
+        text = files[answer.template].decode("utf-8-sig")
+        found += [(kind, each) for each in linter.findings(answer.template, text, regions, answer.conditions)]
+    notes = sorted({f"cfn-lint: {each.text}" for _, each in found if each.level == "note"})
+    return [(kind, each) for kind, each in found if each.level != "note"], notes
 
 
 def _findings_with_kinds(found: Sequence[tuple[Kind, Finding]]) -> list[Finding]:

@@ -64,13 +64,16 @@ def read_cdk_template(folder: Path, bucket: str) -> dict[str, Any]:
             text = text.replace(json.dumps(destination["bucketName"])[1:-1], bucket)
             if asset["source"].get("path") != found[0].name:
                 upload_asset(folder, asset["source"], bucket, destination["objectKey"])
-    template: dict[str, Any] = json.loads(text)
-    # They check for the bucket of `cdk bootstrap`.
-    (template.get("Parameters") or {}).pop("BootstrapVersion", None)
-    (template.get("Rules") or {}).pop("CheckBootstrapVersion", None)
-    for section in ("Parameters", "Rules"):
-        if template.get(section) == {}:
-            del template[section]
+    return without_bootstrap_check(json.loads(text))
+
+
+def without_bootstrap_check(template: dict[str, Any]) -> dict[str, Any]:
+    """Return the template without the parameter and the rule that check for the bucket of `cdk bootstrap`."""
+    for section, name in (("Parameters", "BootstrapVersion"), ("Rules", "CheckBootstrapVersion")):
+        entries = template.get(section) or {}
+        entries.pop(name, None)
+        if not entries:
+            template.pop(section, None)
     return template
 
 
