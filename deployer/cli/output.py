@@ -52,7 +52,7 @@ def print_json(value: object) -> None:
     click.echo(visible_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
-def clean_line(text: object) -> str:
+def escape_line(text: object) -> str:
     """Return the text as one line in which invisible characters are shown as escapes.
 
     Branches, builds and templates supply these texts, so they must not move the cursor, colour the terminal or look
@@ -61,7 +61,7 @@ def clean_line(text: object) -> str:
     return visible(_SPACES.sub(" ", str(text)).strip(" "))
 
 
-def clean_lines(text: str) -> str:
+def escape_lines(text: str) -> str:
     """Return the text with its line breaks, in which other invisible characters are shown as escapes."""
     return visible(text.replace("\r\n", "\n").replace("\t", "    ").rstrip("\n"), keep="\n")
 
@@ -82,7 +82,7 @@ def print_table(
         shrinking: how each column shrinks at a narrow terminal, so that each row is one line. Without it, long cells
             are wrapped. In a pipe nothing is cut or wrapped.
     """
-    cells = [[clean_line(cell) or "-" for cell in row] for row in rows]
+    cells = [[escape_line(cell) or "-" for cell in row] for row in rows]
     if not cells:
         click.echo(empty)
     elif not sys.stdout.isatty():
@@ -140,23 +140,23 @@ def print_facts(pairs: Mapping[str, object], indent: int = 2) -> None:
     for name, value in shown.items():
         first = " " * indent + name.ljust(width) + "  "
         for print_line in value.split("\n"):
-            click.echo(_wrap_value(clean_line(print_line), first))
+            click.echo(_wrap_value(escape_line(print_line), first))
             first = " " * len(first)
 
 
 def print_heading(text: str) -> None:
     """Print the title of a section."""
-    click.secho(clean_line(text), bold=True)
+    click.secho(escape_line(text), bold=True)
 
 
 def print_line(text: str) -> None:
     """Print a sentence."""
-    click.echo(clean_line(text))
+    click.echo(escape_line(text))
 
 
 def print_note(text: str) -> None:
     """Print a remark to stderr, because it is not part of the result."""
-    click.echo(clean_line(text), err=True)
+    click.echo(escape_line(text), err=True)
 
 
 def report_progress(items: Sequence[_T], what: str) -> Iterator[_T]:

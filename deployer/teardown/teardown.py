@@ -175,8 +175,8 @@ class Teardown:
         report = TeardownReport(
             began_at=self._clock(),
             retained=[
-                *self._in_former_account(context),
-                *_in_other_regions(context, every),
+                *self._stack_in_former_account(context),
+                *_stacks_in_other_regions(context, every),
                 *stack_sets_left(context),
             ],
             repository_state=context.work.spec.word,
@@ -213,7 +213,7 @@ class Teardown:
             found |= {name: other.key for name in cloud.deployed_stacks(stack.name) if name in names}
         return found
 
-    def _in_former_account(self, context: ReconcileContext) -> Iterator[RetainedItem]:
+    def _stack_in_former_account(self, context: ReconcileContext) -> Iterator[RetainedItem]:
         """The pipeline's stack, if it is in an account that the settings no longer name: it is out of reach."""
         arn, kind = context.record.status.stack.stack_arn, context.environment.kind
         account, here = Stack(arn, "", "").account, self._clouds.target(kind).account
@@ -351,7 +351,7 @@ def _root_stacks(context: ReconcileContext, listed: Sequence[Stack]) -> list[Sta
     return [each for each in every if each.parent not in arns]
 
 
-def _in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Iterator[RetainedItem]:
+def _stacks_in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Iterator[RetainedItem]:
     """The stacks in other regions than the environment's, which only a person deletes."""
     for each in stacks:
         if each.region != context.cloud.region:
