@@ -202,7 +202,7 @@ def keep(identity: str) -> Response:
     except ValueError as error:
         raise PayloadError(str(error)) from error
     found, _ = known_environment(identity)
-    return _json_response(_environment_as_json(deployer().submitter.keep(found, seconds)))
+    return _json_response(_environment_as_json(deployer().submitter.keep_environment(found, seconds)))
 
 
 @blueprint.delete("/environments/<identity>")

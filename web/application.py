@@ -29,7 +29,7 @@ def create_app(deployer: Deployer | None = None) -> Flask:
     app.extensions["deployer"] = deployer
     app.extensions["deployer-metrics"] = metrics.Metrics(deployer)
     if deployer.budget:
-        app.before_request(deployer.budget.begin)
+        app.before_request(deployer.budget.start_request)
     access.register(app)
     answers.register(app)
     app.jinja_env.finalize = page_filters.escape_invisible

@@ -47,7 +47,7 @@ def _collect_warnings() -> list[str]:
     """Return the warnings for operators. Errors are suppressed, because deliveries can be accepted nevertheless."""
     lanes, found = deployer().lanes, list[str]()
     with suppress(UnavailableError):  # also raised if Redis forbids INFO
-        if eviction := eviction_warning(lanes.server()):
+        if eviction := eviction_warning(lanes.read_server()):
             found.append(f"{eviction}; {NO_EVICTION}")
     with suppress(UnavailableError):
         found += dead_letter_warnings(lanes.dead_letters())

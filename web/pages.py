@@ -112,7 +112,7 @@ def overview() -> str:
         unfenced=UNFENCED in lanes.last_heartbeats(),
         activity=lanes.activity(limit=_SHOWN_ACTIVITY),
         **_count_states(shown),
-        repository_warnings=repository_warnings([*whole, *_app_records()]),
+        repository_warnings=repository_warnings([*whole, *_github_app_records()]),
         states={record.repository.lower(): record for record in whole if record.state},
         orphaned=_orphan_words(paged_repositories),
         never_deployed=_never_deployed(records, paged_repositories),
@@ -158,7 +158,7 @@ def repositories() -> str:
         records=[(each, deliveries_words(each), orphans.get(each.repository.lower(), ())) for each in shown],
         count=len(records),
         odd_count=sum(bool(each.state) for each in records),
-        app=next((deliveries_words(each) for each in _app_records()), ""),
+        app=next((deliveries_words(each) for each in _github_app_records()), ""),
         unserved=unserved_words(deployer().submitter.unserved_repositories(), lanes.now()),
         page=page,
         pages=pages,
@@ -231,7 +231,7 @@ def reject_missing_id() -> str:
     raise NotFoundError("the address has no id; the overview lists environments and dead letters")
 
 
-def _app_records() -> list[RepositoryRecord]:
+def _github_app_records() -> list[RepositoryRecord]:
     """Return the record of the GitHub App's webhook, if there is one."""
     return deployer().lanes.repository_records([APP])
 

@@ -65,7 +65,7 @@ class PushShortcut:
             environ["wsgi.input"].seek(0)
             return self._application(environ, start_response)
         if self._deployer.budget:
-            self._deployer.budget.begin()
+            self._deployer.budget.start_request()
         try:
             answer = self._deployer.submitter.submit_github(push)
         except DeployerError as error:

@@ -76,6 +76,6 @@ def _end_lease_of_killed_task(exception: BaseException, args: Sequence[Any], **_
     repository, environment, token = args
     _log.error("a task of %s %s ran out of time; its process was killed", repository, environment)
     try:
-        deployer.lanes.expire(Repository.parse(repository), token, environment, OUT_OF_TIME)
+        deployer.lanes.end_lease(Repository.parse(repository), token, environment, OUT_OF_TIME)
     except UnavailableError as error:
         _log.warning("ending the lease of %s: %s", repository, error)

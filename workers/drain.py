@@ -34,12 +34,12 @@ def _start_drain_timer(how: str = "", **_: Any) -> None:
     if how == "Warm":
         seconds = deployer.config.drain_seconds
         hand_back = max(min(_HAND_BACK_SECONDS, seconds / 2), _LEAST_SECONDS)
-        timer = threading.Timer(max(seconds - hand_back, 0), _hand_back_tasks, (hand_back,))
+        timer = threading.Timer(max(seconds - hand_back, 0), _hand_back_tasks_and_exit, (hand_back,))
         timer.daemon = True  # a worker without running tasks does not wait for the timer
         timer.start()
 
 
-def _hand_back_tasks(seconds: float) -> None:
+def _hand_back_tasks_and_exit(seconds: float) -> None:
     """Hand back every running task, return the messages that no process took, and end.
 
     SIGTERM raises SystemExit in a pool process (billiard's `reset_signals`), at which the runner hands the task back. A

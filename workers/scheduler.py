@@ -238,7 +238,7 @@ class Scheduler:
 
     def _request_resync(self, repository: Repository) -> None:
         try:
-            if self._deployer.lifecycle.is_dormant(repository):
+            if self._deployer.lifecycle.has_no_scheduled_resync(repository):
                 return
             age = listing_age(self._deployer.config.resync_seconds)
             self._deployer.submitter.resync(repository, age, in_turn=True)

@@ -89,8 +89,8 @@ def empty_stack_buckets(clients: AwsClients, arn: str, assert_lease: Callable[[]
         assert_lease: see `empty_bucket`.
 
     Returns:
-        Whether nothing is left to empty. A stack whose template cannot be parsed counts as such: its buckets stay as
-        they are.
+        Whether the deletion of the stack may begin: its buckets are empty, or its template cannot be parsed and they
+        stay as they are.
     """
     deadline = time.monotonic() + EMPTYING_SECONDS
     try:

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from deployer.aws.clients import AwsClients, call_with_retries, read_pages
 from deployer.aws.errors import (
+    is_already_accepted,
     is_busy,
     is_name_taken,
     is_no_update,
@@ -18,7 +19,6 @@ from deployer.aws.errors import (
     is_quota_exceeded,
     is_role_unusable,
     is_termination_protected,
-    is_token_reused,
     required_member,
     translate_errors,
 )
@@ -84,7 +84,7 @@ class AwsStacks:
         """See `CloudRegion.stacks`: every stack with the tag `deployer:managed`.
 
         One call for each page; the pages contain all stacks of the region, also those without the tag. A listing that
-        is read to its end is shared with the other workers, see `still_busy`.
+        is read to its end is shared with the other workers, see `is_still_busy`.
         """
         return (stack for stack in self._list_stacks() if stack.tags.get("deployer:managed") == "true")
 
@@ -106,7 +106,7 @@ class AwsStacks:
             except ClientError as error:
                 if is_quota_exceeded(error):
                     self._region_status.forget_counts()
-                if not (is_name_taken(error) or is_token_reused(error)):
+                if not (is_name_taken(error) or is_already_accepted(error)):
                     raise
             existing = self.stack(name)
             if existing and (existing.tags == release.tags or self._is_token_in_events(existing.arn, token)):
@@ -137,7 +137,9 @@ class AwsStacks:
                         f"updating stack {name}: the stack was deleted in the meantime"
                     ) from error
                 # If the response to an earlier request was lost, the operation in progress is the one of this token.
-                if not (is_token_reused(error) or (is_busy(error) and self._is_token_in_events(name, token))):
+                if not (
+                    is_already_accepted(error) or (is_busy(error) and self._is_token_in_events(name, token))
+                ):
                     raise
             return True
 
@@ -161,7 +163,9 @@ class AwsStacks:
             try:
                 self._call_with_role_fallback(operation, request)
             except ClientError as error:
-                if not (is_token_reused(error) or (is_busy(error) and self._is_token_in_events(name, token))):
+                if not (
+                    is_already_accepted(error) or (is_busy(error) and self._is_token_in_events(name, token))
+                ):
                     raise
 
     def delete_stack(self, arn: str, token: str, *, retain: Sequence[str] = (), force: bool = False) -> None:
@@ -191,7 +195,7 @@ class AwsStacks:
             except ClientError as error:
                 if is_termination_protected(error):
                     raise ProtectedError(f"stack {arn} has termination protection") from error
-                if not (is_token_reused(error) or is_not_found(error)):
+                if not (is_already_accepted(error) or is_not_found(error)):
                     raise
 
     def protect(self, arn: str, *, on: bool) -> None:
@@ -221,8 +225,8 @@ class AwsStacks:
                     return []
                 raise
 
-    def still_busy(self, name: str, since: float) -> bool:
-        """See `CloudRegion.still_busy`. No call, or one for each page of a new listing of all stacks."""
+    def is_still_busy(self, name: str, since: float) -> bool:
+        """See `CloudRegion.is_still_busy`. No call, or one for each page of a new listing of all stacks."""
         return self._region_status.is_busy(name, since, lambda: list(self._list_stacks()))
 
     def failure(self, arn: str) -> Failure | None:
@@ -307,7 +311,7 @@ class AwsStacks:
                     if stack.status.endswith("_IN_PROGRESS"):
                         busy += [stack.name, stack.arn]
                     yield stack
-        self._region_status.save_listing(began, number, count, busy)
+        self._region_status.save_listing_summary(began, number, count, busy)
 
 
 def stack_from_description(described: Any) -> Stack:

@@ -209,7 +209,7 @@ def is_no_update(error: ClientError) -> bool:
     return error_code(error) == "ValidationError" and "No updates are to be performed" in error_message(error)
 
 
-def is_token_reused(error: ClientError) -> bool:
+def is_already_accepted(error: ClientError) -> bool:
     """Whether the client request token was used before, so AWS already accepted this operation."""
     return error_code(error) == "TokenAlreadyExistsException"
 

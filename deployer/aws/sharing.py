@@ -36,10 +36,10 @@ class RegionStatus(Protocol):
         Args:
             name: the stack's name or ARN.
             since: epoch seconds by `now`.
-            list_stacks: lists all stacks and calls `save_listing`. It is called if a listing is worth its calls.
+            list_stacks: lists all stacks and calls `save_listing_summary`. Called if a listing is worth its calls.
         """
 
-    def save_listing(self, began: float, pages: int, stacks: int, busy: Iterable[str]) -> None:
+    def save_listing_summary(self, began: float, pages: int, stacks: int, busy: Iterable[str]) -> None:
         """Save the result of a listing of all stacks: its begin by `now`, its calls, and the busy names and ARNs."""
 
     def cached_count(self, what: str, within: float = ...) -> tuple[int, float] | None:

@@ -52,7 +52,7 @@ def print_json(value: object) -> None:
     click.echo(visible_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
-def clean_line(text: object) -> str:
+def escape_line(text: object) -> str:
     """Return the text as one line in which invisible characters are shown as escapes.
 
     Branches, builds and templates supply these texts, so they must not move the cursor, colour the terminal or look
@@ -61,7 +61,7 @@ def clean_line(text: object) -> str:
     return visible(_SPACES.sub(" ", str(text)).strip(" "))
 
 
-def clean_lines(text: str) -> str:
+def escape_lines(text: str) -> str:
     """Return the text with its line breaks, in which other invisible characters are shown as escapes."""
     return visible(text.replace("\r\n", "\n").replace("\t", "    ").rstrip("\n"), keep="\n")
 
@@ -82,7 +82,7 @@ def print_table(
         shrinking: how each column shrinks at a narrow terminal, so that each row is one line. Without it, long cells
             are wrapped. In a pipe nothing is cut or wrapped.
     """
-    cells = [[clean_line(cell) or "-" for cell in row] for row in rows]
+    cells = [[escape_line(cell) or "-" for cell in row] for row in rows]
     if not cells:
         click.echo(empty)
     elif not sys.stdout.isatty():
@@ -95,12 +95,10 @@ def print_table(
 
 
 def _plain_table(headings: Sequence[str], cells: list[list[str]]) -> None:
-    lines = [[print_heading.upper() for print_heading in headings], *cells]
-    widths = [max(len(print_line[column]) for print_line in lines) for column in range(len(headings))]
-    for print_line in lines:
-        click.echo(
-            "  ".join(cell.ljust(width) for cell, width in zip(print_line, widths, strict=True)).rstrip()
-        )
+    lines = [[heading.upper() for heading in headings], *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def terminal_width() -> int:
@@ -116,12 +114,12 @@ def _rich_table(headings: Sequence[str], cells: list[list[str]], *, one_line: bo
 
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     narrow = max(_NARROW, shutil.get_terminal_size().columns // 6)
-    for position, print_heading in enumerate(headings):
+    for position, heading in enumerate(headings):
         # only long columns are wrapped, because a wrapped short column is hard to read
-        longest = max(len(print_line[position]) for print_line in cells)
-        made.add_column(print_heading, overflow="fold", no_wrap=one_line or longest <= narrow)
-    for print_line in cells:
-        made.add_row(*(Text(cell, style=_cell_style(cell)) for cell in print_line))
+        longest = max(len(line[position]) for line in cells)
+        made.add_column(heading, overflow="fold", no_wrap=one_line or longest <= narrow)
+    for line in cells:
+        made.add_row(*(Text(cell, style=_cell_style(cell)) for cell in line))
     Console(highlight=False).print(made)
 
 
@@ -140,23 +138,23 @@ def print_facts(pairs: Mapping[str, object], indent: int = 2) -> None:
     for name, value in shown.items():
         first = " " * indent + name.ljust(width) + "  "
         for print_line in value.split("\n"):
-            click.echo(_wrap_value(clean_line(print_line), first))
+            click.echo(_wrap_value(escape_line(print_line), first))
             first = " " * len(first)
 
 
 def print_heading(text: str) -> None:
     """Print the title of a section."""
-    click.secho(clean_line(text), bold=True)
+    click.secho(escape_line(text), bold=True)
 
 
 def print_line(text: str) -> None:
     """Print a sentence."""
-    click.echo(clean_line(text))
+    click.echo(escape_line(text))
 
 
 def print_note(text: str) -> None:
     """Print a remark to stderr, because it is not part of the result."""
-    click.echo(clean_line(text), err=True)
+    click.echo(escape_line(text), err=True)
 
 
 def report_progress(items: Sequence[_T], what: str) -> Iterator[_T]:

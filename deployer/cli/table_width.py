@@ -68,7 +68,7 @@ def fit_table(
         widths = [_widest_cell(headings, cells, column) for column in shown]
         _narrow_columns(widths, [columns[column].least for column in shown], width)
         removable = [(columns[column].leave_out, column) for column in shown if columns[column].leave_out]
-        if _table_width(widths) <= width or not removable:
+        if _total_width(widths) <= width or not removable:
             break
         shown.remove(min(removable)[1])
     rows = [
@@ -83,7 +83,7 @@ def fit_table(
 
 def _narrow_columns(widths: list[int], least: Sequence[int], width: int) -> None:
     """Narrow the widest columns first, each to its minimum, until the table fits."""
-    while _table_width(widths) > width:
+    while _total_width(widths) > width:
         wider = [
             (widths[position], position)
             for position, minimum in enumerate(least)
@@ -94,7 +94,7 @@ def _narrow_columns(widths: list[int], least: Sequence[int], width: int) -> None
         widths[max(wider)[1]] -= 1
 
 
-def _table_width(widths: Sequence[int]) -> int:
+def _total_width(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 

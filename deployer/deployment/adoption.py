@@ -7,7 +7,7 @@ from deployer.deployment.deploy_folder import DeployFolderReader
 from deployer.deployment.executions import Executions
 from deployer.deployment.observation import StackRead, read_stack
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
-from deployer.environment.drift import record_unknown_stack
+from deployer.environment.drift import adopt_unrecorded_stack
 from deployer.model.errors import PermanentError
 from deployer.model.stacks import Phase
 from deployer.queue.step_results import Finished, StepResult
@@ -40,7 +40,7 @@ class StackAdoption:
         stack = read.stack
         if stack is None or not context.environment.owns(stack.tags) or stack.phase is Phase.BUSY:
             return result
-        context = record_unknown_stack(context, stack)
+        context = adopt_unrecorded_stack(context, stack)
         return self._adopt_execution(context, result, has_pipeline=stack.phase is Phase.READY)
 
     @report_on_context

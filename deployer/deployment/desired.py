@@ -185,7 +185,7 @@ class DesiredResolver:
                 return Absent(context.enter_state("deleting", reason=reason), reason)
             case AgeAction.WARN:
                 return self._warn_of_end(context, now)
-            case AgeAction.CALM:
+            case AgeAction.WITHDRAW_WARNING:
                 context = context.with_record(warned_at=0)
                 text = "is used again and stays"
                 self._reporter.post_expiry_status(context.environment, context.record, text)

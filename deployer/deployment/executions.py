@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
-from deployer.environment.drift import applied_state
+from deployer.environment.drift import state_to_compare
 from deployer.environment.statuses import StatusReporter, all_stages, failure_text
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import StackFailure
@@ -54,7 +54,7 @@ class Executions:
             or work.progress.recovered
             or not record.status.stack.applied
         ):
-            context = context.with_record(applied=applied_state(stack), drift="")
+            context = context.with_record(applied=state_to_compare(stack), drift="")
         return self._choose_execution(context)
 
     @report_on_context
@@ -149,11 +149,11 @@ class Executions:
             # its pipeline was replaced or deleted
             return context.with_work(execution="", task=Task.SYNC).snooze()
         if commit_unreported and execution.sha != context.work.spec.sha:
-            return self._handle_other_commit(context, execution)
+            return self._handle_unconfirmed_commit(context, execution)
         return self._end_if_ended(context, execution)
 
     @report_on_context
-    def _handle_other_commit(self, context: ReconcileContext, execution: Execution) -> StepResult:
+    def _handle_unconfirmed_commit(self, context: ReconcileContext, execution: Execution) -> StepResult:
         """Continue with an execution whose commit was unknown and is not known to be the wanted one."""
         if not execution.sha and not execution.ended and context.work.log.polls < _SOURCE_POLLS:
             return context.snooze()

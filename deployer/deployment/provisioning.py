@@ -10,7 +10,7 @@ from deployer.deployment.placement import Placement
 from deployer.environment.cloud_region import Clouds
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.decision import Decision
-from deployer.environment.drift import applied_state
+from deployer.environment.drift import state_to_compare
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import clock
 from deployer.model.environment_status import AppliedStack, StackFailure
@@ -165,7 +165,9 @@ class Provisioning:
             )
             context = context.with_record(refused=digest, refusals=before + 1)
         if context.work.progress.updated and stack.phase is Phase.READY:
-            context = context.with_record(applied=applied_state(stack))  # the rollback was an update as well
+            context = context.with_record(
+                applied=state_to_compare(stack)
+            )  # the rollback was an update as well
         return self._report_stack_failure(context, decision, stack, observation.folder)
 
     @report_on_context

@@ -131,7 +131,7 @@ class Reconciler:
             Step.TRIGGER: self._find_execution,
             Step.WAIT: self._wait_for_stack,
             Step.FAIL: self._provisioning.report_failure,
-            Step.NONE: self._finish_teardown,
+            Step.NONE: self._delete_remaining_stacks,
         }
 
     # --- one task -----------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class Reconciler:
             # a resync that asked for the environment may have been merged with this queue item
             return context.again(Task.SYNC, cause=Cause.RESYNC, word="", turned=True)
         try:
-            result = self._decide_again_if_outdated(context) or self._tasks[work.task](context)
+            result = self._decide_again_if_stack_lost(context) or self._tasks[work.task](context)
         except (StepFailedError, PermanentError, CallLimitError) as error:
             failed, cause = _unwrap_failure(context, error)
             if isinstance(cause, CallLimitError):
@@ -175,7 +175,7 @@ class Reconciler:
         return self._finish_goal(context, known, result) if isinstance(result, Finished) else result
 
     @staticmethod
-    def _decide_again_if_outdated(context: ReconcileContext) -> StepResult | None:
+    def _decide_again_if_stack_lost(context: ReconcileContext) -> StepResult | None:
         """Go back to the step that decides, if this step waited for long and its stack is gone or somebody else's.
 
         Steps that create or delete need no such check: AWS refuses the order, or the step reads the stack itself.
@@ -281,7 +281,7 @@ class Reconciler:
             return self._judge.judge_candidate(context)
         if work.progress.execution:
             return self._executions.follow(context)
-        if work.log.polls and context.cloud.still_busy(context.name, work.progress.looked_at):
+        if work.log.polls and context.cloud.is_still_busy(context.name, work.progress.looked_at):
             return context.snooze()  # a listing that many environments share shows an operation
         if context.environment.kind is Kind.STAGING:
             self._judge.queue_refused_tag_again(context)
@@ -353,7 +353,7 @@ class Reconciler:
         return observation.context.enter_state("deleting").again(Task.DELETE)
 
     @staticmethod
-    def _finish_teardown(observation: Observation, _decision: Decision) -> StepResult:
+    def _delete_remaining_stacks(observation: Observation, _decision: Decision) -> StepResult:
         # the pipeline's stack is gone, but the stacks that the pipeline deployed may exist
         return observation.context.again(Task.DELETE)
 

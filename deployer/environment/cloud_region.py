@@ -129,10 +129,11 @@ class CloudRegion(Protocol):
     def resources(self, arn: str) -> list[Resource]:
         """The resources of a stack, also of a deleted one; empty if there is no such stack."""
 
-    def still_busy(self, name: str, since: float) -> bool:
+    def is_still_busy(self, name: str, since: float) -> bool:
         """Whether a listing of all stacks that began after `since` shows an operation on a stack in progress.
 
-        Many waiting environments share one listing, so this is cheap. After False, read the stack: it may be unlisted.
+        Many waiting environments share one listing, so this is cheap. If the answer is False, read
+        the stack itself, because the listing may lack it.
 
         Args:
             name: the stack's name or ARN.

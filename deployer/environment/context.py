@@ -194,8 +194,8 @@ class ReconcileContext:
         if self.is_admitted and commit == self.work.spec.sha:
             return None
         step = {Task.PROVISION: {"created": False}, Task.UPDATE: {"updated": False}}
-        not_ordered: dict[str, object] = dict(step.get(Task(self.work.task), {"execution": ""}))
-        return Stop(self.again(Task.SYNC, **not_ordered))
+        no_orders: dict[str, object] = dict(step.get(Task(self.work.task), {"execution": ""}))
+        return Stop(self.again(Task.SYNC, **no_orders))
 
     # --- the results in which a task ends ---
 

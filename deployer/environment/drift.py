@@ -11,7 +11,7 @@ from deployer.model.stacks import Phase, Stack
 from deployer.queue.items import Cause
 
 
-def applied_state(stack: Stack) -> AppliedStack:
+def state_to_compare(stack: Stack) -> AppliedStack:
     """The state of a stack that deployer has just applied, for later comparison."""
     tags = hashlib.sha256(json.dumps(sorted(stack.tags.items())).encode()).hexdigest()[:16]
     return AppliedStack(stack.changed_at, stack.parameters, tags)
@@ -25,9 +25,9 @@ def describe_drift(stack: Stack, kept: AppliedStack) -> str:
 
     Args:
         stack: the stack as it is now.
-        kept: the result of `applied_state` after deployer's own last operation.
+        kept: the result of `state_to_compare` after deployer's own last operation.
     """
-    now = applied_state(stack)
+    now = state_to_compare(stack)
     same = (now.at, now.parameters, now.tags) == (kept.at, kept.parameters, kept.tags)
     if not kept or stack.phase is not Phase.READY or same:
         return ""
@@ -37,7 +37,7 @@ def describe_drift(stack: Stack, kept: AppliedStack) -> str:
     return f"its stack's {what} changed outside deployer at {when}"
 
 
-def record_unknown_stack(context: ReconcileContext, stack: Stack) -> ReconcileContext:
+def adopt_unrecorded_stack(context: ReconcileContext, stack: Stack) -> ReconcileContext:
     """Record a stack that the record does not know because Redis was lost, and what its pipeline deploys.
 
     The record must know it, whatever becomes of the goal: otherwise a teardown of another environment could delete
@@ -51,7 +51,7 @@ def record_unknown_stack(context: ReconcileContext, stack: Stack) -> ReconcileCo
     return context.with_record(
         applications=context.cloud.deployed_stacks(context.name) or record.status.stack.applications,
         applied=record.status.stack.applied
-        or (applied_state(stack) if stack.phase is Phase.READY else AppliedStack()),
+        or (state_to_compare(stack) if stack.phase is Phase.READY else AppliedStack()),
         region=context.cloud.region,
         stack_arn=stack.arn,
     )
@@ -72,7 +72,7 @@ def record_drift(context: ReconcileContext, stack: Stack | None) -> ReconcileCon
         return context
     if not context.environment.owns(stack.tags):
         return context
-    context = record_unknown_stack(context, stack)
+    context = adopt_unrecorded_stack(context, stack)
     if stack.phase is Phase.READY:
         found = describe_drift(stack, context.record.status.stack.applied)
         context = context.with_record(drift=found, stack_arn=stack.arn, region=context.cloud.region)

@@ -26,7 +26,7 @@ class AgeAction(StrEnum):
     """What is due for an environment because of its age."""
 
     WARN = "warn"
-    CALM = "calm"  # the environment is used again after a warning
+    WITHDRAW_WARNING = "calm"  # the environment is used again after a warning
     EXPIRE = "expire"
     SLEEP = "sleep"
     WAKE = "wake"
@@ -70,7 +70,7 @@ def _due_by_ttl(record: EnvironmentRecord, default: str, now: float) -> AgeActio
     """Which step of the expiry is due: the warning, its withdrawal, or the deletion."""
     is_warned, expires = _was_warned(record), expires_at(record, default, now)
     if record.history.warned_at and not is_warned:
-        return AgeAction.CALM
+        return AgeAction.WITHDRAW_WARNING
     if expires is None or now < expires - warning_lead_seconds(record, default):
         return None
     if not is_warned:
@@ -137,10 +137,10 @@ def expiry_reason(record: EnvironmentRecord, now: float) -> str:
     if expiry.aged == NIGHT:
         return f"it sleeps at {expiry.sleep} (sleep of deploy/deployer.yml); a push or deployer redeploy wakes it"
     idle = duration_text(now - used_at(record))
-    return f"idle for {idle} ({ttl_setting(record)}); a push or deployer redeploy brings it back"
+    return f"idle for {idle} ({ttl_source(record)}); a push or deployer redeploy brings it back"
 
 
-def ttl_setting(record: EnvironmentRecord) -> str:
+def ttl_source(record: EnvironmentRecord) -> str:
     """Which setting an environment's time to live comes from."""
     return "ttl of deploy/deployer.yml" if record.spec.expiry.ttl else "DEPLOYER_TTL"
 

@@ -82,11 +82,11 @@ def parse_redis_url(url: str) -> RedisUrl:
     try:
         parts = urlsplit(url)
         if parts.scheme == "sentinel":
-            return _sentinel_url(parts)
+            return _parse_sentinel_url(parts)
         if parts.scheme == "unix":
-            return _socket_url(parts)
+            return _parse_socket_url(parts)
         if parts.scheme in {"redis", "rediss"} and "://" in url:
-            return _server_url(parts)
+            return _parse_server_url(parts)
     except ValueError:
         pass  # an unreadable port or IPv6 address
     raise ConfigError(
@@ -94,7 +94,7 @@ def parse_redis_url(url: str) -> RedisUrl:
     )
 
 
-def _server_url(parts: SplitResult) -> RedisUrl:
+def _parse_server_url(parts: SplitResult) -> RedisUrl:
     tls = parts.scheme == "rediss"
     options = _options(parts, _COMMON_OPTIONS + (_TLS_OPTIONS if tls else ()))
     node = (unquote(parts.hostname or "localhost"), _port(parts.port, _REDIS_PORT))
@@ -109,7 +109,7 @@ def _server_url(parts: SplitResult) -> RedisUrl:
     )
 
 
-def _socket_url(parts: SplitResult) -> RedisUrl:
+def _parse_socket_url(parts: SplitResult) -> RedisUrl:
     options = _options(parts, _COMMON_OPTIONS)
     if parts.hostname or not parts.path.strip("/"):
         raise ConfigError(f"{SETTING} has no path of a socket; write unix:///path/to/redis.sock")
@@ -123,7 +123,7 @@ def _socket_url(parts: SplitResult) -> RedisUrl:
     )
 
 
-def _sentinel_url(parts: SplitResult) -> RedisUrl:
+def _parse_sentinel_url(parts: SplitResult) -> RedisUrl:
     options = _options(parts, _COMMON_OPTIONS + _SENTINEL_OPTIONS + _TLS_OPTIONS)
     secured = "ssl" in options and _read_flag("ssl", options["ssl"])
     if not secured and any(name in options for name in _TLS_OPTIONS):

@@ -131,7 +131,7 @@ def nest(kind: type[StoredValue], fields: Mapping[str, Any], *, flat: bool) -> d
     found: dict[str, Any] = {}
     unknown: dict[str, object] = {}
     in_groups: dict[str, dict[str, Any]] = {}
-    own, places = _own_fields(kind), json_field_groups(kind)
+    own, places = _types_of_json_fields(kind), json_field_groups(kind)
     for name, value in fields.items():
         place = places.get(name) if flat or name in own else None
         if place is None or (flat and _is_group(own.get(name))):
@@ -210,7 +210,7 @@ def _names(kind: type[StoredValue]) -> list[tuple[str, str]]:
 
 
 @cache
-def _own_fields(kind: type[StoredValue]) -> Mapping[str, Any]:
+def _types_of_json_fields(kind: type[StoredValue]) -> Mapping[str, Any]:
     """The annotations of a value's own fields, by their names in JSON."""
     return {each.encode_name: each.type for each in msgspec.structs.fields(kind)}
 

@@ -46,7 +46,9 @@ class RecordStore(Protocol):
     def delete_repository_if_empty(self, repository: Repository) -> None:
         """Delete the data of a repository that has no environment, no queue item and no dead letter."""
 
-    def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
+    def delete_environment_records(
+        self, repository: Repository, records: Sequence[EnvironmentRecord]
+    ) -> None:
         """Delete the records of environments that do not exist any more.
 
         A record that has changed since it was read stays, and so does the record of an environment with a queue item.

@@ -49,7 +49,7 @@ _STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
 # Redis, the seconds between turns, and how many turns are granted at once. A resync calls GitHub once, and each item
 # that it queues about five times; a GitHub App may make 5,000 calls an hour and 900 to 2,000 a minute.
 _TURNS_OF_RESYNCS = ("resyncs", 0.2, 20)
-_TURNS_OF_THEIR_ITEMS = ("wishes", 4.0, 60)
+_TURNS_OF_RESYNC_ITEMS = ("wishes", 4.0, 60)
 _LONGEST_TRACEBACK = 6000  # characters at its end, which says most
 _FINISH_ATTEMPTS = 30  # one a second; after that the lease expires and the task is repeated
 
@@ -257,7 +257,7 @@ class Runner:
             )
             return WaitUntil(work.but(rests_for=reason), seconds, keeps_attempts=True)
         if work.cause == Cause.RESYNC and not work.turned:
-            turns = _TURNS_OF_RESYNCS if work.environment == RESYNC_KEY else _TURNS_OF_THEIR_ITEMS
+            turns = _TURNS_OF_RESYNCS if work.environment == RESYNC_KEY else _TURNS_OF_RESYNC_ITEMS
             if seconds := self._lanes.take_turn(*turns):
                 return WaitUntil(work.but(rests_for="", turned=True), seconds, keeps_attempts=True)
         return None

@@ -48,7 +48,7 @@ class Accepted:
 class QueueState:
     """The state of a repository's queue, for people.
 
-    Items are identified by their keys, which `records.split_key` reads.
+    Items are identified by their keys, which `deployer.queue.items.split_key` reads.
 
     Attributes:
         environment: the environment of the item that is sent or running; empty if there is none.
@@ -133,7 +133,7 @@ class QueueStore(RecordStore, Protocol):
     def extend(self, repository: Repository, token: int) -> bool:
         """Renew the lease; False if the token is old."""
 
-    def expire(self, repository: Repository, token: int, key: str, why: str) -> bool:
+    def end_lease(self, repository: Repository, token: int, key: str, why: str) -> bool:
         """End the lease now, because its process has ended. The next sweep hands the item out again.
 
         If a sweep has done that already, this only corrects the error of the attempt.

@@ -296,7 +296,7 @@ class WorkSubmitter:
         record = self._lanes.repository(repository) if found else None
         return [] if record and record.state else found
 
-    def keep(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
+    def keep_environment(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
         """Keep a development environment as if it were used now.
 
         Args:

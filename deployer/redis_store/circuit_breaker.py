@@ -46,7 +46,7 @@ class RedisCircuitBreaker:
         self._last_error = ""
         self._client: redis.Redis | None = None
 
-    def begin(self) -> None:
+    def start_request(self) -> None:
         """Reset the times that the request of this thread has waited."""
         self._unanswered_seconds.set(0.0)
         self._slow_seconds.set(0.0)
@@ -142,11 +142,11 @@ class RedisCircuitBreaker:
         if self._is_probe.get():
             return
         if seconds > self._seconds / 2:
-            self._record_slow_answer(seconds)
+            self._allow_slow_answers(seconds)
         if self._is_away:
             self._record_recovery()
 
-    def _record_slow_answer(self, seconds: float) -> None:
+    def _allow_slow_answers(self, seconds: float) -> None:
         with self._lock:
             self._slow_answer, self._slow_until = seconds, time.monotonic() + _SLOW_SECONDS
 
@@ -185,5 +185,5 @@ class RedisCircuitBreaker:
                     self._hangs = False
             else:
                 if (took := time.monotonic() - began) > self._seconds / 2:
-                    self._record_slow_answer(took)
+                    self._allow_slow_answers(took)
                 self._record_recovery()

@@ -67,7 +67,7 @@ class Coordination(RepositoryIndex):
         with unavailable():
             self._redis.set(_PROBE, "1", ex=60)  # a full or read-only Redis would answer PING
 
-    def server(self) -> dict[str, str]:
+    def read_server(self) -> dict[str, str]:
         """See `connection.read_server`."""
         return read_server(self._redis)
 

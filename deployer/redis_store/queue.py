@@ -83,8 +83,8 @@ class RedisQueueStore(
         with unavailable():
             return int(self._run_operation(repository, "extend", token, self._lease_ms, request="")[0]) == 1
 
-    def expire(self, repository: Repository, token: int, key: str, why: str) -> bool:
-        """See `QueueStore.expire`."""
+    def end_lease(self, repository: Repository, token: int, key: str, why: str) -> bool:
+        """See `QueueStore.end_lease`."""
         with unavailable():
             return int(self._run_operation(repository, "expire", token, key, why)[0]) == 1
 
@@ -169,8 +169,10 @@ class RedisQueueStore(
             self._run_operation(repository, "sweep", self._grace_ms, DELIVERY_TTL, self._max_attempts),
         )
 
-    def forget(self, repository: Repository, records: Sequence[EnvironmentRecord]) -> None:
-        """See `QueueStore.forget`."""
+    def delete_environment_records(
+        self, repository: Repository, records: Sequence[EnvironmentRecord]
+    ) -> None:
+        """See `QueueStore.delete_environment_records`."""
         if not records:
             return
         seen = json.dumps({each.environment: each.updated_at for each in records})

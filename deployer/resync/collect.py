@@ -165,7 +165,7 @@ class ResyncPlanner:
         if snapshot.unlisted:
             raise TransientError(snapshot.unlisted)
         self._note_seen(repository, snapshot, planned, seen, now)
-        self._lanes.forget(repository, records_to_forget(snapshot, now))
+        self._lanes.delete_environment_records(repository, records_to_forget(snapshot, now))
         summary = _plan_summary(planned, due, _log_unknown_statuses(snapshot))
         tag_note = undeployed_tag_sentence(repository, snapshot.never_deployed)
         return Finished(RESYNCED, "; ".join(filter(None, (summary, tag_note))))

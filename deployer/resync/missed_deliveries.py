@@ -37,7 +37,7 @@ _KEPT_SECONDS = 3 * 86400.0  # GitHub redelivers nothing older
 _CHECK_SECONDS = 6 * 3600.0
 _PAUSE_SECONDS = 600.0  # after a check that failed; resyncs may follow each other quickly
 _OVERLAP_SECONDS = 600.0
-_CLAIM_SECONDS = 600.0  # as long as a task may run
+_CLAIM_SECONDS = 600.0  # longer than any task may run
 _IN_PROGRESS_SECONDS = 60.0  # GitHub waits ten seconds for an answer; a redelivery is queued first
 _MOST_REDELIVERIES = 100  # of one check; for more deliveries, a resync is less work
 _MOST_ATTEMPTS = 5
@@ -165,10 +165,10 @@ class MissedDeliveries:
         return Repository("-", organization) if organization else webhook_owner
 
     def _is_check_due(self, owner: Repository) -> bool:
-        record = self._record_of(owner)
+        record = self._repository_record(owner)
         return self._clock() >= max(record.checked_at + _CHECK_SECONDS, record.failed_at + _PAUSE_SECONDS)
 
-    def _record_of(self, owner: Repository) -> RepositoryRecord:
+    def _repository_record(self, owner: Repository) -> RepositoryRecord:
         return self._lanes.repository(owner) or RepositoryRecord(owner.full_name)
 
     def _update_record(self, owner: Repository, **changes: Any) -> None:
@@ -185,7 +185,9 @@ class MissedDeliveries:
 
     def _copy_read_time(self, webhook_owner: Repository, log_owner: Repository) -> None:
         """Record that the resync of another repository of the organization has read the log for this one, too."""
-        if (read_at := self._record_of(log_owner).checked_at) > self._record_of(webhook_owner).checked_at:
+        if (read_at := self._repository_record(log_owner).checked_at) > self._repository_record(
+            webhook_owner
+        ).checked_at:
             self._update_record(
                 webhook_owner, checked_at=read_at, unchecked="", no_webhook=False, recent=0, refused=0
             )
@@ -240,7 +242,7 @@ class MissedDeliveries:
         is_shared = log_owner != self._webhook_owner(repository)
         others = self._served_ids_of_owner(repository) if is_shared else set[int]()
         oldest = now - _KEPT_SECONDS
-        since = max(oldest, self._record_of(log_owner).checked_at - _OVERLAP_SECONDS)
+        since = max(oldest, self._repository_record(log_owner).checked_at - _OVERLAP_SECONDS)
         found = self._attempts_at_missed(repository, since, others)
         if found and since > oldest:  # earlier attempts at the same deliveries are further back in the log
             complete = self._attempts_at_missed(repository, oldest, others)

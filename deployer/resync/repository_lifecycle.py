@@ -162,7 +162,7 @@ class RepositoryLifecycle:
         )
         return record_refused_push(record, work, why, self._clock())
 
-    def is_dormant(self, repository: Repository) -> bool:
+    def has_no_scheduled_resync(self, repository: Repository) -> bool:
         """Whether no resync is scheduled: GitHub said that the repository is gone or no longer accessible."""
         return self._repositories.stored_record(repository).state in OUT_OF_REACH
 
@@ -188,7 +188,7 @@ class RepositoryLifecycle:
             return False
         records = self._lanes.environments(repository)
         ended = [each for each in records if is_ended(each, latest)]
-        self._lanes.forget(repository, ended)
+        self._lanes.delete_environment_records(repository, ended)
         if len(ended) < len(records):
             return False
         self._lanes.delete_repository_if_empty(repository)

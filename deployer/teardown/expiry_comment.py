@@ -14,7 +14,7 @@ from deployer.model.durations import date
 from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment
 from deployer.model.errors import DeployerError, PermanentError
-from deployer.model.expiry import IDLE, expires_at, expiry_reason, ttl_setting, ttl_text, used_at
+from deployer.model.expiry import IDLE, expires_at, expiry_reason, ttl_source, ttl_text, used_at
 from deployer.model.visible import visible
 
 _log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def warning_text(environment: Environment, record: EnvironmentRecord, default: s
         f"will be taken down on {end} if it stays unused",
         "All that its pipeline deployed goes with it, and the data in that. "
         f"It has been idle since {date(used_at(record))}, and may be for {ttl_text(record, default)} "
-        f"({ttl_setting(record)}).",
+        f"({ttl_source(record)}).",
         "A push keeps it, and so does:",
         f"deployer keep {_arguments(environment)}",
         page,
@@ -132,7 +132,7 @@ def corrected_text(
         what, told = f"is kept {since}", f"It stays at least until {date(record.spec.expiry.kept_until)}."
     else:
         what = f"is used again {since}"
-        told = f"It stays until it has been idle for {ttl_text(record, default)} ({ttl_setting(record)})."
+        told = f"It stays until it has been idle for {ttl_text(record, default)} ({ttl_source(record)})."
     return _comment(environment, what, told, "", "", page), ExpiryNotice()
 
 

@@ -48,7 +48,11 @@ class StackDeletion:
             The context once the stack is deleted, or is left for a reason in the report; a stop until then.
         """
         arn = context.record.status.receipt.plan.arn
-        if arn and context.work.log.polls and context.cloud.still_busy(name, context.work.progress.looked_at):
+        if (
+            arn
+            and context.work.log.polls
+            and context.cloud.is_still_busy(name, context.work.progress.looked_at)
+        ):
             return Stop(context.snooze(event_follows=False))
         stack = context.cloud.stack(arn or name)
         if stack is None:

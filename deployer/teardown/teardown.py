@@ -147,7 +147,7 @@ class Teardown:
         deployed = {*planned} - {context.name}  # a pipeline may deploy its own stack
         report = TeardownReport(
             began_at=self._clock(),
-            retained=[*self._in_former_account(context), *_in_other_regions(context, every)],
+            retained=[*self._stack_in_former_account(context), *_stacks_in_other_regions(context, every)],
             repository_state=context.work.spec.word,
             posted=record.status.receipt.posted,
             plan=TeardownPlan(shared=self._unrecorded_users(context, listed, deployed) if deployed else {}),
@@ -179,7 +179,7 @@ class Teardown:
             found |= {name: other.key for name in cloud.deployed_stacks(stack.name) if name in names}
         return found
 
-    def _in_former_account(self, context: ReconcileContext) -> Iterator[RetainedItem]:
+    def _stack_in_former_account(self, context: ReconcileContext) -> Iterator[RetainedItem]:
         """The pipeline's stack, if it is in an account that the settings no longer name: it is out of reach."""
         arn, kind = context.record.status.stack.stack_arn, context.environment.kind
         account, here = Stack(arn, "", "").account, self._clouds.target(kind).account
@@ -296,7 +296,7 @@ def _root_stacks(context: ReconcileContext, listed: Sequence[Stack]) -> list[Sta
     return [each for each in every if each.parent not in arns]
 
 
-def _in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Iterator[RetainedItem]:
+def _stacks_in_other_regions(context: ReconcileContext, stacks: Iterable[Stack]) -> Iterator[RetainedItem]:
     """The stacks in other regions than the environment's, which only a person deletes."""
     for each in stacks:
         if each.region != context.cloud.region:

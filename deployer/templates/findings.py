@@ -86,7 +86,7 @@ def merge_repeated(findings: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def first_of_each_level(found: Iterator[Finding]) -> Iterator[Finding]:
+def limit_each_level(found: Iterator[Finding]) -> Iterator[Finding]:
     """The first findings of each level. Only errors stop the iteration: warnings must not hide a later error."""
     seen = Counter[str]()
     for each in found:

@@ -19,7 +19,7 @@ from deployer.templates.document import Document, read_document
 from deployer.templates.evaluation.budget import EvaluationBudget, TooComplexError
 from deployer.templates.evaluation.evaluator import SECRET_PARAMETER, TemplateEvaluator
 from deployer.templates.evaluation.values import as_mapping, path_of_object
-from deployer.templates.findings import Finding, first_of_each_level
+from deployer.templates.findings import Finding, limit_each_level
 from deployer.templates.folder_files import FOLDER, UnreadableError, file_with_stem
 from deployer.templates.parameters import (
     RepositoryParameters,
@@ -259,17 +259,17 @@ def _content_findings(
     """
     kind, stack_name, target = question.environment.kind, question.effective_stack_name, question.target
     gives_token = not target or target.gives_token
-    yield from first_of_each_level(
+    yield from limit_each_level(
         parameter_findings(
             template, values, supplied, from_repository, evaluator.budget, gives_token=gives_token
         )
     )
-    yield from first_of_each_level(template_findings(template, kind, stack_name, values, evaluator))
+    yield from limit_each_level(template_findings(template, kind, stack_name, values, evaluator))
     location = SourceLocation(question.environment.repository, question.branch)
-    yield from first_of_each_level(pipeline_findings(template, evaluator, stack_name, location))
+    yield from limit_each_level(pipeline_findings(template, evaluator, stack_name, location))
     if target:
         origins = {each: from_repository.location_of(each) for each in values if each not in supplied}
-        yield from first_of_each_level(
+        yield from limit_each_level(
             permission_findings(
                 template, kind, stack_name, values, origins, evaluator, target, question.given
             )

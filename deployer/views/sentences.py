@@ -10,7 +10,7 @@ from deployer.model.durations import date, span
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.expiry import FOREVER, asleep_until, ttl_setting, ttl_text, used_at
+from deployer.model.expiry import FOREVER, asleep_until, ttl_source, ttl_text, used_at
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
 from deployer.model.repository_record import RepositoryRecord
@@ -77,7 +77,7 @@ def lifetime_sentence(record: EnvironmentRecord, ttl: str) -> str:
         return f"asleep until {date(until)} ({record.spec.expiry.sleep})"
     words = []
     if expires := expiry_time(record, ttl, now):
-        time_to_live = f"{ttl_text(record, ttl)} ({ttl_setting(record)})"
+        time_to_live = f"{ttl_text(record, ttl)} ({ttl_source(record)})"
         words.append(
             f"idle since {date(used_at(record))}; time to live {time_to_live}; expires {date(expires)} if unused"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deployer.cli import sandbox_variables
-from deployer.environment.drift import applied_state
+from deployer.environment.drift import state_to_compare
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.outcomes import Outcome
@@ -176,7 +176,7 @@ class Organization:
             stack = existing[place.stack_name]
             own = record.but(
                 repository=str(place.repository), environment=place.key, stack_name=place.stack_name,
-                ref=ref.name, stack_arn=stack.arn, applied=applied_state(stack),
+                ref=ref.name, stack_arn=stack.arn, applied=state_to_compare(stack),
             )  # fmt: skip
             lanes.finish(place.repository, token, Finished(str(Outcome.DEPLOYED), record.status.reason, own))
         client: Any = self.deployer.client

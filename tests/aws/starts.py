@@ -8,7 +8,7 @@ from aws_world import pipeline_template
 from hypothesis import strategies as st
 from stepped import AWAY, HOME, OTHER, SteppedWorld
 
-from deployer.environment.drift import applied_state
+from deployer.environment.drift import state_to_compare
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import AppliedStack
 from deployer.model.environments import Environment, Kind
@@ -354,7 +354,7 @@ class Beginning:
             order |= {"region": at.region, "account": at.account, "count": start.undeletable}
             self.stage.simulator.faults.add({"fail_resources": order})
         if start.known:
-            self.write_record(name, start, start.known, arn, applied_state(seen) if seen else {})
+            self.write_record(name, start, start.known, arn, state_to_compare(seen) if seen else {})
 
     def write_record(self, name: str, start: Start, known: Known, arn: str, made: AppliedStack) -> None:
         """Write the record."""

@@ -41,7 +41,7 @@ def well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         "public_url": "https://deployer.example",
     }
     world.deployer.config = replace(world.deployer.config, **settings)
-    monkeypatch.setattr(world.lanes, "server", lambda: dict(GOOD))
+    monkeypatch.setattr(world.lanes, "read_server", lambda: dict(GOOD))
     for name in ("worker", "scheduler"):
         world.lanes.send_heartbeat(name, 60)
     accounts = {Kind.DEVELOPMENT: "2" * 12, Kind.STAGING: "2" * 12, Kind.PRODUCTION: "3" * 12}
@@ -170,7 +170,7 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
 def test_a_redis_without_persistence_or_in_cluster_mode(
     world: World, monkeypatch: pytest.MonkeyPatch, told: dict[str, str], state: str, words: str, code: int
 ) -> None:
-    monkeypatch.setattr(world.lanes, "server", lambda: GOOD | told)
+    monkeypatch.setattr(world.lanes, "read_server", lambda: GOOD | told)
     found = checks(world, code)["Redis"]
     assert (found[0], words in found[1]) == (state, True)
 

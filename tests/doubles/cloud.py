@@ -293,8 +293,8 @@ class FakeCloud(Failing):
             )
         return found
 
-    def still_busy(self, name: str, since: float) -> bool:
-        self._note("still_busy", name, since)
+    def is_still_busy(self, name: str, since: float) -> bool:
+        self._note("is_still_busy", name, since)
         began, busy = self._last_listing
         return began > since and name in busy
 

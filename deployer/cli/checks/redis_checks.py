@@ -28,7 +28,7 @@ START_REDIS = "start Redis, or correct DEPLOYER_REDIS_URL"
 
 
 def check_server(deployer: "Deployer") -> Iterator[Check]:
-    server = deployer.lanes.server()
+    server = deployer.lanes.read_server()
     if server.get("cluster_enabled") == "1":
         yield Check("Redis", FAIL, "cluster mode is not supported", CLUSTER_MODE_REMEDY)
         return

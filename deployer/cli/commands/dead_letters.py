@@ -65,7 +65,7 @@ def show(letter: str, *, json_: bool) -> None:
         return
     work = found.arguments
     output.print_heading(found.id)
-    click.echo(f"  {output.clean_line(describe_dead_letter(found))}")
+    click.echo(f"  {output.escape_line(describe_dead_letter(found))}")
     output.print_facts(
         {
             "environment": _environment_column(found),
@@ -94,7 +94,7 @@ def show(letter: str, *, json_: bool) -> None:
     )
     if found.traceback:
         output.print_heading("Traceback")
-        click.echo(output.clean_lines(found.traceback))
+        click.echo(output.escape_lines(found.traceback))
 
 
 @dead_letters.command()
@@ -215,7 +215,7 @@ def _act_on_each(
         for each in settled:
             if not each.error:
                 words = f"queued as {each.task}" if each.task else outcome
-                click.echo(output.clean_line(f"{each.letter} {words}"))
+                click.echo(output.escape_line(f"{each.letter} {words}"))
     if len(settled) > 1:
         for each in failed:
             output.print_note(f"{each.letter}: {each.error}")

@@ -28,7 +28,7 @@ def keep(repository: Repository, branch: str, *, seconds: float | None, forever:
     repository = deployer.submitter.as_github_spells(repository)
     deployer.submitter.require_served(repository)
     environment = find_recorded(deployer, repository, branch)
-    record = deployer.submitter.keep(environment, NEVER if forever else seconds or 0)
+    record = deployer.submitter.keep_environment(environment, NEVER if forever else seconds or 0)
     config = deployer.config
     if json_:
         output.print_json(record_json.environment(record, config.public_url, config.ttl))

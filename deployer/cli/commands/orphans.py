@@ -127,7 +127,7 @@ def _print_tables(stacks: list[tuple[Orphan, float]], roles: list[OrphanedRole])
                 orphan.environment.repository,
                 orphan.environment.name,
                 _first_name([stack.name for stack in orphan.stacks]),
-                ", ".join(_stack_regions(orphan)),
+                ", ".join(_regions_of_orphan(orphan)),
                 _due_column(due),
             ]
             for orphan, due in stacks
@@ -159,7 +159,7 @@ def _first_name(names: list[str]) -> str:
     return ", ".join(names[:1] + [f"+{len(names) - 1} more"] * bool(names[1:]))
 
 
-def _stack_regions(orphan: Orphan) -> list[str]:
+def _regions_of_orphan(orphan: Orphan) -> list[str]:
     """Return the regions of the stacks, each once."""
     return list(dict.fromkeys(stack.arn.split(":")[3] for stack in orphan.stacks if stack.arn.count(":") > 3))
 

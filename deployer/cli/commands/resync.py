@@ -135,7 +135,7 @@ def _queue_resyncs(
         entries.append(entry)
         if not json_:
             words = f"{entry['outcome']}: {entry['reason']}" if timeout is not None else f"queued as {goal}"
-            click.echo(output.clean_line(f"{each}: {words}"))
+            click.echo(output.escape_line(f"{each}: {words}"))
     if json_:
         output.print_json(entries)
     _raise_first_failure(entries)

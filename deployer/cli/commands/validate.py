@@ -116,13 +116,13 @@ class _Report:
 
 def _print_report(report: _Report, folder: Path, branch: Ref | None) -> None:
     for each in report.problems + report.warnings:
-        click.echo(output.clean_line(_format_finding(each)))
+        click.echo(output.escape_line(_format_finding(each)))
     for line in report.notes:
         output.print_note(line)
     if branch:
-        click.echo(output.clean_line(_format_parameters(branch, report.parameters)))
+        click.echo(output.escape_line(_format_parameters(branch, report.parameters)))
     if not report.problems:
-        click.echo(f"{output.clean_line(str(folder))} is valid for {', '.join(Kind)}")
+        click.echo(f"{output.escape_line(str(folder))} is valid for {', '.join(Kind)}")
 
 
 def _check(folder: Path, branch: Ref | None) -> _Report:

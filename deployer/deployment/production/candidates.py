@@ -158,7 +158,7 @@ class CandidateJudge:
         if work.cause != Cause.PUSH or work.log.polls or work.progress.execution:
             return
         record = self._lanes.environment(Environment(staging.repository, Kind.PRODUCTION))
-        if record and (tag := refused_tag_to_recheck(record, self._task_time(staging))):
+        if record and (tag := refused_tag_to_recheck(record, self._task_began_at(staging))):
             self._lanes.accept(
                 staging.repository, tag
             )  # this task has the queue's lease: nothing to dispatch
@@ -177,7 +177,9 @@ class CandidateJudge:
         work = context.work
         if work.spec.approved_by:
             by = f"approved by {work.spec.approved_by}"
-            approval = Admission(ref.name, sha, by, person=True, goal=work.goal, at=self._task_time(context))
+            approval = Admission(
+                ref.name, sha, by, person=True, goal=work.goal, at=self._task_began_at(context)
+            )
             context = context.with_record(
                 approvals=with_approval(context.record.spec.production.approvals, approval)
             )
@@ -198,7 +200,9 @@ class CandidateJudge:
         refused = after_admission(
             record.history.refused_tags, ref.name, sha, _request_or_push_time(work, head)
         )
-        admission = Admission(ref.name, sha, answer.by, bool(approved), work.goal, self._task_time(context))
+        admission = Admission(
+            ref.name, sha, answer.by, bool(approved), work.goal, self._task_began_at(context)
+        )
         return context.with_record(admitted=admission, refused_tags=refused)
 
     def _refuse_commit(
@@ -209,7 +213,7 @@ class CandidateJudge:
         A commit that may still arrive on its branch is waited for, which costs no attempt.
         """
         work = context.work
-        left = work.accepted_at + self._wait_seconds - self._task_time(context)
+        left = work.accepted_at + self._wait_seconds - self._task_began_at(context)
         if refusal.may_follow and work.cause == Cause.PUSH and left > 0:
             return Stop(context.snooze(seconds=backoff(context.poll_seconds, 1.5, work.log.polls, left)))
         reason = f"{refusal.reason}; production stays as it is"
@@ -232,7 +236,7 @@ class CandidateJudge:
         _audit.info("production of %s: %s at %s is refused: %s", context.repository, ref, sha, reason)
         return Stop(replace(_add_refused_tag(context, tag).done(Outcome.SKIPPED, reason), commit=sha))
 
-    def _task_time(self, context: ReconcileContext) -> float:
+    def _task_began_at(self, context: ReconcileContext) -> float:
         """When the task began by Redis's clock, which also dated the queue item."""
         return context.work.log.began_at or self._clock()
 

@@ -6,7 +6,7 @@ from deployer.deployment.production.candidates import CandidateJudge
 from deployer.deployment.ref_tracking import RefTracker
 from deployer.environment.code_host import CodeHost, RepositoryFacts
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
-from deployer.environment.drift import applied_state, record_drift
+from deployer.environment.drift import record_drift, state_to_compare
 from deployer.environment.statuses import StatusReporter
 from deployer.model.errors import PermanentError
 from deployer.model.outcomes import Outcome
@@ -111,9 +111,9 @@ class DesiredProduction:
         if not ref:
             return context.done(Outcome.SKIPPED, _NO_TAG)
         sha = work.spec.sha if work.spec.chosen else ""
-        not_ordered = dict.fromkeys(["created", "updated", "recovered", "replacing"], False)
+        no_orders = dict.fromkeys(["created", "updated", "recovered", "replacing"], False)
         return context.again(
-            Task.SYNC, candidate=True, ref=ref, sha=sha, execution="", passed="", wish="", **not_ordered
+            Task.SYNC, candidate=True, ref=ref, sha=sha, execution="", passed="", wish="", **no_orders
         )
 
     def _requeue_items_of_0_1_0(self, context: ReconcileContext) -> None:
@@ -177,7 +177,7 @@ class DesiredProduction:
                 or context.record.status.stack.applications,
                 region=context.cloud.region,
                 stack_arn=stack.arn,
-                applied=applied_state(stack),
+                applied=state_to_compare(stack),
                 drift="",
             )
         )

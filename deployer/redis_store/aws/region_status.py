@@ -68,7 +68,7 @@ class RedisRegionStatus:
         Args:
             name: the stack's name or ARN.
             since: epoch seconds by Redis's clock.
-            list_stacks: lists all stacks and calls `save_listing`.
+            list_stacks: lists all stacks and calls `save_listing_summary`.
 
         Returns:
             False also if there is no listing; then the caller reads the stack itself.
@@ -90,7 +90,7 @@ class RedisRegionStatus:
         began, _, _, found = self._register_waiting_and_read_state(name)
         return began > since and self._stop_waiting_unless_busy(name, found)
 
-    def save_listing(self, began: float, pages: int, stacks: int, busy: Iterable[str]) -> None:
+    def save_listing_summary(self, began: float, pages: int, stacks: int, busy: Iterable[str]) -> None:
         """Save the result of a listing of all stacks.
 
         Args:

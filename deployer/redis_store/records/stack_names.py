@@ -80,19 +80,23 @@ def drop_unused_names(client: Any) -> None:
     while True:
         cursor, found = client.hscan(STACK_NAMES, cursor, count=_CHUNK)
         unknown = [
-            name for name, known in zip(found, _in_use(client, found.values()), strict=True) if not known
+            name
+            for name, known in zip(found, _environments_are_known(client, found.values()), strict=True)
+            if not known
         ]
         pairs = [text for name in unknown for text in (name, found[name])]
         if pairs:
             client.eval(_DROP_NAMES, 1, STACK_NAMES, *pairs)
-        for name, known in zip(unknown, _in_use(client, [found[each] for each in unknown]), strict=True):
+        for name, known in zip(
+            unknown, _environments_are_known(client, [found[each] for each in unknown]), strict=True
+        ):
             if known:
                 client.hsetnx(STACK_NAMES, name, found[name])
         if not cursor:
             return
 
 
-def _in_use(client: Any, values: Iterable[str]) -> list[bool]:
+def _environments_are_known(client: Any, values: Iterable[str]) -> list[bool]:
     """Whether the environment of each value of the index has a record, a queue item or a dead letter.
 
     If a key of its repository has another type, the environment counts as in use, because nobody knows what the key

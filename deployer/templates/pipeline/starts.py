@@ -56,7 +56,7 @@ def start_findings(
                 yield from _automatic_start(document, evaluator, action)
             elif action.stage == "UpdatePipeline" and action.name == "SelfMutate":
                 yield from _self_mutation(document, action)
-        yield from _triggers(document, evaluator, pipeline)
+        yield from _trigger_findings(document, evaluator, pipeline)
         yield from _restart_on_update(document, evaluator, pipeline)
     yield from _further_pipelines(document, pipelines, stack_name)
     yield from _starting_resources(document, evaluator, pipelines)
@@ -92,7 +92,9 @@ def _self_mutation(document: Document, action: Action) -> Iterator[Finding]:
         yield _finding(document, action.path, text)
 
 
-def _triggers(document: Document, evaluator: TemplateEvaluator, pipeline: Pipeline) -> Iterator[Finding]:
+def _trigger_findings(
+    document: Document, evaluator: TemplateEvaluator, pipeline: Pipeline
+) -> Iterator[Finding]:
     path = (*pipeline.path, "Properties", "Triggers")
     value = pipeline.properties.get("Triggers")
     given = list(possible_values(evaluator, PossibleValue(path, value)))

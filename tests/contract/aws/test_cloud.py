@@ -30,7 +30,7 @@ def test_what_is_not_there(kit: Kit) -> None:
     assert [cloud.executions("nothing"), cloud.deployed_stacks("nothing")] == [[], []]
     assert cloud.execution("nothing", "1") is None
     assert cloud.resources(arn) == []
-    assert not cloud.still_busy("nothing", 0)
+    assert not cloud.is_still_busy("nothing", 0)
     cloud.protect(arn, on=True)
     cloud.stop("nothing", "1", "no reason")
     cloud.delete_stack(arn, "token")
@@ -280,17 +280,17 @@ def test_a_look_at_all_stacks_shows_which_are_at_work(kit: Kit, name: str) -> No
     with kit.slowly():
         since = time.time()
         arn = kit.cloud.create_stack(name, release(name, kit.commit()), f"create-{name}")
-        assert not kit.cloud.still_busy(name, time.time() + 60), "nobody has looked since"
+        assert not kit.cloud.is_still_busy(name, time.time() + 60), "nobody has looked since"
         assert [stack.arn for stack in kit.cloud.stacks() if stack.name == name] == [arn]
 
-        assert kit.cloud.still_busy(name, since)
-        assert kit.cloud.still_busy(arn, since)
-        assert not kit.cloud.still_busy(f"{name}-other", since)
-        assert not kit.cloud.still_busy(name, time.time() + 60), "that look is too old"
+        assert kit.cloud.is_still_busy(name, since)
+        assert kit.cloud.is_still_busy(arn, since)
+        assert not kit.cloud.is_still_busy(f"{name}-other", since)
+        assert not kit.cloud.is_still_busy(name, time.time() + 60), "that look is too old"
     since = time.time()
     assert settled(kit, name) == "CREATE_COMPLETE"
     list(kit.cloud.stacks())
-    assert not kit.cloud.still_busy(name, since)
+    assert not kit.cloud.is_still_busy(name, since)
 
 
 def test_how_full_the_region_is(kit: Kit, name: str) -> None:

@@ -238,7 +238,7 @@ def test_without_redis_aws_is_called_all_the_same(aws: SandboxKit, caplog: pytes
 
     with aws.calls() as calls:
         assert asked.stack("nothing") is None
-        assert not asked.still_busy("nothing", 0)
+        assert not asked.is_still_busy("nothing", 0)
         assert asked.count_capacity().stacks_limit == 2000
     assert calls[0] == "DescribeStacks"
     assert caplog.text.count("do not share rates and listings") == 1

@@ -55,7 +55,7 @@ def pages(asked: AwsCloud, aws: SandboxKit) -> int:
 def poll(asked: AwsCloud, names: list[str], since: float) -> list[bool]:
     """Ask as an environment that waits does: where no look tells, the stack itself is read."""
     return [
-        asked.still_busy(one, since) or ((found := asked.stack(one)) is not None and found.phase == "busy")
+        asked.is_still_busy(one, since) or ((found := asked.stack(one)) is not None and found.phase == "busy")
         for one in names
     ]
 
@@ -80,7 +80,7 @@ def test_many_that_wait_cost_one_listing_for_each_time_they_ask(
 
 def test_who_waits_alone_makes_no_look(aws: SandboxKit, asked: AwsCloud, busy: list[str]) -> None:
     with aws.calls() as calls:
-        assert [asked.still_busy(busy[0], 0) for _ in range(5)] == [False] * 5
+        assert [asked.is_still_busy(busy[0], 0) for _ in range(5)] == [False] * 5
     assert calls == []
 
 
@@ -92,7 +92,9 @@ def test_workers_at_once_make_one_look(aws: SandboxKit, client: Any, busy: list[
 
     since = time.time()
     with aws.calls() as calls, ThreadPoolExecutor(len(workers)) as pool:
-        found = list(pool.map(lambda number: workers[number % 4].still_busy(busy[number], since), range(12)))
+        found = list(
+            pool.map(lambda number: workers[number % 4].is_still_busy(busy[number], since), range(12))
+        )
 
     assert found == [True] * 12
     assert calls == ["DescribeStacks"] * listing
@@ -105,7 +107,7 @@ def test_a_look_that_its_maker_left_undone_holds_nobody_for_long(
     client.zadd(f"{PREFIX}:waiting", {one: time.time() for one in busy})
     client.set(f"{PREFIX}:looking", 1)
 
-    assert not asked.still_busy(busy[0], time.time())
+    assert not asked.is_still_busy(busy[0], time.time())
 
 
 def test_a_look_that_took_too_long_ends_nobody_elses_claim(client: Any) -> None:
@@ -122,11 +124,11 @@ def test_a_look_that_took_too_long_ends_nobody_elses_claim(client: Any) -> None:
 
 def test_an_old_look_is_none_whatever_is_asked_for(asked: AwsCloud, busy: list[str], client: Any) -> None:
     list(asked.stacks())
-    assert asked.still_busy(busy[0], 0)
+    assert asked.is_still_busy(busy[0], 0)
 
     client.hset(f"{PREFIX}:look", "began", time.time() - 31)
 
-    assert not asked.still_busy(busy[0], 0)
+    assert not asked.is_still_busy(busy[0], 0)
 
 
 def test_a_worker_whose_clock_is_ahead_makes_no_stack_busy_for_longer(
@@ -137,7 +139,7 @@ def test_a_worker_whose_clock_is_ahead_makes_no_stack_busy_for_longer(
     with monkeypatch.context() as patch:
         client.time = lambda: (int(true_time()), 0)
         patch.setattr(time, "time", lambda: true_time() + 3600)
-        ahead.save_listing(ahead.now(), 1, 1, ["x"])
+        ahead.save_listing_summary(ahead.now(), 1, 1, ["x"])
         ahead.save_count("stacks", 7, ahead.now())
     assert on_time.is_busy("x", true_time() - 5, lambda: None)
 
@@ -155,11 +157,11 @@ def test_who_is_no_more_at_work_waits_no_more(
     with aws.slowly():
         asked.create_stack(name, small(), f"create-{name}")
         list(asked.stacks())
-        assert asked.still_busy(name, 0)
+        assert asked.is_still_busy(name, 0)
     assert settled(aws, name) == "CREATE_COMPLETE"
     list(asked.stacks())
 
-    assert not asked.still_busy(name, 0)
+    assert not asked.is_still_busy(name, 0)
     assert client.zrange(f"{PREFIX}:waiting", 0, -1) == []
     assert all(0 < client.ttl(key) <= 86400 for key in client.keys("*"))
 

@@ -66,7 +66,7 @@ def test_every_stored_time_is_by_the_clock_of_redis(
         world.push(ref, sha(number))
     world.run()
     world.event(environment(BRANCH))
-    world.deployer.submitter.keep(environment(BRANCH), DAY)
+    world.deployer.submitter.keep_environment(environment(BRANCH), DAY)
     world.deployer.submitter.submit_github(
         Push("other", Repository("else", "where"), Ref.parse(BRANCH), ZERO_SHA, sha(1), "main")
     )
@@ -91,7 +91,7 @@ def test_every_stored_time_is_by_the_clock_of_redis(
     world.lanes.send_heartbeat("worker", 90)
     shared = SharedRedis(client)
     survey = RedisRegionStatus(shared, "own", "us-east-1")
-    survey.save_listing(survey.now(), 1, 1, ["busy"])
+    survey.save_listing_summary(survey.now(), 1, 1, ["busy"])
     survey.is_busy("busy", shared.now(), lambda: None)
     survey.save_last_count(RegionCapacity("us-east-1", 1, 2, 1, 2, shared.now(), "own"))
 
@@ -120,7 +120,7 @@ class TestDecisions:
         world.run()
         world.lanes_note(environment(BRANCH), used_at=world.lanes.now() - DAY, warned_at=world.lanes.now())
         set_clock(monkeypatch, skew)
-        world.deployer.submitter.keep(environment(BRANCH), 3600)
+        world.deployer.submitter.keep_environment(environment(BRANCH), 3600)
         world.lanes.clock_offset_ms += 1_800_000
         monkeypatch.undo()
         record = world.record(environment(BRANCH))
@@ -193,7 +193,7 @@ class TestDecisions:
     ) -> None:
         shared = SharedRedis(client)
         survey, since = RedisRegionStatus(shared, "own", "us-east-1"), shared.now()
-        survey.save_listing(survey.now(), 1, 1, ["busy"])
+        survey.save_listing_summary(survey.now(), 1, 1, ["busy"])
         set_clock(monkeypatch, skew)
         other, looks = RedisRegionStatus(SharedRedis(client), "own", "us-east-1"), list[str]()
         assert other.is_busy("busy", since, lambda: looks.append("AWS"))

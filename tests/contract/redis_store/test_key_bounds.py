@@ -79,7 +79,7 @@ def test_branches_that_come_and_go_leave_no_keys(world: World, client: Any) -> N
         ref = f"refs/heads/x-{number}"
         world.push(ref, sha(10 + number))
         world.run()
-        world.deployer.submitter.keep(environment(ref), 3600)
+        world.deployer.submitter.keep_environment(environment(ref), 3600)
         world.remove(ref, sha(10 + number))
         world.run()
         # a person may ask for it while it is deleted

@@ -161,11 +161,11 @@ def operations(lanes: RedisQueueStore, token: int) -> dict[str, Callable[[], obj
         "accept again what died": lambda: push(lanes, "dead", Y),
         "begin": lambda: lanes.begin(HELLO, token),
         "extend": lambda: lanes.extend(HELLO, token),
-        "expire": lambda: lanes.expire(HELLO, token, X, "killed"),
+        "expire": lambda: lanes.end_lease(HELLO, token, X, "killed"),
         "sweep": lambda: swept(lanes),
         "replay": lambda: lanes.replay(LETTER),
         "discard": lambda: lanes.discard(LETTER),
-        "forget": lambda: lanes.forget(HELLO, [EnvironmentRecord("acme/hello", Y, "stack")]),
+        "forget": lambda: lanes.delete_environment_records(HELLO, [EnvironmentRecord("acme/hello", Y, "stack")]),
         "refuse": lambda: lanes.refuse(HELLO, token, "unknown"),
         **{f"finish {name}": lambda verdict=verdict: lanes.finish(HELLO, token, verdict)  # type: ignore[misc]
            for name, verdict in verdicts.items()},

@@ -1006,8 +1006,10 @@ def delete(lanes: RedisQueueStore, place: str) -> Environment:
 
 def test_the_record_of_an_environment_can_be_deleted(lanes: RedisQueueStore) -> None:
     gone, stays = delete(lanes, X), delete(lanes, Y)
-    lanes.forget(HELLO, [])
-    lanes.forget(HELLO, [each for each in lanes.environments(HELLO) if each.environment == X])
+    lanes.delete_environment_records(HELLO, [])
+    lanes.delete_environment_records(
+        HELLO, [each for each in lanes.environments(HELLO) if each.environment == X]
+    )
     assert lanes.environment(gone) is None
     assert lanes.environment(stays) is not None
     lanes.index_stack_names()
@@ -1078,7 +1080,7 @@ def test_a_record_that_has_changed_is_not_deleted(lanes: RedisQueueStore, what: 
     if what == "has changed":
         record = EnvironmentRecord.of("acme/hello", X, environment.stack_name, state="deployed")
         lanes.finish(HELLO, dispatch.token, Finished("deployed", "", record))
-    lanes.forget(HELLO, seen)
+    lanes.delete_environment_records(HELLO, seen)
     assert lanes.environment(environment) is not None
     assert lanes.find(environment.stack_name) == environment
 
@@ -1096,5 +1098,5 @@ def test_the_record_of_production_is_not_deleted_while_a_tag_waits_to_be_checked
         work = begin(lanes, dispatch)
     if what == "sleeps":
         lanes.finish(HELLO, dispatch.token, WaitUntil(work, 60))
-    lanes.forget(HELLO, lanes.environments(HELLO))
+    lanes.delete_environment_records(HELLO, lanes.environments(HELLO))
     assert [each.environment for each in lanes.environments(HELLO)] == [PRODUCTION]

@@ -230,7 +230,7 @@ class LaneMachine(RuleBasedStateMachine):
         if anew or not self.read[0]:
             self.read = self.lanes.environments(HELLO), dict(self.model.environments)
         else:
-            self.lanes.forget(HELLO, self.read[0])
+            self.lanes.delete_environment_records(HELLO, self.read[0])
             self.model.forget(self.read[1])
 
     # --- workers; a message may come late, twice or never
@@ -284,7 +284,7 @@ class LaneMachine(RuleBasedStateMachine):
     def expire_both(self, token: int) -> None:
         key = self.works[token][0].key
         expired = self.model.expire(self.now, token, key, "killed")
-        assert self.lanes.expire(HELLO, token, key, "killed") == expired
+        assert self.lanes.end_lease(HELLO, token, key, "killed") == expired
 
     @rule(target=messages, token=held, kind=KINDS, ticks=TICKS, recorded=st.booleans())
     def finish(self, token: int, kind: str, ticks: int, recorded: bool) -> Any:

@@ -48,8 +48,8 @@ def record(**fields: object) -> EnvironmentRecord:
         ({"warned_at": NOW + 2.5 * DAY}, 3.1 * DAY, None),  # the warning came late, and has its time
         ({"warned_at": NOW + 2.5 * DAY}, 3.3 * DAY, AgeAction.EXPIRE),
         ({"warned_at": NOW + 2.5 * DAY, "told_end": NOW + 4 * DAY}, 3.9 * DAY, None),
-        ({"warned_at": NOW - DAY, "told_end": NOW + 4 * DAY}, 0, AgeAction.CALM),
-        ({"warned_at": NOW - DAY}, DAY, AgeAction.CALM),  # it was used after the warning
+        ({"warned_at": NOW - DAY, "told_end": NOW + 4 * DAY}, 0, AgeAction.WITHDRAW_WARNING),
+        ({"warned_at": NOW - DAY}, DAY, AgeAction.WITHDRAW_WARNING),  # it was used after the warning
         ({"kept_at": NOW + 2 * DAY}, 2.9 * DAY, None),
         ({"kept_at": NOW, "kept_until": NOW + 9 * DAY}, 8 * DAY, None),
         ({"kept_at": NOW, "kept_until": NOW + 9 * DAY}, 8.3 * DAY, AgeAction.WARN),
@@ -210,7 +210,7 @@ def test_what_is_kept_stays_and_the_warning_is_taken_back(
     now = life._now()
     monkeypatch.setattr(time, "time", lambda: now)
     life.lanes.clock_offset_ms = 0
-    kept = life.deployer.submitter.keep(DEV, 20 * DAY)
+    kept = life.deployer.submitter.keep_environment(DEV, 20 * DAY)
     assert kept.spec.expiry.kept_until == pytest.approx(life._now() + 20 * DAY)
     life.redeploy(DEV)  # a record that is written meanwhile loses nothing
     life.pass_time(60)  # what the scheduler asks for joins the redeploy
@@ -226,10 +226,10 @@ def test_what_is_kept_stays_and_the_warning_is_taken_back(
 
 def test_only_a_development_environment_that_stands_is_kept(life: Life) -> None:
     with pytest.raises(PermanentError, match="only development environments age"):
-        life.deployer.submitter.keep(Environment(HELLO, Kind.STAGING))
+        life.deployer.submitter.keep_environment(Environment(HELLO, Kind.STAGING))
     expire(life)
     with pytest.raises(PermanentError, match="deployer redeploy acme/hello x"):
-        life.deployer.submitter.keep(DEV)
+        life.deployer.submitter.keep_environment(DEV)
 
 
 def sleeper(ref: str = BRANCH) -> tuple[Life, str]:
@@ -465,7 +465,7 @@ def test_who_keeps_it_at_the_last_moment_keeps_it(life: Life) -> None:
     def slow(repository: Repository, ref: Ref) -> Any:
         found = head(repository, ref)
         if not kept:  # a person is quicker than GitHub's answer
-            kept.append(life.deployer.submitter.keep(DEV, 30 * DAY))
+            kept.append(life.deployer.submitter.keep_environment(DEV, 30 * DAY))
         return found
 
     life.host.head = slow
@@ -586,7 +586,7 @@ def test_a_comment_on_a_pull_request_is_corrected_whatever_comes(
         now = life._now()
         monkeypatch.setattr(time, "time", lambda: now)
         life.lanes.clock_offset_ms = 1000
-        life.deployer.submitter.keep(DEV)
+        life.deployer.submitter.keep_environment(DEV)
     life.run()
     life.pass_time(60)
     assert words in life.said()["issues/2"]

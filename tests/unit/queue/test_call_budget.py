@@ -88,7 +88,7 @@ def test_waiting_for_a_share_is_no_attempt_and_resets_none(world: Costly) -> Non
     (dispatch,) = [each for each in world.sent if each.environment == key]
     world.sent.clear()
     assert world.lanes.begin(HELLO, dispatch.token)
-    assert world.lanes.expire(HELLO, dispatch.token, key, "killed")
+    assert world.lanes.end_lease(HELLO, dispatch.token, key, "killed")
     world.redis.zadd("deployer:lanes", {HELLO.key: 0})
     world.sent.extend(world.lanes.sweep())
     world.tasks()

@@ -213,7 +213,7 @@ def killed_for_time(world: World) -> None:
     (dispatch,) = world.sent
     world.sent.clear()
     assert world.lanes.begin(HELLO, dispatch.token)
-    assert world.lanes.expire(HELLO, dispatch.token, dispatch.environment, OUT_OF_TIME)
+    assert world.lanes.end_lease(HELLO, dispatch.token, dispatch.environment, OUT_OF_TIME)
     world.redis.zadd("deployer:lanes", {HELLO.key: 0})
     world.sent.extend(world.lanes.sweep())
 
