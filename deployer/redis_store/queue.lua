@@ -45,7 +45,8 @@ end
 local INVALID_ITEM = redis.error_reply('ERR a field of the given queue item has another type, or a number is not finite')
 local ops = {}
 
--- Let links, AWS's events and `delivery` find what an accepted item belongs to.
+-- Let links, AWS's events and `delivery` find what an accepted item belongs to. The names of the last two keys are those of
+-- DELIVERY_POINTER (records/deliveries.py) and HEARTBEAT_PREFIX (coordination.py).
 local function write_indexes(full_name, stack_name, former_stack_name, work, delivery, ttl)
   call('HSET', SPELLED_NAMES, repository, full_name)
   if stack_name ~= '' then
