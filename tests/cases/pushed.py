@@ -14,7 +14,7 @@ from deployer.model.refs import Ref
 from sandbox.installation import Installation, wait_for
 from tests.cases.rows import Case, slug
 
-SECONDS = 120.0
+SECONDS = 240.0
 _ENDED = {"deployed", "failed", "skipped", "waiting"}
 
 

@@ -31,6 +31,7 @@ _BOUNDARY = {
         "role_path": "/deployer/development/",
     }
 }
+_AT_ONCE = 8  # pushes in one installation
 _TRIALS = 3
 _STOPPED = "cfn-lint: stopped"
 # behaviour that is not built yet, by the part of the work that builds it
@@ -126,7 +127,7 @@ def pushed(
     with Installation(directory / "installation", _SETTINGS).running() as here:
         prepare_account(here)
         here.repository("acme/tools", sample=True)
-        with ThreadPoolExecutor(len(selected)) as pool:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             yield {case.name: pool.submit(CaseRun(here, directory, case).carry_out) for case in selected}
 
 

@@ -146,7 +146,15 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
     def away(*_: Any, **__: Any) -> Any:
         raise UnavailableError("Redis does not answer")
 
-    for name in ("ping", "server", "last_heartbeats", "lanes", "repositories", "dead_letters", "activity"):
+    for name in (
+        "ping",
+        "read_server",
+        "last_heartbeats",
+        "lanes",
+        "repositories",
+        "dead_letters",
+        "activity",
+    ):
         monkeypatch.setattr(world.lanes, name, away)
     world.deployer.config = replace(world.deployer.config, repositories=("acme/API",))
     found = checks(world, 1)
