@@ -68,7 +68,7 @@ class AwsPipelines:
         # what the same task may reuse, with the time of the response (monotonic clock)
         self._definitions: dict[str, tuple[float, Any]] = {}  # pipeline -> definition
         self._stage_names: dict[str, tuple[float, list[str]]] = {}  # pipeline -> names of its stages
-        self._stack_sets: dict[str, tuple[float, list[str]]] = {}  # pipeline -> names of its StackSets
+        self._last_read: dict[str, tuple[float, Any]] = {}  # the same; a second use does not need a new reading
         self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # (pipeline, execution) -> summary
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
@@ -88,11 +88,10 @@ class AwsPipelines:
 
     def stack_sets(self, pipeline: str) -> list[str]:
         """See `CloudRegion.stack_sets`. One call; none if the definition was read in the last ten seconds."""
-        at, read = self._stack_sets.get(pipeline, (0.0, []))
-        if time.monotonic() - at < _JUST_READ_SECONDS:
-            return read
+        at, definition = self._last_read.get(pipeline, (0.0, None))
         with translate_errors(f"reading pipeline {pipeline}"):
-            definition = self._read_definition(pipeline)
+            if time.monotonic() - at >= _JUST_READ_SECONDS:
+                definition = self._read_definition(pipeline)
             return deployed_stack_sets(definition) if definition else []
 
     def executions(self, pipeline: str, repository: Repository | None = None) -> list[Execution]:
@@ -222,7 +221,7 @@ class AwsPipelines:
         read = required_member(answer, "pipeline")
         self._definitions = {pipeline: (time.monotonic(), read)}
         self._stage_names = {pipeline: (time.monotonic(), stage_names(read))}
-        self._stack_sets = {pipeline: (time.monotonic(), deployed_stack_sets(read))}
+        self._last_read = dict(self._definitions)
         return read
 
     def _recent_definition(self, pipeline: str) -> Any | None:

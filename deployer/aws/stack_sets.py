@@ -13,7 +13,8 @@ def deployed_stack_sets(definition: Any) -> list[str]:
     for stage in required_member(definition, "stages"):
         for action in required_member(stage, "actions"):
             kind = required_member(action, "actionTypeId")
+            category, provider = required_member(kind, "category"), required_member(kind, "provider")
             name = action.get("configuration", {}).get("StackSetName", "")
-            if name and kind.get("category") == "Deploy" and kind.get("provider") in _PROVIDERS:
+            if name and category == "Deploy" and provider in _PROVIDERS:
                 found.setdefault(name)
     return list(found)
