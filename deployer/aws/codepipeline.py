@@ -68,7 +68,7 @@ class AwsPipelines:
         # what the same task may reuse, with the time of the response (monotonic clock)
         self._definitions: dict[str, tuple[float, Any]] = {}  # pipeline -> definition
         self._stage_names: dict[str, tuple[float, list[str]]] = {}  # pipeline -> names of its stages
-        self._last_read: dict[str, tuple[float, Any]] = {}  # the same; a second use does not need a new reading
+        self._last_read: dict[str, tuple[float, Any]] = {}  # likewise, for `stack_sets`
         self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # (pipeline, execution) -> summary
 
     def deployed_stacks(self, pipeline: str) -> list[str]:

@@ -69,11 +69,11 @@ def delete(
     accepted = deployer.submitter.request_environment(
         environment, cause=Cause.TEARDOWN, yes_really=yes_really
     )
-    if environment.kind is not Kind.PRODUCTION:
-        output.print_note(_restoration_note(environment))
     follow_work(
         deployer, "delete", environment, accepted.goal, timeout=timeout if wait else None, json_=json_
     )
+    if not wait and environment.kind is not Kind.PRODUCTION:  # the end that --wait prints says so itself
+        output.print_note(_restoration_note(environment))
 
 
 def _restoration_note(environment: Environment) -> str:
