@@ -44,7 +44,7 @@ def test_what_a_person_deleted_is_created_again_only_if_asked_for(world: World) 
     world.push("refs/heads/x", A)
     result = world.run("delete", "acme/api", "x")
     assert (
-        "stays deleted until a push, deployer redeploy acme/api x, or deployer resync acme/api --recreate"
+        "stays deleted until a push, deployer redeploy acme/API x, or deployer resync acme/API --recreate"
         in (result.stderr)
     )
     world.work()
