@@ -42,8 +42,8 @@ def empty_stack_storage(clients: AwsClients, arn: str, assert_lease: Callable[[]
         assert_lease: see `empty_bucket`.
 
     Returns:
-        Whether nothing is left to empty. A stack whose template cannot be parsed counts as such: its buckets and
-        repositories stay as they are.
+        Whether the deletion of the stack may begin: nothing is left to empty, or its template cannot be parsed and its
+        buckets and repositories stay as they are.
 
     Raises:
         PermanentError: AWS refuses to empty one of them; the others are empty.
