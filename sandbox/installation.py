@@ -136,7 +136,7 @@ class Installation:
     @property
     def env(self) -> dict[str, str]:
         """The environment variables for `deployer` commands, from the file that the installation wrote."""
-        written = dotenv_values(self.directory / ".sandbox" / "env")
+        written = dotenv_values(self.directory / ".sandbox" / "env", interpolate=False)
         return {**self._env, **{name: value for name, value in written.items() if value is not None}}
 
     # --- actions ---

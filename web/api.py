@@ -19,8 +19,8 @@ from deployer.model.errors import (
     one_line,
 )
 from deployer.model.refs import Ref, parse_sha, parse_sha_prefix
-from deployer.queue import dead_letters as letters
 from deployer.queue.dead_letter_record import DeadLetter
+from deployer.queue.dead_letters import LetterResult, act_on_dead_letters, matching_dead_letters, replay_order
 from deployer.queue.items import Cause
 from deployer.queue.store import Accepted
 from deployer.queue.submit import APPROVER_LENGTH, WorkSubmitter
@@ -48,15 +48,8 @@ def environments() -> Response:
     """Return all environments, or those of one repository; deleted ones only on request."""
     deleted = request.args.get("deleted", "0") in {"1", "true"}
     records = deployer().lanes.environments(_repository_filter())
-    return _json_response(
-        {
-            "environments": [
-                _environment_as_json(record)
-                for record in records
-                if deleted or record.status.state != "deleted"
-            ]
-        }
-    )
+    chosen = [each for each in records if deleted or each.status.state != "deleted"]
+    return _json_response({"environments": [_environment_as_json(each) for each in chosen]})
 
 
 @blueprint.get("/environments/<identity>")
@@ -112,7 +105,7 @@ def lanes() -> Response:
 def dead_letters() -> Response:
     """Return the dead letters that match the filters, oldest first."""
     kind, task = request.args.get("kind", ""), request.args.get("task", "")
-    found = letters.matching_dead_letters(deployer().lanes, _repository_filter(), kind, task)
+    found = matching_dead_letters(deployer().lanes, _repository_filter(), kind, task)
     return _json_response({"dead_letters": [record_json.dead_letter(letter) for letter in found]})
 
 
@@ -131,16 +124,20 @@ def dead_letter(identity: str) -> Response:
 @blueprint.post("/resync")
 def resync() -> Response:
     """Queue a resync of one repository, or of all that are known or named in DEPLOYER_REPOSITORIES."""
-    fields = _read_json_body("repository", "all")
-    submitter = deployer().submitter
+    fields = _read_json_body("repository", "all", "recreate")
+    submitter, recreate = deployer().submitter, fields.get("recreate", False)
+    if not isinstance(recreate, bool):
+        raise PayloadError("field recreate must be true or false")
     if fields.get("all") is True and "repository" not in fields:
-        queued = [(each, submitter.resync(each, in_turn=True)) for each in _served_repositories()]
-        tasks = [{"repository": str(each), "id": accepted.goal} for each, accepted in queued]
+        tasks = [
+            {"repository": str(each), "id": submitter.resync(each, in_turn=True, recreate=recreate).goal}
+            for each in _served_repositories()
+        ]
         return _json_response({"outcome": "queued", "tasks": tasks}, 202)
     if not isinstance(fields.get("repository"), str) or fields.get("all"):
         raise PayloadError('the body must be {"repository": "owner/name"} or {"all": true}')
     repository = submitter.as_github_spells(Repository.parse(fields["repository"]))
-    return _queued_response(submitter.resync(repository), repository)
+    return _queued_response(submitter.resync(repository, recreate=recreate), repository)
 
 
 @blueprint.post("/environments/<identity>/redeploy")
@@ -228,9 +225,7 @@ def replay_all() -> Response:
     """Queue the work of all dead letters that match the body again."""
     found = _chosen_letters()
     submitter = deployer().submitter
-    settled = letters.act_on_dead_letters(
-        letters.replay_order(found), lambda letter: submitter.replay(letter).goal
-    )
+    settled = act_on_dead_letters(replay_order(found), lambda letter: submitter.replay(letter).goal)
     repositories = {letter.id: letter.repository for letter in found}
     tasks = [
         {"dead_letter": each.letter, "repository": repositories[each.letter], "id": each.task}
@@ -249,7 +244,7 @@ def discard_all() -> Response:
         lanes.discard(letter)
         return ""
 
-    settled = letters.act_on_dead_letters([letter.id for letter in _chosen_letters()], discard_letter)
+    settled = act_on_dead_letters([letter.id for letter in _chosen_letters()], discard_letter)
     ids = [each.letter for each in settled if not each.error]
     return _json_response(
         {"outcome": "discarded", "dead_letters": ids, "failed": _failed_letters(settled)}, 202
@@ -343,12 +338,11 @@ def _chosen_letters() -> list[DeadLetter]:
             'the body must be {"all": true}; the fields kind, repository and task are optional filters'
         )
     repository = Repository.parse(filters["repository"]) if filters.get("repository") else None
-    return letters.matching_dead_letters(
-        deployer().lanes, repository, filters.get("kind", ""), filters.get("task", "")
-    )
+    kind, task = filters.get("kind", ""), filters.get("task", "")
+    return matching_dead_letters(deployer().lanes, repository, kind, task)
 
 
-def _failed_letters(settled: list[letters.LetterResult]) -> list[dict[str, str]]:
+def _failed_letters(settled: list[LetterResult]) -> list[dict[str, str]]:
     return [{"dead_letter": each.letter, "error": each.error} for each in settled if each.error]
 
 

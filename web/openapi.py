@@ -59,13 +59,30 @@ _LETTERS_BODY: Json = {
     "required": ["all"],
     "additionalProperties": False,
 }
+_RECREATE = described(
+    {"type": "boolean", "default": False},
+    "Whether to create the environments that people deleted although their branch exists. The other resyncs leave "
+    "them deleted until a push or a redeployment.",
+)
+
+
+def _resync_body(name: str, schema: Json) -> Json:
+    return {
+        "type": "object",
+        "properties": {name: schema, "recreate": _RECREATE},
+        "required": [name],
+        "additionalProperties": False,
+    }
+
+
 _RESYNC_BODY: Json = {
     "oneOf": [
-        object_of(repository=described(TEXT, "`owner/name`")),
-        object_of(
-            all=described(
+        _resync_body("repository", described(TEXT, "`owner/name`")),
+        _resync_body(
+            "all",
+            described(
                 {"type": "boolean", "const": True}, "All known repositories, and those named in the settings."
-            )
+            ),
         ),
     ]
 }

@@ -59,7 +59,8 @@ SCHEMAS: Json = {
         ),
         drift=described(TEXT_OR_NULL, "What was changed in its stack outside deployer (drift)."),
         held=described(
-            TEXT_OR_NULL, "Why a resync does not move it to its ref's commit, or to the newest tag (a pin)."
+            TEXT_OR_NULL,
+            "Why a resync does not move it to its ref's commit or to the newest tag (a pin), or leaves it deleted.",
         ),
         used_at=described(TIME, "When a push, a redeploy or a keep last used it."),
         warned_at=described(TIME, "When people were warned that it expires; null if it was used since."),

@@ -15,7 +15,7 @@ from deployer.model.visible import visible
 from deployer.queue.items import RESYNC_KEY, Attempt, split_key
 from deployer.views.derived_values import changed_at, environment_id, seconds_since
 from deployer.views.record_json import iso_time
-from deployer.views.sentences import lane_problems, lifetime_words, pin_words, waiting_words
+from deployer.views.sentences import held_words, lane_problems, lifetime_words, waiting_words
 from web.context import deployer
 
 blueprint = Blueprint("page_filters", __name__)
@@ -70,7 +70,7 @@ def changed_since(record: EnvironmentRecord) -> float:
 @blueprint.app_template_filter()
 def pin_text(record: EnvironmentRecord) -> str:
     """Return why an environment stays at another commit than its ref's, or an empty text."""
-    return pin_words(record)
+    return held_words(record)
 
 
 @blueprint.app_template_filter()

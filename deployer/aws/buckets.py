@@ -1,37 +1,22 @@
-"""The S3 calls of deployer: it writes to an artifact bucket, or empties the buckets of a stack."""
+"""The S3 calls of deployer: it writes to an artifact bucket, or empties a bucket."""
 
 import hashlib
-import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from deployer.aws.clients import AwsClients, call_with_retries, read_pages
-from deployer.aws.cloudformation import resource_from_summary, single_line
+from deployer.aws.clients import AwsClients, call_with_retries
+from deployer.aws.cloudformation import single_line
 from deployer.aws.errors import error_code, is_not_found, is_temporary_code, required_member, translate_errors
 from deployer.model.errors import PermanentError, TransientError
 from deployer.model.targets import Target
-from deployer.templates.document import read_document
-from deployer.templates.folder_files import UnreadableError
 
 if TYPE_CHECKING:
-    from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_s3 import S3Client
 
-log = logging.getLogger(__name__)
-
-_BUCKET_TYPE = "AWS::S3::Bucket"
-_STACK_TYPE = "AWS::CloudFormation::Stack"
-# Statuses of resources that the stack itself created. After CREATE_FAILED, the id may name another owner's bucket.
-_CREATED_STATUSES = frozenset(
-    {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "IMPORT_COMPLETE", "DELETE_FAILED"}
-)
 _BATCH_SIZE = 1000  # objects; the maximum of one DeleteObjects request
-EMPTYING_SECONDS = (
-    20.0  # for one call, which must end well within a lease although a bucket may hold millions of objects
-)
 _TEMPLATE_FOLDER = "deployer/templates"  # key prefix in the artifact bucket
 
 
@@ -78,84 +63,6 @@ class ArtifactBucket:
     def _description(self) -> str:
         owner = self._owner.get("ExpectedBucketOwner")
         return f"bucket {self._bucket}{f', which must be of account {owner}' if owner else ''}"
-
-
-def empty_stack_buckets(clients: AwsClients, arn: str, assert_lease: Callable[[], None]) -> bool:
-    """Delete the objects in the buckets of a stack for about `EMPTYING_SECONDS`.
-
-    Args:
-        clients: clients of the stack's account in its region.
-        arn: the stack's ARN.
-        assert_lease: see `empty_bucket`.
-
-    Returns:
-        Whether the deletion of the stack may begin: its buckets are empty, or its template cannot be parsed and they
-        stay as they are.
-    """
-    deadline = time.monotonic() + EMPTYING_SECONDS
-    try:
-        names = buckets_to_empty(clients.cloudformation, arn)
-    except ClientError as error:
-        if is_not_found(error):
-            return True
-        raise
-    owner = arn.split(":")[4]  # the stack's account, which also owns its buckets
-    return all(empty_bucket(clients.s3, bucket, owner, deadline, assert_lease) for bucket in names)
-
-
-def buckets_to_empty(cloudformation: "CloudFormationClient", arn: str) -> list[str]:
-    """Return the buckets that the stack or its nested stacks created, without those that the templates retain."""
-    found = {
-        each.name: (each.type, each.id)
-        for page in read_pages(cloudformation.list_stack_resources, StackName=arn)
-        for each in map(resource_from_summary, required_member(page, "StackResourceSummaries"))
-        if each.type in {_BUCKET_TYPE, _STACK_TYPE} and each.id and each.status in _CREATED_STATUSES
-    }
-    if not found:
-        return []
-    try:
-        template = required_member(
-            call_with_retries(lambda: cloudformation.get_template(StackName=arn)), "TemplateBody"
-        )
-    except RecursionError:  # botocore parses a JSON template, which may be nested too deeply for Python
-        template = None
-    retained = retained_resources(template)
-    if retained is None:
-        log.warning("the buckets of stack %s are not emptied, because its template cannot be parsed", arn)
-        return []
-    deleted = [each for name, each in found.items() if name not in retained]
-    nested = [
-        bucket
-        for resource_type, identifier in deleted
-        if resource_type == _STACK_TYPE
-        for bucket in buckets_to_empty(cloudformation, identifier)
-    ]
-    return [identifier for resource_type, identifier in deleted if resource_type == _BUCKET_TYPE] + nested
-
-
-def retained_resources(template: Any) -> set[str] | None:
-    """Return the logical ids of the resources that outlive the stack; None if the template cannot be parsed.
-
-    A pipeline may have built this template from a branch's files, so its content is not trusted. It is parsed with the
-    same limits as the files in `deploy/`.
-    """
-    if isinstance(template, str):
-        text = template.lstrip("\ufeff")
-        # JSON is parsed as JSON, because it may contain tabs, which YAML forbids
-        suffix = "json" if text.lstrip()[:1] == "{" else "yml"
-        try:
-            template = read_document(f"pipeline.{suffix}", text.encode()).fields
-        except (UnreadableError, UnicodeEncodeError):
-            return None
-    resources = template.get("Resources") if isinstance(template, Mapping) else None
-    if not isinstance(resources, Mapping):
-        return None
-    # A computed policy (`!If`) is not a string. The resource then counts as retained, because data loss is worse.
-    policies = {
-        str(name): each.get("DeletionPolicy", "Delete") if isinstance(each, Mapping) else "Delete"
-        for name, each in resources.items()
-    }
-    return {name for name, policy in policies.items() if policy != "Delete"}
 
 
 def empty_bucket(

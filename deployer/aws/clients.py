@@ -94,6 +94,16 @@ class AwsClients:
         return client
 
     @property
+    def ecr(self) -> Any:
+        """The client of ECR, the Elastic Container Registry."""
+        return self._cached_client("ecr")
+
+    @property
+    def logs(self) -> Any:
+        """The client of CloudWatch Logs."""
+        return self._cached_client("logs")
+
+    @property
     def iam(self) -> Any:
         """The client of IAM."""
         return self._cached_client("iam")

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from deployer.aws.buckets import ArtifactBucket, empty_stack_buckets
+from deployer.aws.buckets import ArtifactBucket
+from deployer.aws.build_logs import delete_log_group, find_build_logs
 from deployer.aws.clients import AwsClients, call_with_retries, own_region, read_pages
 from deployer.aws.cloudformation import AwsStacks
 from deployer.aws.codepipeline import AwsPipelines
 from deployer.aws.errors import required_member, translate_errors
 from deployer.aws.sharing import RegionStatus, Sharing
-from deployer.environment.cloud_region import RegionCapacity
+from deployer.aws.storage import empty_stack_storage
+from deployer.environment.cloud_region import BuildLogs, RegionCapacity
 from deployer.model.environments import Kind
 from deployer.model.targets import Target
 
@@ -113,16 +115,23 @@ class AwsCloud(AwsStacks, AwsPipelines):
         """See `CloudRegion.check_artifact_bucket`: write a small object into the artifact bucket. One call."""
         self._artifacts.check_writable()
 
-    def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
-        """See `CloudRegion.empty_buckets`: delete every object version in the stack's buckets for about twenty seconds.
+    def empty_storage(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
+        """See `CloudRegion.empty_storage`: deletes for about twenty seconds.
 
-        A bucket that the template retains is not emptied, because its data must outlive the stack.
-
-        Returns:
-            Whether all these buckets are empty now.
+        What the template retains is not emptied, because its content must outlive the stack.
         """
-        with translate_errors(f"emptying the buckets of stack {arn}"):
-            return empty_stack_buckets(self._aws, arn, guard)
+        with translate_errors(f"emptying the buckets and repositories of stack {arn}"):
+            return empty_stack_storage(self._aws, arn, guard)
+
+    def build_logs(self, arn: str) -> list[BuildLogs]:
+        """See `CloudRegion.build_logs`. One call for each hundred events of the stack, and one for each project."""
+        with translate_errors(f"looking for the build logs of stack {arn}"):
+            return find_build_logs(self._aws, arn)
+
+    def delete_build_logs(self, name: str) -> str:
+        """See `CloudRegion.delete_build_logs`. One call."""
+        with translate_errors(f"deleting log group {name}"):
+            return delete_log_group(self._aws, name)
 
 
 class AwsClouds:

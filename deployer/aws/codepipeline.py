@@ -17,6 +17,7 @@ from deployer.aws.clients import AwsClients, call_with_retries, read_pages
 from deployer.aws.errors import is_execution_ended, is_not_found, required_member, translate_errors
 from deployer.aws.pipeline_definition import has_all_actions, source_actions, stage_names
 from deployer.aws.stack_actions import deployed_stacks, stack_actions
+from deployer.aws.stack_sets import deployed_stack_sets
 from deployer.environment.cloud_region import Execution, StackAction
 from deployer.model.environment_status import StageState
 from deployer.model.environments import Repository
@@ -65,6 +66,7 @@ class AwsPipelines:
         # what the same task may reuse, with the time of the response (monotonic clock)
         self._definitions: dict[str, tuple[float, Any]] = {}  # pipeline -> definition
         self._stage_names: dict[str, tuple[float, list[str]]] = {}  # pipeline -> names of its stages
+        self._last_read: dict[str, tuple[float, Any]] = {}  # likewise, for `stack_sets`
         self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # (pipeline, execution) -> summary
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
@@ -91,6 +93,14 @@ class AwsPipelines:
         with translate_errors(f"reading pipeline {pipeline}"):
             definition = self._read_definition(pipeline)
             return stage_names(definition) if definition else []
+
+    def stack_sets(self, pipeline: str) -> list[str]:
+        """See `CloudRegion.stack_sets`. One call; none if the definition was read in the last ten seconds."""
+        at, definition = self._last_read.get(pipeline, (0.0, None))
+        with translate_errors(f"reading pipeline {pipeline}"):
+            if time.monotonic() - at >= _JUST_READ_SECONDS:
+                definition = self._read_definition(pipeline)
+            return deployed_stack_sets(definition) if definition else []
 
     def executions(self, pipeline: str, repository: Repository | None = None) -> list[Execution]:
         """See `CloudRegion.executions`. One call; one more if an execution has several sources."""
@@ -221,6 +231,7 @@ class AwsPipelines:
         read = required_member(answer, "pipeline")
         self._definitions = {pipeline: (time.monotonic(), read)}
         self._stage_names = {pipeline: (time.monotonic(), stage_names(read))}
+        self._last_read = dict(self._definitions)
         return read
 
     def _recent_definition(self, pipeline: str) -> Any | None:
@@ -334,11 +345,18 @@ def commit_of_revisions(
     if repository is None:
         return str(commits[0]["revisionId"]) if len(commits) == 1 else ""
     ours = [r for r in commits if _is_address_of(repository, r.get("revisionUrl") or "")]
-    if commits and not ours and (definition := read_definition()):
-        reading = pinned_actions(source_actions(definition), SourceLocation(repository))
-        names = {name for each in reading for name in (each.name, *each.artifacts)}
-        ours = [r for r in commits if r.get("actionName") in names or r.get("name") in names]
+    if commits and not ours:
+        names = _source_names(read_definition(), repository)
+        ours = [r for r in commits if names & {r.get("actionName"), r.get("name")}]
     return str(ours[0]["revisionId"]) if ours else ""
+
+
+def _source_names(definition: Any | None, repository: Repository) -> set[str]:
+    """Return the names of the source actions that read the repository, and of their artifacts."""
+    if not definition:
+        return set()
+    reading = pinned_actions(source_actions(definition), SourceLocation(repository))
+    return {name for each in reading for name in (each.name, *each.artifacts)}
 
 
 def _start_problem(definition: Any, location: SourceLocation) -> str:

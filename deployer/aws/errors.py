@@ -114,7 +114,14 @@ _BUSY_CODES = frozenset(
 )
 _BUSY_TEXT = re.compile(r"(?:is|currently) in \S+ (?:state|status)|while in status|_IN_PROGRESS\b")
 _NOT_FOUND_CODES = frozenset(
-    {"NoSuchBucket", "NoSuchEntity", "PipelineExecutionNotFoundException", "PipelineNotFoundException"}
+    {
+        "NoSuchBucket",
+        "NoSuchEntity",
+        "PipelineExecutionNotFoundException",
+        "PipelineNotFoundException",
+        "RepositoryNotFoundException",
+        "ResourceNotFoundException",
+    }
 )
 # CloudFormation uses similar words for a template, parameter or file that does not exist, so "Stack" must come first.
 _STACK_NOT_FOUND = re.compile(r"Stack.* does not exist")
@@ -251,6 +258,11 @@ def is_execution_ended(error: ClientError) -> bool:
     return error_code(error) in _EXECUTION_ENDED_CODES
 
 
+def is_permission_missing(error: ClientError) -> bool:
+    """Whether deployer's role lacks the permission for the call."""
+    return error_code(error) in _PERMISSION_CODES
+
+
 def is_credential_error(error: ClientError) -> bool:
     """Whether AWS rejected the credentials rather than the call."""
     return error_code(error) in _CREDENTIAL_CODES
@@ -284,7 +296,7 @@ def _translate_client_error(
         return TransientError(
             f"{action}: AWS cannot be reached (the response is not from AWS: HTTP {_http_status(error)})"
         )
-    if error_code(error) in _PERMISSION_CODES:
+    if is_permission_missing(error):
         return TransientError(f"{action}: AWS refuses it: deployer's role lacks a permission ({reported})")
     if is_quota_exceeded(error):
         return QuotaError(

@@ -36,7 +36,7 @@ class RegionStatus(Protocol):
         Args:
             name: the stack's name or ARN.
             since: epoch seconds by `now`.
-            list_stacks: lists all stacks and calls `save_listing_summary`. It is called if a listing is worth its calls.
+            list_stacks: lists all stacks and calls `save_listing_summary`. Called if a listing is worth its calls.
         """
 
     def save_listing_summary(self, began: float, pages: int, stacks: int, busy: Iterable[str]) -> None:

@@ -95,12 +95,10 @@ def print_table(
 
 
 def _plain_table(headings: Sequence[str], cells: list[list[str]]) -> None:
-    lines = [[print_heading.upper() for print_heading in headings], *cells]
-    widths = [max(len(print_line[column]) for print_line in lines) for column in range(len(headings))]
-    for print_line in lines:
-        click.echo(
-            "  ".join(cell.ljust(width) for cell, width in zip(print_line, widths, strict=True)).rstrip()
-        )
+    lines = [[heading.upper() for heading in headings], *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def terminal_width() -> int:
@@ -116,12 +114,12 @@ def _rich_table(headings: Sequence[str], cells: list[list[str]], *, one_line: bo
 
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     narrow = max(_NARROW, shutil.get_terminal_size().columns // 6)
-    for position, print_heading in enumerate(headings):
+    for position, heading in enumerate(headings):
         # only long columns are wrapped, because a wrapped short column is hard to read
-        longest = max(len(print_line[position]) for print_line in cells)
-        made.add_column(print_heading, overflow="fold", no_wrap=one_line or longest <= narrow)
-    for print_line in cells:
-        made.add_row(*(Text(cell, style=_cell_style(cell)) for cell in print_line))
+        longest = max(len(line[position]) for line in cells)
+        made.add_column(heading, overflow="fold", no_wrap=one_line or longest <= narrow)
+    for line in cells:
+        made.add_row(*(Text(cell, style=_cell_style(cell)) for cell in line))
     Console(highlight=False).print(made)
 
 

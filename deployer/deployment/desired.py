@@ -1,5 +1,6 @@
 """The desired state of an environment: what the goal asks for, compared with what GitHub says now."""
 
+import logging
 import shlex
 from collections.abc import Callable
 
@@ -11,8 +12,9 @@ from deployer.environment.context import ReconcileContext, Stop, report_on_conte
 from deployer.environment.repository_state import Repositories
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import duration_text
+from deployer.model.environment_record import Deletion
 from deployer.model.environments import Kind
-from deployer.model.errors import NotFoundError, PermanentError
+from deployer.model.errors import DeployerError, NotFoundError, PermanentError
 from deployer.model.expiry import (
     IDLE,
     NIGHT,
@@ -26,6 +28,8 @@ from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
 from deployer.queue.items import Cause
 from deployer.teardown.expiry_comment import ExpiryComments
+
+_log = logging.getLogger(__name__)
 
 
 class DesiredResolver:
@@ -66,10 +70,7 @@ class DesiredResolver:
         """Find the desired state: a commit to deploy, absence, or a stop if the goal ends here."""
         work, environment = context.work, context.environment
         if work.cause == Cause.TEARDOWN:
-            if environment.kind is Kind.PRODUCTION:  # a tag that was pushed before does not bring it back
-                decided_at = max(context.record.decision_time, work.accepted_at)
-                context = context.with_record(decided_at=decided_at)
-            return Absent(context, "a person asked for its teardown")
+            return self._resolve_teardown(context)
         if work.cause == Cause.AGE and environment.kind is not Kind.DEVELOPMENT:
             return Stop(context.done(Outcome.SKIPPED, f"{environment.kind} never expires"))
         ordered = (
@@ -86,6 +87,40 @@ class DesiredResolver:
             return self._production.resolve_production(context)
         return self._resolve_branch(context)
 
+    def _resolve_teardown(self, context: ReconcileContext) -> Absent | Stop:
+        """Record that a person, or the state of the repository, wants the environment to be absent."""
+        work, record = context.work, context.record
+        reason = "a person asked for its teardown"
+        if context.environment.kind is Kind.PRODUCTION:  # a tag that was pushed before does not bring it back
+            decided_at = max(record.decision_time, work.accepted_at)
+            return Absent(context.with_record(decided_at=decided_at), reason)
+        if work.spec.word:
+            return Absent(context, f"its repository or branch asks for its teardown: {work.spec.word}")
+        if record.spec.deletion and record.spec.deletion.at >= work.accepted_at:
+            # this goal has recorded it; a push since then must not be overlooked
+            return Absent(context, reason)
+        head = self._read_deleted_head(context)
+        if isinstance(head, Stop):
+            return head
+        deletion = Deletion(head=head, at=work.accepted_at) if head else Deletion()
+        return Absent(context.with_record(deletion=deletion, aged=""), reason)
+
+    def _read_deleted_head(self, context: ReconcileContext) -> str | Stop:
+        """Where the branch of an environment is that a person deletes; empty if the branch does not exist.
+
+        A deletion needs nothing else of GitHub. If GitHub does not answer, the head on record is used.
+        """
+        record, branch = context.record, context.environment.branch
+        try:
+            ref = branch or Ref.of_branch(self._staging_branch(context))
+            head = self._host.head(context.repository, ref)
+        except DeployerError as error:
+            _log.warning("deleting %s with the head on record: %s", context.environment, error)
+            return record.spec.held_at or record.spec.commit
+        if head is None:
+            return ""
+        return self._tracker.wait_for_fresh_read(context, head) or head.object
+
     def _resolve_branch(self, context: ReconcileContext) -> Deploy | Absent | Stop:
         """Find the desired state of staging or of a development environment, which follow a branch."""
         work, branch = context.work, context.environment.branch
@@ -95,6 +130,8 @@ class DesiredResolver:
             return stop
         if head is None:
             return self._resolve_missing_branch(context, ref)
+        if _stays_deleted(context, head):
+            return _resolve_deleted(context)
         if work.cause == Cause.AGE:
             return self._resolve_age(context, ref, head)
         if work.cause == Cause.PUSH and branch and self._is_default(context, ref):
@@ -133,7 +170,7 @@ class DesiredResolver:
             reason = f"{ref.short} is gone; a resync deletes the environment later"
             return Stop(context.done(Outcome.SKIPPED, reason))
         # without its branch, nothing could wake the environment
-        return Absent(context.with_record(held_at="", aged=""), f"{ref} is gone")
+        return Absent(context.with_record(held_at="", aged="", deletion=Deletion()), f"{ref} is gone")
 
     def _is_left_to_resync(self, context: ReconcileContext) -> bool:
         """Whether only the environment's age asks for its deletion, and it is not expired.
@@ -171,7 +208,8 @@ class DesiredResolver:
         if record.status.receipt.is_running and record.spec.expiry.aged_at > record.history.used_at:
             return Absent(context, "its age has begun a teardown")
         act = due_age_action(record, self._ttl, now)
-        if act is AgeAction.WAKE or head.object not in {record.spec.commit, record.spec.held_at}:
+        known = {record.spec.commit, record.spec.held_at, record.spec.deletion.head}
+        if act is AgeAction.WAKE or head.object not in known:
             # a push was lost or the sleep is over: as in a resync, the commit on GitHub is wanted
             return self._resolve_wake(context, ref, head, wakes=act is AgeAction.WAKE)
         match act:
@@ -224,3 +262,20 @@ class DesiredResolver:
                 "GitHub accepts neither a status nor a comment that warns of its end, so it stays"
             )
         return Stop(context.done(Outcome.SKIPPED, text))
+
+
+def _stays_deleted(context: ReconcileContext, head: Head) -> bool:
+    """Whether a person deleted the environment at this head of its branch, and nobody has asked for it since."""
+    work, deletion = context.work, context.record.spec.deletion
+    if not deletion or deletion.head != head.object:
+        return False
+    if work.cause == Cause.PUSH:  # GitHub may send a delivery again much later
+        return 0 < work.push.pushed_at < deletion.at
+    return work.cause == Cause.RESYNC
+
+
+def _resolve_deleted(context: ReconcileContext) -> Absent | Stop:
+    """Leave an environment deleted; a teardown that has not ended continues."""
+    if context.record.status.receipt.is_running:
+        return Absent(context, "a person deleted it")
+    return Stop(context.done(Outcome.SKIPPED, "a person deleted it, and its branch has not moved since"))

@@ -13,9 +13,10 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Kind
 from deployer.model.outcomes import Outcome
-from deployer.model.stacks import Stack
+from deployer.model.stacks import Phase, Stack
 from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import Finished, StepResult
+from deployer.teardown.leftovers import known_stack_sets
 
 # stacks that the pipeline no longer names and the record still does; each costs the teardown two calls
 _EARLIER_STACKS = 20
@@ -43,6 +44,7 @@ class Executions:
         context = context.with_record(
             applications=applications,
             earlier=[each for each in known if each not in applications][-_EARLIER_STACKS:],
+            stack_sets=known_stack_sets(context),
             region=context.cloud.region,
             stack_arn=stack.arn,
             own_tags=deployer_tags(stack.tags),
@@ -86,6 +88,9 @@ class Executions:
             # its source stage has not reported the commit yet; most likely it is the wanted one
             return self.follow_new(context, newest.id, sha="")
         if needs_start(newest, work, record.status.pipeline.reported):
+            return context.again(Task.TRIGGER)
+        is_unrecorded = not recorded and not record.status.pipeline.reported
+        if is_unrecorded and newest.status == "succeeded" and _lacks_deployed_stack(context):
             return context.again(Task.TRIGGER)
         return self.follow_new(context, newest.id)
 
@@ -236,6 +241,15 @@ def _is_of_rejected_pipeline(context: ReconcileContext, newest: Execution) -> bo
     if not newest.automatic or newest.id == context.record.status.pipeline.reported:
         return False
     return bool(context.cloud.start_problem(context.name, context.source_location))
+
+
+def _lacks_deployed_stack(context: ReconcileContext) -> bool:
+    """Whether a stack that the pipeline deploys is gone or its deletion failed.
+
+    A teardown may have begun that no record tells of any more, because Redis was lost.
+    """
+    stacks = map(context.cloud.stack, context.record.status.stack.applications)
+    return any(each is None or each.phase in {Phase.DELETING, Phase.UNDELETED} for each in stacks)
 
 
 def _approver_text(context: ReconcileContext) -> str:

@@ -10,7 +10,7 @@ from deployer.environment.drift import record_drift
 from deployer.model.environments import Kind
 from deployer.model.stacks import Phase, Stack
 from deployer.queue.items import Cause
-from deployer.teardown.teardown import Teardown
+from deployer.teardown.teardown import Teardown, is_unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Observer:
             context = read.context
         stack, exists = read.stack, isinstance(desired, Deploy)
         deleting = stack is not None and stack.phase is Phase.DELETING  # the decision waits for its end
-        if exists and context.record.status.receipt.is_running and not deleting:
+        if exists and is_unfinished(context.record) and not deleting:
             interrupted = self._teardown.cancel_teardown(context)
             if isinstance(interrupted, Stop):
                 return interrupted

@@ -7,7 +7,7 @@ from deployer.deployment.deploy_folder import DeployFolder, DeployFolderReader
 from deployer.deployment.desired_state import Deploy
 from deployer.environment.code_host import CodeHost, Head
 from deployer.environment.context import ReconcileContext, Stop
-from deployer.model.environment_record import EnvironmentRecord
+from deployer.model.environment_record import Deletion, EnvironmentRecord
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError
 from deployer.model.outcomes import Outcome
@@ -136,7 +136,7 @@ class RefTracker:
             context = context.with_record(used_at=self._clock())
         if is_new:
             context = context.enter_state("pending", outcome="", reason="", execution="", warned_at=0)
-        context = context.with_record(aged="")
+        context = context.with_record(aged="", deletion=Deletion())
         record = context.record
         chosen = sha != head.sha or (
             ref.is_tag and (ref.name != record.spec.ref or bool(record.spec.held_at))

@@ -108,6 +108,19 @@ class RegionCapacity:
         return self.stacks >= 0.9 * self.stacks_limit or self.pipelines >= 0.9 * self.pipelines_limit
 
 
+@dataclass(frozen=True, slots=True)
+class BuildLogs:
+    """The log group of a CodeBuild project that a stack created and that was deleted with the stack.
+
+    Attributes:
+        name: the log group's name.
+        why_kept: why the log group is not the project's, or may not be read; empty if it is the project's.
+    """
+
+    name: str
+    why_kept: str = ""
+
+
 class CloudRegion(Protocol):
     """CloudFormation, CodePipeline and S3 in one region of an account, with the permissions of one target."""
 
@@ -196,22 +209,34 @@ class CloudRegion(Protocol):
     def stack_url(self, arn: str) -> str:
         """The address of a stack in the AWS console."""
 
-    def empty_buckets(self, arn: str, guard: Callable[[], None] = ...) -> bool:
-        """Delete every version of the objects in the stack's buckets, for some seconds.
+    def empty_storage(self, arn: str, guard: Callable[[], None] = ...) -> bool:
+        """Delete the images in the stack's ECR repositories and all object versions in its buckets, for some seconds.
 
         Args:
-            arn: the stack; a deleted stack has no buckets.
+            arn: the stack; a deleted stack has no buckets and no repositories.
             guard: called before each batch of deletions; an exception that it raises ends the call.
 
         Returns:
-            Whether all buckets are empty. Otherwise the next call continues.
+            Whether all of them are empty. Otherwise the next call continues.
+
+        Raises:
+            PermanentError: AWS refuses to delete an object or an image.
         """
+
+    def build_logs(self, arn: str) -> list[BuildLogs]:
+        """The log groups that CodeBuild created for the projects of a deleted stack."""
+
+    def delete_build_logs(self, name: str) -> str:
+        """Delete such a log group; returns why AWS refuses it, and an empty text if the group is gone."""
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
         """Names of the stacks that the pipeline's CloudFormation actions deploy; empty if there is no such pipeline."""
 
     def stack_actions(self, pipeline: str) -> list[StackAction]:
         """The runs of its actions that create or update stacks, newest first; empty if there is no pipeline."""
+
+    def stack_sets(self, pipeline: str) -> list[str]:
+        """Names of the StackSets that the pipeline's actions deploy; empty if there is no such pipeline."""
 
     def stage_names(self, pipeline: str) -> list[str]:
         """The names of the pipeline's stages, in order; empty if there is no such pipeline."""

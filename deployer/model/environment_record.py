@@ -46,6 +46,18 @@ class ProductionSpec(FieldGroup, frozen=True):
     approvals: tuple[Admission, ...] = ()
 
 
+class Deletion(Detail, frozen=True):
+    """That a person deleted an environment whose branch exists; it is empty, and false, if nobody did.
+
+    Attributes:
+        head: where the branch was. A resync leaves the environment deleted until the branch moves.
+        at: when the person asked for it (epoch seconds). A push that GitHub took before does not count.
+    """
+
+    head: str = ""
+    at: float = 0
+
+
 class EnvironmentSpec(FieldGroup, frozen=True):
     """What is wanted of an environment.
 
@@ -56,6 +68,8 @@ class EnvironmentSpec(FieldGroup, frozen=True):
             the head moves. Of production also where a person chose the tag.
         region: where its stack is; a region that was chosen once stays.
         teardown: the repository's settings for a teardown, as last deployed: see `templates.repository_config`.
+        deletion: that a person deleted development or staging, until a push, a redeployment or a resync with
+            `--recreate` wants it again.
         expiry: how long a development environment is wanted.
         production: which commit production may run.
     """
@@ -65,6 +79,7 @@ class EnvironmentSpec(FieldGroup, frozen=True):
     held_at: str = ""
     region: str = ""
     teardown: str = ""
+    deletion: Deletion = Deletion()
     expiry: ExpirySpec = ExpirySpec()
     production: ProductionSpec = ProductionSpec()
 

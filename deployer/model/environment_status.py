@@ -94,6 +94,7 @@ class StackStatus(FieldGroup, frozen=True):
         earlier: the names of those that the pipeline no longer deploys, the latest last.
         deployed: the stacks to which its actions have deployed, by ARN, the latest last.
         own_tags: the tags that deployer gave to the pipeline's stack, because the pipeline can remove them.
+        stack_sets: the names of the StackSets that the pipeline deploys or has deployed.
         applied: the stack as deployer applied it last.
         drift: how the stack differs from that, in words; empty if it does not.
         failure: why it could not be created or updated.
@@ -105,6 +106,7 @@ class StackStatus(FieldGroup, frozen=True):
     earlier: list[str] = msgspec.field(default_factory=list)
     deployed: list[DeployedStack] = msgspec.field(default_factory=list)
     own_tags: dict[str, str] = msgspec.field(default_factory=dict)
+    stack_sets: list[str] = msgspec.field(default_factory=list)
     applied: AppliedStack = AppliedStack()
     drift: str = ""
     failure: StackFailure = StackFailure()

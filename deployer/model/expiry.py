@@ -26,7 +26,7 @@ class AgeAction(StrEnum):
     """What is due for an environment because of its age."""
 
     WARN = "warn"
-    CALM = "calm"  # the environment is used again after a warning
+    WITHDRAW_WARNING = "calm"  # the environment is used again after a warning
     EXPIRE = "expire"
     SLEEP = "sleep"
     WAKE = "wake"

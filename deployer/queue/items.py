@@ -85,6 +85,7 @@ class WorkSpec(FieldGroup, frozen=True):
         word: what a delivery said of the whole repository, where only GitHub can know: `deleted` or `removed`. Of a
             teardown: the repository's state that is the reason, so that the teardown ends when the state ends, or
             `default` if the environment's branch is the default branch now.
+        recreate: of a resync: whether a person asks for what people deleted although its branch exists.
     """
 
     ref: str = ""
@@ -94,6 +95,7 @@ class WorkSpec(FieldGroup, frozen=True):
     candidate: bool = False
     decided_at: float = 0
     word: str = ""
+    recreate: bool = False
 
 
 class PushFacts(FieldGroup, frozen=True):

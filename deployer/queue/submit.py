@@ -98,7 +98,7 @@ class WorkSubmitter:
         accepted = self._enqueue(event.repository, work, event.delivery, "push")
         if accepted.outcome == "queued":
             progress.log_push(environment, event.ref.short, "" if event.deleted else event.after)
-        return self._answer_delivery(event.delivery, accepted)
+        return Answer(event.delivery, accepted.outcome, accepted.reason)
 
     def _record_skipped(self, event: Push, environment: Environment, reason: str) -> Answer:
         """Record a push that asks to be skipped, because no task runs for it that would record it."""
@@ -149,9 +149,8 @@ class WorkSubmitter:
         work = _resync_work(word=event.word, turned=len(served) == 1)
         for each in served[:0:-1]:
             self._enqueue(each, work)
-        return self._answer_delivery(
-            event.delivery, self._enqueue(served[0], work, event.delivery, event.about)
-        )
+        accepted = self._enqueue(served[0], work, event.delivery, event.about)
+        return Answer(event.delivery, accepted.outcome, accepted.reason)
 
     def submit_aws(self, event: CloudEvent | Ignored) -> Answer:
         """Submit an event of a pipeline or stack.
@@ -174,7 +173,7 @@ class WorkSubmitter:
             return self._record_ignored(event.delivery, why, environment.repository)
         work = Work(environment=environment.key, task=Task.NOTIFY, cause=Cause.EVENT)
         accepted = self._enqueue(environment.repository, work, event.delivery, event.about)
-        return self._answer_delivery(event.delivery, accepted)
+        return Answer(event.delivery, accepted.outcome, accepted.reason)
 
     def request_environment(
         self,
@@ -247,19 +246,23 @@ class WorkSubmitter:
         )
         return accepted
 
-    def resync(self, repository: Repository, age: float = 0, *, in_turn: bool = False) -> Accepted:
+    def resync(
+        self, repository: Repository, age: float = 0, *, in_turn: bool = False, recreate: bool = False
+    ) -> Accepted:
         """Queue a resync of a repository.
 
         Args:
             repository: the repository.
             age: how old a listing of all stacks may be, in seconds; 0 for a new one.
             in_turn: whether the resync waits for its turn, because many are requested at once.
+            recreate: whether a person asks for what people deleted although its branch exists.
 
         Raises:
             PermanentError: the repository is not served here.
         """
         self.require_served(repository)
-        return self._enqueue(repository, _resync_work(looked_at=self._lanes.now() - age, turned=not in_turn))
+        work = _resync_work(looked_at=self._lanes.now() - age, turned=not in_turn, recreate=recreate)
+        return self._enqueue(repository, work)
 
     def queue_expiry_checks(self, now: float) -> None:
         """Queue a check of environments that may have expired, a limited number at once.
@@ -367,9 +370,6 @@ class WorkSubmitter:
         record = DeliveryRecord(delivery, name, environment=ref, reason=reason)
         self._lanes.ignore(record, ref=ref, served=repository is None or self._allows(repository))
         return Answer(delivery, "ignored", reason)
-
-    def _answer_delivery(self, delivery: str, accepted: Accepted) -> Answer:
-        return Answer(delivery, accepted.outcome, accepted.reason)
 
 
 def _resync_work(**fields: Any) -> Work:

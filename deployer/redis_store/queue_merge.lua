@@ -43,6 +43,7 @@ local function merge_readable(older, newer, ttl)
   older.turned = older.turned or needs_no_turn(newer)
   -- GitHub sends both `deleted` and `removed` for a deleted repository, in any order
   if older.word ~= 'deleted' and (newer.word or '') ~= '' then older.word = newer.word end
+  older.recreate = older.recreate or newer.recreate
   join_deliveries(older, newer, ttl)
   older.polls = 0
   older.looked_at = math.max(older.looked_at or 0, newer.looked_at or 0)

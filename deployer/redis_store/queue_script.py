@@ -17,7 +17,14 @@ from deployer.redis_store.records.repository_index import (
 from deployer.redis_store.records.stack_names import STACK_NAMES
 
 # each file uses only names that files before it define
-_FILES = ("queue_items.lua", "queue_ends.lua", "queue_merge.lua", "queue_order.lua", "queue.lua")
+_FILES = (
+    "queue_items.lua",
+    "queue_ends.lua",
+    "queue_merge.lua",
+    "queue_order.lua",
+    "queue_indexes.lua",
+    "queue.lua",
+)
 DELIVERY_TTL = 30 * 86400  # seconds
 
 

@@ -15,10 +15,11 @@ from deployer.queue.step_results import Finished
 from deployer.queue.store import QueueStore
 from deployer.resync.missed_tags import newest_missed_tag, newest_undeployed_tag, undeployed_tag_sentence
 from deployer.resync.orphans import Orphan, find_orphans, orphans_to_delete, records_to_forget
-from deployer.resync.plan import ACTIONS, Planned, plan
+from deployer.resync.plan import ACTIONS, Planned, deleted_by_people, plan
 from deployer.resync.snapshot import RepositorySnapshot, environments_with_unknown_status
 
 _log = logging.getLogger(__name__)
+_NAMED_ENVIRONMENTS = 3  # that a sentence names
 
 
 class ResyncPlanner:
@@ -80,18 +81,24 @@ class ResyncPlanner:
     def plan(
         self, repository: Repository, since: float = 0, facts: RepositoryFacts | None = None
     ) -> list[Planned]:
-        """What a resync would do now; arguments and errors as of `plan_with_tag_note`."""
-        return self.plan_with_tag_note(repository, since, facts)[0]
+        """What a resync would do now; arguments and errors as of `plan_with_notes`."""
+        return self.plan_with_notes(repository, since, facts)[0]
 
-    def plan_with_tag_note(
-        self, repository: Repository, since: float = 0, facts: RepositoryFacts | None = None
+    def plan_with_notes(
+        self,
+        repository: Repository,
+        since: float = 0,
+        facts: RepositoryFacts | None = None,
+        *,
+        recreate: bool = False,
     ) -> tuple[list[Planned], str]:
-        """What a resync would do now, and a sentence on the newest tag that only a person may deploy (or empty).
+        """What a resync would do now, and sentences on what only a person may bring back or deploy (or empty).
 
         Args:
             repository: which.
             since: the oldest listing of all stacks that may be used (epoch seconds).
             facts: what GitHub says of the repository, if the caller has just asked.
+            recreate: whether to create what people deleted although its branch exists.
 
         Raises:
             TransientError: GitHub, AWS or Redis is away.
@@ -100,8 +107,8 @@ class ResyncPlanner:
         seen = self._lanes.read_seen(repository)
         snapshot = self._read_snapshot(repository, seen, since, patience=60, facts=facts)
         _log_unknown_statuses(snapshot)
-        planned = plan(snapshot, seen.orphans, self._clock(), self._orphan_seconds)
-        return planned, undeployed_tag_sentence(repository, snapshot.never_deployed)
+        planned = plan(snapshot, seen.orphans, self._clock(), self._orphan_seconds, recreate=recreate)
+        return planned, _plan_notes(snapshot, recreate=recreate)
 
     def existing_development(
         self, repository: Repository, since: float, patience: float = 60, *, with_retained: bool = False
@@ -130,7 +137,7 @@ class ResyncPlanner:
         """The environments without a ref, each with the time when a resync may delete it (epoch seconds; 0 for never).
 
         Raises:
-            TransientError, PermanentError: as `plan_with_tag_note`.
+            TransientError, PermanentError: as `plan_with_notes`.
         """
         seen = self._lanes.read_seen(repository)
         snapshot = self._read_snapshot(repository, seen, since, patience=60)
@@ -159,7 +166,8 @@ class ResyncPlanner:
         snapshot = self._read_snapshot(
             repository, seen, work.progress.looked_at, LISTING_PATIENCE, facts, allow_unlisted=True
         )
-        planned = plan(snapshot, seen.orphans, now, self._orphan_seconds)
+        recreate = work.spec.recreate
+        planned = plan(snapshot, seen.orphans, now, self._orphan_seconds, recreate=recreate)
         due = [each for each in planned if not each.due]
         self._queue(repository, due)
         if snapshot.unlisted:
@@ -167,14 +175,14 @@ class ResyncPlanner:
         self._note_seen(repository, snapshot, planned, seen, now)
         self._lanes.delete_environment_records(repository, records_to_forget(snapshot, now))
         summary = _plan_summary(planned, due, _log_unknown_statuses(snapshot))
-        tag_note = undeployed_tag_sentence(repository, snapshot.never_deployed)
-        return Finished(RESYNCED, "; ".join(filter(None, (summary, tag_note))))
+        notes = _plan_notes(snapshot, recreate=recreate)
+        return Finished(RESYNCED, "; ".join(filter(None, (summary, notes))))
 
     def _queue(self, repository: Repository, due: Sequence[Planned]) -> None:
         for each in due:
             work = Work.of(
-                environment=each.environment.key, cause=Cause.RESYNC, ref=each.ref, after=each.tag_object,
-                candidate=bool(each.tag_object),
+                environment=each.environment.key, cause=Cause.REDEPLOY if each.asked else Cause.RESYNC,
+                ref=each.ref, after=each.tag_object, candidate=bool(each.tag_object),
             )  # fmt: skip
             # nothing to dispatch: this task holds the queue's lease, and its end dispatches the next item
             self._lanes.accept(repository, work)
@@ -247,6 +255,16 @@ def _plan_summary(
     if unknown:
         parts.append(f"{len(unknown)} left out: {next(iter(unknown.values()))}")
     return ", ".join(parts) or "nothing to do"
+
+
+def _plan_notes(snapshot: RepositorySnapshot, *, recreate: bool) -> str:
+    """Sentences on what a resync leaves to people; empty if there is nothing."""
+    deleted = [] if recreate else deleted_by_people(snapshot)
+    names = ", ".join(each.name for each in deleted[:_NAMED_ENVIRONMENTS])
+    more = f" and {len(deleted) - _NAMED_ENVIRONMENTS} more" if len(deleted) > _NAMED_ENVIRONMENTS else ""
+    kept = f"a person deleted {names}{more}; --recreate creates them again" if deleted else ""
+    tag = undeployed_tag_sentence(snapshot.repository, snapshot.never_deployed)
+    return "; ".join(filter(None, (kept, tag)))
 
 
 def _log_unknown_statuses(snapshot: RepositorySnapshot) -> dict[Environment, str]:

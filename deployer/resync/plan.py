@@ -29,6 +29,7 @@ class Planned:
         reason: why, as a sentence for people.
         ref: the ref to deploy, empty for a deletion.
         due: when to do it (epoch seconds); 0 for at once.
+        asked: whether a person asks for it: then it is queued as a redeployment.
         tag_object: for a missed tag, the object that the tag points to.
     """
 
@@ -37,11 +38,17 @@ class Planned:
     reason: str
     ref: str = ""
     due: float = 0
+    asked: bool = False
     tag_object: str = ""
 
 
 def plan(
-    snapshot: RepositorySnapshot, orphaned: Mapping[str, float], now: float, grace: float
+    snapshot: RepositorySnapshot,
+    orphaned: Mapping[str, float],
+    now: float,
+    grace: float,
+    *,
+    recreate: bool = False,
 ) -> list[Planned]:
     """What a resync has to do for a repository; empty if everything is as it should be.
 
@@ -53,9 +60,10 @@ def plan(
         orphaned: since when resyncs have seen environments without a ref, by key (epoch seconds).
         now: epoch seconds.
         grace: how long such an environment is kept, in seconds.
+        recreate: whether to create what people deleted although its branch exists.
     """
     left_out = environments_with_unknown_status(snapshot)
-    found = _plan_branches(snapshot, left_out)
+    found = _plan_branches(snapshot, left_out, recreate=recreate)
     if Environment(snapshot.repository, Kind.PRODUCTION) not in left_out:
         found += filter(None, (_plan_production(snapshot), _plan_missed_tag(snapshot)))
     for orphan in orphans_to_delete(snapshot):
@@ -68,7 +76,9 @@ def plan(
 # --- branches ---------------------------------------------------------------------------------------------------------
 
 
-def _plan_branches(snapshot: RepositorySnapshot, left_out: Collection[Environment]) -> list[Planned]:
+def _plan_branches(
+    snapshot: RepositorySnapshot, left_out: Collection[Environment], *, recreate: bool
+) -> list[Planned]:
     records, existing = snapshot.records_by_key, snapshot.existing_stacks
     found = []
     for ref in sorted(snapshot.refs, key=lambda each: each.name):
@@ -79,9 +89,61 @@ def _plan_branches(snapshot: RepositorySnapshot, left_out: Collection[Environmen
         stack = pipeline_stack(environment, record, existing)
         if environment in left_out or (stack and not stack.is_known):
             continue
-        if planned := _plan_branch(snapshot, environment, ref, record, stack):
-            found.append(planned)
+        head = snapshot.refs[ref]
+        if record and _is_deleted_by_person(environment, record, head, stack, recreate=recreate):
+            planned = _plan_deleted(snapshot, environment, ref, record, recreate=recreate)
+        else:
+            planned = _plan_branch(snapshot, environment, ref, record, stack)
+        found += [planned] if planned else []
     return found
+
+
+def deleted_by_people(snapshot: RepositorySnapshot) -> list[Environment]:
+    """The environments that a resync leaves deleted, because a person deleted them and their branch did not move."""
+    records, found = snapshot.records_by_key, []
+    for ref, head in snapshot.refs.items():
+        environment = Environment.of_ref(snapshot.repository, ref, snapshot.default_branch)
+        record = None if ref.is_tag else records.get(environment.key)
+        if record and _is_deleted_by_person(environment, record, head, None, recreate=False):
+            found.append(environment)
+    return found
+
+
+def _is_deleted_by_person(
+    environment: Environment, record: EnvironmentRecord, head: str, stack: Stack | None, *, recreate: bool
+) -> bool:
+    """Whether a person deleted an environment and nobody has asked for it since.
+
+    Args:
+        environment: development or staging.
+        record: its record.
+        head: where its branch is. A branch that has moved asks for its environment again.
+        stack: its stack, if that exists.
+        recreate: whether to ask for the deletion alone.
+    """
+    if deletion := record.spec.deletion:
+        # the settings or the message of a later head may have asked for no deployment
+        return recreate or head in {deletion.head, record.spec.held_at}
+    # version 0.1.0 recorded it of staging only, by these two fields
+    is_head = recreate or record.spec.commit == head
+    return is_head and stack is None and _was_deleted_by_person(environment, record)
+
+
+def _plan_deleted(
+    snapshot: RepositorySnapshot,
+    environment: Environment,
+    ref: Ref,
+    record: EnvironmentRecord,
+    *,
+    recreate: bool,
+) -> Planned | None:
+    """What an environment needs that a person deleted: creation, if a person asks for it, or the deletion's end."""
+    if recreate:
+        return Planned(environment, "provision", "a person deleted it", ref.name, asked=True)
+    is_newer = record.updated_at > snapshot.listed_at
+    if is_newer or environment.branch is None or not record.status.receipt.is_running:
+        return None
+    return Planned(environment, "delete", "its deletion by a person has not ended")
 
 
 def _plan_branch(
@@ -96,7 +158,7 @@ def _plan_branch(
     if record and _is_finished(record, ref, head):
         return _plan_finished_branch(snapshot, environment, ref, record, stack)
     if stack is None and not _may_be_in_former_region(snapshot, environment, record):
-        if skip_reason(ref, "") or _was_head_deleted_by_person(environment, record, head):
+        if skip_reason(ref, ""):
             return None
         return Planned(environment, "provision", f"{ref.short} has no pipeline", ref.name)
     if stack and stack.phase in _REPAIRS:
@@ -131,6 +193,8 @@ def _plan_finished_branch(
         return Planned(environment, "provision", f"{ref.short} has no pipeline any more", ref.name)
     if record.updated_at > snapshot.listed_at:
         return None  # the listing may show the stack as it was before the deployment ended
+    if _was_teardown_stopped(record) and record.spec.commit:
+        return Planned(environment, "trigger", f"{ref.short} exists, and its teardown failed", ref.name)
     if stack is None and _may_be_in_former_region(snapshot, environment, record):
         return None
     if (
@@ -145,10 +209,13 @@ def _plan_finished_branch(
     return _plan_finished(environment, ref, record, stack)
 
 
-def _was_head_deleted_by_person(
-    environment: Environment, record: EnvironmentRecord | None, head: str
-) -> bool:
-    return record is not None and record.spec.commit == head and _was_deleted_by_person(environment, record)
+def _was_teardown_stopped(record: EnvironmentRecord) -> bool:
+    """Whether the last teardown failed and the pipeline has not run since: a part of what it deployed may be gone.
+
+    An expired environment is not wanted. Its age asks for its deletion again.
+    """
+    is_failed = record.status.receipt.outcome == "partly" and record.status.outcome == Outcome.FAILED
+    return is_failed and not record.status.pipeline.execution and not record.spec.expiry.aged
 
 
 def _unfinished_reason(record: EnvironmentRecord | None, head: str) -> str:

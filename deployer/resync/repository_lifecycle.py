@@ -222,12 +222,15 @@ class RepositoryLifecycle:
         self._lanes.save_seen(repository, Seen(accepted_at=now))
         self._lanes.change_repository(repository, without_replacement)
 
-    def plan(self, repository: Repository, since: float = 0) -> tuple[list[Planned], str]:
+    def plan(
+        self, repository: Repository, since: float = 0, *, recreate: bool = False
+    ) -> tuple[list[Planned], str]:
         """What a resync would do now, and a sentence on the repository's state (or empty). Nothing is changed.
 
         Args:
             repository: which.
             since: the oldest listing of all stacks that may be used (epoch seconds).
+            recreate: whether to create what people deleted although its branch exists.
 
         Raises:
             TransientError: GitHub, AWS or Redis is away.
@@ -242,9 +245,9 @@ class RepositoryLifecycle:
                 Planned(each, "delete", why)
                 for each in self._resyncer.existing_development(repository, since)
             ], known.reason
-        return (
-            ([], known.reason) if known.state else self._resyncer.plan_with_tag_note(repository, since, facts)
-        )
+        if known.state:
+            return [], known.reason
+        return self._resyncer.plan_with_notes(repository, since, facts, recreate=recreate)
 
     # --- what each state requires -------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from deployer.model.teardown_report import RemovedItem, RetainedItem, TeardownPl
 # resources and buckets in one list of a report, for people; stacks are always listed, see `_with_entry`
 _LISTED_LIMIT = 100
 _REASON_LIMIT = 300
-_BUCKET = "AWS::S3::Bucket"
+# what a teardown empties before it deletes a stack, by type
+_STORES = {"AWS::S3::Bucket": "bucket", "AWS::ECR::Repository": "image repository"}
 
 
 def change_report(context: ReconcileContext, **changes: Any) -> ReconcileContext:
@@ -70,12 +71,14 @@ def add_deleted_stack(context: ReconcileContext, stack: Stack, resources: list[R
         stack: the stack, which is deleted.
         resources: its resources, as AWS lists them after the deletion.
     """
-    left = context.record.status.receipt.plan.left
+    report = context.record.status.receipt
+    left, retained = report.plan.left, [each for each in report.retained if each.id != stack.arn]
+    context = change_report(context, retained=retained)
     removed = [each for each in resources if each.status == "DELETE_COMPLETE"]
     context = add_removed(context, RemovedItem(f"stack {stack.name}", stack.arn, len(removed)))
     for each in removed:
-        if each.type == _BUCKET:
-            context = add_removed(context, RemovedItem(f"bucket {each.id}", each.id, 0))
+        if each.type in _STORES:
+            context = add_removed(context, RemovedItem(f"{_STORES[each.type]} {each.id}", each.id, 0))
     for each in resources:
         if each.id and each.status != "DELETE_COMPLETE":
             why = left.get(each.name) or each.reason or "its template says to keep it (DeletionPolicy)"

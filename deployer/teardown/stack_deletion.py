@@ -13,6 +13,7 @@ from deployer.model.expiry import ASLEEP
 from deployer.model.stacks import Phase, Stack, Step
 from deployer.queue.items import Task
 from deployer.queue.store import QueueStore
+from deployer.teardown.leftovers import delete_build_logs
 from deployer.teardown.report import (
     add_deleted_stack,
     add_retained_stack,
@@ -58,13 +59,19 @@ class StackDeletion:
         if stack is None:
             return context
         if stack.phase is Phase.GONE:
-            return add_deleted_stack(context, stack, context.cloud.resources(stack.arn))
+            return self.record_deleted(context, stack)
         # also if the ARN is recorded: the order may have waited for days, and another pipeline may deploy the stack now
         if (not arn or stack.phase is not Phase.DELETING) and (why := self._reason_to_keep(context, stack)):
             return self.leave_stack(context, stack, why)
         if not arn:
             return Stop(change_report(context, arn=stack.arn).again(Task.DELETE))
         return self._delete_recorded_stack(context, stack)
+
+    @staticmethod
+    def record_deleted(context: ReconcileContext, stack: Stack) -> ReconcileContext:
+        """Add a deleted stack to the report, with what was left of it, and delete the logs of its builds."""
+        resources = context.cloud.resources(stack.arn)
+        return delete_build_logs(add_deleted_stack(context, stack, resources), stack, resources)
 
     def _delete_recorded_stack(self, context: ReconcileContext, stack: Stack) -> ReconcileContext | Stop:
         """Order the deletion of a stack whose ARN is stored."""
@@ -151,7 +158,7 @@ class StackDeletion:
             # resources are left only after their deletion has failed twice
             return _delete_without_failed_resources(context, stack, force=policy.on_failure == "force"), ""
         empties = policy.empty_buckets and context.environment.kind is Kind.DEVELOPMENT
-        if empties and not _empty_buckets(context, stack):
+        if empties and not _empty_storage(context, stack):
             return context, ""  # the buckets hold much, or something keeps writing to them
         _order_stack_deletion(context, stack)
         return context, ""
@@ -177,11 +184,13 @@ def _delete_without_failed_resources(
     return context
 
 
-def _empty_buckets(context: ReconcileContext, stack: Stack) -> bool:
-    """Empty the stack's buckets, and return whether its deletion can be ordered now."""
+def _empty_storage(context: ReconcileContext, stack: Stack) -> bool:
+    """Empty the stack's buckets and repositories, and return whether its deletion can be ordered now."""
     context.assert_lease()
-    with suppress(PermanentError):  # an object is locked: the deletion will fail and report that
-        return context.cloud.empty_buckets(stack.arn, context.assert_lease)
+    with suppress(
+        PermanentError
+    ):  # AWS refuses to delete something: the stack's deletion will fail and report that
+        return context.cloud.empty_storage(stack.arn, context.assert_lease)
     return True
 
 

@@ -12,6 +12,7 @@ from deployer.environment.cloud_region import LISTING_PATIENCE, Clouds, Inventor
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.deployed_stacks import is_elsewhere, record_deployed_stacks
 from deployer.environment.statuses import StatusReporter
+from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import AppliedStack, StackFailure
 from deployer.model.environments import Environment, Kind
 from deployer.model.outcomes import Outcome
@@ -20,6 +21,7 @@ from deployer.model.teardown_report import RetainedItem, TeardownPlan, TeardownR
 from deployer.queue.items import Cause, Task
 from deployer.queue.step_results import StepResult
 from deployer.queue.store import QueueStore
+from deployer.teardown.leftovers import known_stack_sets, stack_sets_left
 from deployer.teardown.report import (
     add_deleted_stack,
     change_report,
@@ -84,18 +86,39 @@ class Teardown:
         return verified.result if isinstance(verified, Stop) else self._end_teardown(verified)
 
     def cancel_teardown(self, context: ReconcileContext) -> ReconcileContext | Stop:
-        """End a teardown because the environment is wanted again.
+        """End a teardown because the environment is wanted again. Call it if `is_unfinished` says so.
+
+        A deletion that has begun goes to its end, also one that failed: CloudFormation lets nobody update a stack whose
+        deletion failed, so the pipeline could not deploy it.
 
         Returns:
-            A stop while a stack is being deleted, because it cannot be created again before it is gone.
+            A stop while a stack is being deleted, or if the policy leaves a stack whose deletion failed to people.
         """
-        arn = context.record.status.receipt.plan.arn
-        stack = context.cloud.stack(arn) if arn else None
-        if stack and stack.phase is Phase.DELETING:
-            return Stop(context.snooze(event_follows=False))
-        if stack and stack.phase is Phase.GONE:
-            context = add_deleted_stack(context, stack, context.cloud.resources(stack.arn))
-        return close_report(context, "cancelled", self._clock())
+        before = context.record.status.receipt
+        retained = (each.id for each in before.retained if each.is_stack and _is_in_reach(context, each.id))
+        for arn in filter(None, dict.fromkeys([before.plan.arn, *retained])):
+            advanced = self._end_begun_deletion(context, arn)
+            if isinstance(advanced, Stop):
+                return advanced
+            context = advanced
+        if before.is_running or context.record.status.receipt != before:
+            context = close_report(context, "cancelled", self._clock())
+        return context
+
+    @report_on_context
+    def _end_begun_deletion(self, context: ReconcileContext, arn: str) -> ReconcileContext | Stop:
+        """Take the next step in the deletion of a stack, if its deletion has begun."""
+        stack = context.cloud.stack(arn)
+        if stack is None or stack.phase not in {Phase.DELETING, Phase.UNDELETED, Phase.GONE}:
+            return context
+        if stack.phase is Phase.GONE:
+            return self._stacks.record_deleted(context, stack)
+        if stack.name == context.name:  # a step of its own replaces a stack whose deletion failed
+            return Stop(context.snooze(event_follows=False)) if stack.phase is Phase.DELETING else context
+        is_ordered = arn == context.record.status.receipt.plan.arn
+        if not is_ordered and not context.environment.owns(stack.tags):
+            return context
+        return self._stacks.advance_deletion(change_report(context, arn=arn), stack.name)
 
     # --- the plan ---
 
@@ -128,8 +151,12 @@ class Teardown:
         applications = list(dict.fromkeys([*applications, *record.status.stack.applications, *names]))
         policies = [each.tags.get(TEARDOWN_TAG, "") for each in ([own_stack] if own_stack else []) + others]
         teardown = record.spec.teardown or next(filter(None, policies), "")
+        stack_sets = record.status.stack.stack_sets if foreign else known_stack_sets(context)
         context = context.with_record(
-            applications=applications, teardown=teardown, region=context.cloud.region
+            applications=applications,
+            stack_sets=stack_sets,
+            teardown=teardown,
+            region=context.cloud.region,
         )
         elsewhere = [*_stacks_in_other_regions(context, every), *self._deployed_elsewhere(context, actions)]
         return self._start_report(context, listed, elsewhere, newest)
@@ -155,17 +182,19 @@ class Teardown:
         # a pipeline may deploy its own stack, whose roles the other stacks need
         planned = [each for each in dict.fromkeys([*named, *created]) if each != context.name]
         planned.sort(key=lambda each: each in context.environment.stack_names)
+        retained = [*self._stack_in_former_account(context), *elsewhere, *stack_sets_left(context)]
         report = TeardownReport(
             began_at=self._clock(),
-            retained=list(
-                {each.id: each for each in [*self._stack_in_former_account(context), *elsewhere]}.values()
-            ),
+            retained=list({each.id: each for each in retained}.values()),
             repository_state=context.work.spec.word,
             posted=status.receipt.posted,
             plan=TeardownPlan(shared=self._unrecorded_users(context, listed, planned) if planned else {}),
         )
         context = context.enter_state(
-            "deleting", receipt=report, execution="", reported=newest or status.pipeline.reported
+            "deleting",
+            receipt=report,
+            execution="",
+            reported=newest or status.pipeline.execution or status.pipeline.reported,
         )
         return plan_deletions(context, *planned, context.name)
 
@@ -263,7 +292,7 @@ class Teardown:
         record = record.but(
             deployed=left_of_pipeline, own_tags={},
             generation=record.history.generation + 1, stages=[], execution="", applications=[], earlier=[],
-            stack_arn="", prepared="", region="", failure=StackFailure(), refused="", refusals=0,
+            stack_sets=[], stack_arn="", prepared="", region="", failure=StackFailure(), refused="", refusals=0,
             applied=AppliedStack(), drift="",
         )  # fmt: skip
         # a person deleted it, so the person's wish to stay at its commit ends too
@@ -273,10 +302,11 @@ class Teardown:
         left = any(each.what == f"stack {context.name}" for each in retained)
         # an environment that is created again has the present name
         context = context.replace_record(record.but(stack_name=environment.stack_name))
-        reason = GONE
+        reason = f"{GONE}{_deletion_text(context)}"
         if retained:
             text = "; ".join(f"{each.what}: {each.why}" for each in retained)
             reason = f"left are {text}" if left else f"its pipeline is gone; left are {text}"
+            reason += _deletion_text(context)
         return context.done(Outcome.DELETED, reason)
 
     def _delete_for_replacement(self, context: ReconcileContext) -> StepResult:
@@ -307,6 +337,26 @@ class Teardown:
             # that step finds out whether anybody has the present name already
             return context.again(Task.SYNC)
         return context.again(Task.PROVISION, created=True)
+
+
+def _is_in_reach(context: ReconcileContext, arn: str) -> bool:
+    """Whether a stack is in the region and the account in which this task works."""
+    stack, cloud = Stack(arn, "", ""), context.cloud
+    return stack.region == cloud.region and cloud.account in {"own", stack.account}
+
+
+def _deletion_text(context: ReconcileContext) -> str:
+    """What creates an environment again that a person deleted although its branch exists, for the end of a reason."""
+    if not context.record.spec.deletion:
+        return ""
+    return "; it stays deleted until a push, a redeploy, or a resync with --recreate"
+
+
+def is_unfinished(record: EnvironmentRecord) -> bool:
+    """Whether a teardown runs, or the last one left stacks and the pipeline has not run since."""
+    report = record.status.receipt
+    left_stacks = any(each.is_stack for each in report.retained) and not record.status.pipeline.execution
+    return report.is_running or left_stacks
 
 
 def _root_stacks(context: ReconcileContext, listed: Sequence[Stack]) -> list[Stack]:

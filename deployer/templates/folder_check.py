@@ -110,6 +110,8 @@ class FolderAnswer:
         parameters: each declared parameter that has a value, except the secret one.
         needs_token: whether the template declares the secret parameter.
         conditions: name to value of each condition of the template that is known before the deployment.
+        repository_parameters: names of those whose value comes from the repository.
+        branch_patterns: the branch patterns that choose values of parameters.
     """
 
     findings: tuple[Finding, ...]
@@ -119,6 +121,8 @@ class FolderAnswer:
     parameters: dict[str, str] = field(default_factory=dict)
     needs_token: bool = False
     conditions: dict[str, bool] = field(default_factory=dict)
+    repository_parameters: tuple[str, ...] = ()
+    branch_patterns: tuple[str, ...] = ()
 
 
 class EvaluationFaultError(RuntimeError):
@@ -209,6 +213,8 @@ def examine_folder(question: FolderQuestion, budget: EvaluationBudget | None = N
         parameters=values,
         needs_token=SECRET_PARAMETER in declared,
         conditions=conditions,
+        repository_parameters=_names_from_repository(values, supplied, from_repository),
+        branch_patterns=from_repository.branch_patterns,
     )
 
 
@@ -230,6 +236,13 @@ def _parameter_values(
     """The value of each declared parameter that has one, except the secret; deployer's values take precedence."""
     available = {**from_repository.values, **supplied}
     return {each: available[each] for each in declared if each in available and each != SECRET_PARAMETER}
+
+
+def _names_from_repository(
+    values: Mapping[str, str], supplied: Mapping[str, str], from_repository: RepositoryParameters
+) -> tuple[str, ...]:
+    """The names of the parameters whose value comes from the repository."""
+    return tuple(str(each) for each in values if each in from_repository.values and each not in supplied)
 
 
 def _content_findings(

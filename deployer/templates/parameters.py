@@ -10,6 +10,7 @@ import re2
 
 from deployer.model.environments import Environment, Kind
 from deployer.model.targets import Target
+from deployer.templates.branch_patterns import PATTERNS_LIMIT, pattern_problem, patterns_by_precedence
 from deployer.templates.document import Document, duplicate_key_text, read_document
 from deployer.templates.evaluation.budget import EvaluationBudget, TooComplexError
 from deployer.templates.evaluation.evaluator import SECRET_PARAMETER
@@ -22,6 +23,7 @@ SOURCE_REMEDY = (
     " DEPLOYER_GIVE_TOKEN=yes, which gives its GitHub token to every branch"
 )
 VALUE_LIMIT = 4096  # bytes
+_BRANCHES = "branches"
 _PATTERN_LIMIT = 1000  # characters
 _PATTERN_OPTIONS = re2.Options()
 _PATTERN_OPTIONS.log_errors = False
@@ -32,13 +34,23 @@ _NOT_ALLOWED_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 @dataclass(frozen=True, slots=True)
 class RepositoryParameters:
-    """Parameter values from a repository, their locations, and the errors in them."""
+    """Parameter values from a repository for one environment, their locations, and the errors in them.
+
+    Attributes:
+        document: the file; None if there is none.
+        values: name to value of each parameter.
+        paths: where in the file each value is.
+        findings: the errors in the file.
+        readable: whether the file could be read.
+        branch_patterns: the patterns under `branches`, which choose values for development environments.
+    """
 
     document: Document | None = None
     values: dict[str, str] = field(default_factory=dict)
     paths: dict[str, KeyPath] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     readable: bool = True
+    branch_patterns: tuple[str, ...] = ()
 
     def location_of(self, name: str) -> tuple[str, int | None]:
         """File and line of a parameter's value."""
@@ -49,11 +61,14 @@ class RepositoryParameters:
 def read_repository_parameters(
     files: Mapping[str, bytes], environment: Environment, budget: EvaluationBudget
 ) -> RepositoryParameters:
-    """Read the parameter values for one kind of environment from `deploy/pipeline.parameters.json` (or .yml, .yaml).
+    """Read the parameter values for one environment from `deploy/pipeline.parameters.json` (or .yml, .yaml).
+
+    The values are those of the environment's kind. For a development environment, a value under `branches` counts more
+    if its pattern matches the branch (`patterns_by_precedence`).
 
     Args:
         files: name to content of the recognized files in `deploy/`.
-        environment: the environment whose kind selects the values.
+        environment: the environment whose kind and branch select the values.
         budget: the work is spent from this budget.
 
     Raises:
@@ -63,44 +78,77 @@ def read_repository_parameters(
     if name is None:
         return RepositoryParameters()
     document = read_document(name, files[name], budget)
-    from_repository = RepositoryParameters(document)
+    findings: list[Finding] = []
 
     def add_error(path: KeyPath, text: str) -> None:
-        if len(from_repository.findings) < MOST_FINDINGS:
-            line = document.nearest_line(*path)
-            from_repository.findings.append(Finding("error", document.file, line, text))
+        if len(findings) < MOST_FINDINGS:
+            findings.append(Finding("error", document.file, document.nearest_line(*path), text))
 
     for key, line in document.repeated[:MOST_FINDINGS]:
-        from_repository.findings.append(Finding("error", document.file, line, duplicate_key_text(key)))
-    kinds = set(Kind)
+        findings.append(Finding("error", document.file, line, duplicate_key_text(key)))
+    allowed = (*Kind, _BRANCHES)
     for key in document.fields:
-        if key not in kinds:
-            add_error((key,), f"{str(key)[:80]!r} is not a kind of environment; use {', '.join(Kind)}")
-    for path, key, value in _parameter_entries(document, str(environment.kind), add_error):
-        problem, text = _value_text(key, value)
-        if problem or key in from_repository.values:
-            add_error(path, problem or f"{key[:100]} is given twice; keep one of them")
-        from_repository.values[key], from_repository.paths[key] = text, path
-    return from_repository
+        if key not in allowed:
+            text = f"{str(key)[:80]!r} is not a kind of environment; use {', '.join(allowed[:-1])} or {allowed[-1]}"
+            add_error((key,), text)
+    patterns = _read_branch_patterns(document, add_error)
+    found = RepositoryParameters(document, findings=findings, branch_patterns=patterns)
+    sections: list[KeyPath] = [(str(environment.kind),)]
+    if environment.branch:
+        matching = patterns_by_precedence(patterns, environment.branch.short)
+        sections += [(_BRANCHES, pattern) for pattern in reversed(matching)]
+    for section in sections:
+        seen: set[str] = set()
+        for path, key, value in _parameter_entries(document, section, add_error):
+            problem, text = _value_text(key, value)
+            if problem or key in seen:
+                add_error(path, problem or f"{key[:100]} is given twice; keep one of them")
+            seen.add(key)
+            found.values[key], found.paths[key] = text, path
+    return found
+
+
+def _read_branch_patterns(document: Document, add_error: Callable[[KeyPath, str], None]) -> tuple[str, ...]:
+    """The patterns under `branches` that can match a branch."""
+    given = document.fields.get(_BRANCHES)
+    if not isinstance(given, dict):
+        if given is not None:
+            add_error(
+                (_BRANCHES,), f"{_BRANCHES} is not a mapping, such as {{feature/*: {{Greeting: Hello}}}}"
+            )
+        return ()
+    if len(given) > PATTERNS_LIMIT:
+        add_error((_BRANCHES,), f"{_BRANCHES} has more than {PATTERNS_LIMIT} patterns")
+        return ()
+    patterns = []
+    for pattern in given:
+        if problem := pattern_problem(pattern):
+            add_error((_BRANCHES, pattern), problem)
+        else:
+            patterns.append(pattern)
+    return tuple(patterns)
 
 
 def _parameter_entries(
-    document: Document, kind: str, add_error: Callable[[KeyPath, str], None]
+    document: Document, section: KeyPath, add_error: Callable[[KeyPath, str], None]
 ) -> Iterator[tuple[KeyPath, str, Any]]:
-    """Path, name and value of each parameter for one kind of environment, from either form of the file."""
-    listed = document.fields.get(kind)
+    """Path, name and value of each parameter in one section of the file, from either form of the section."""
+    listed: Any = document.fields
+    for step in section:
+        listed = listed.get(step)
+    name = section[-1]
     if isinstance(listed, dict):
-        yield from (((kind, key), str(key), value) for key, value in listed.items())
+        yield from (((*section, key), str(key), value) for key, value in listed.items())
     elif isinstance(listed, list):
         for position, entry in enumerate(listed):
             if not isinstance(entry, dict) or not {"ParameterKey", "ParameterValue"} <= entry.keys():
-                text = f"entry {position + 1} of {kind} lacks ParameterKey or ParameterValue"
-                add_error((kind, position), text)
+                text = f"entry {position + 1} of {name} lacks ParameterKey or ParameterValue"
+                add_error((*section, position), text)
             else:
-                path = (kind, position, "ParameterValue")
+                path = (*section, position, "ParameterValue")
                 yield path, str(entry["ParameterKey"]), entry["ParameterValue"]
     elif listed is not None:
-        add_error((kind,), f"{kind} is neither a list nor a mapping")
+        add_error(section, f"{name} is neither a list nor a mapping")
 
 
 def _value_text(key: str, value: Any) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from deployer.views.derived_values import (
     page_url,
     seconds_since,
 )
-from deployer.views.sentences import pin_words
+from deployer.views.sentences import held_words
 
 Json = dict[str, Any]
 
@@ -68,7 +68,7 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
         **_lifetime(record, ttl),
         "region": record.spec.region or None,
         "drift": record.status.stack.drift or None,
-        "held": pin_words(record) or None,
+        "held": held_words(record) or None,
         "admitted": production_admission(record),
         "refused_tags": [refused_tag(each) for each in reversed(record.history.refused_tags)],
         "stack_arn": record.status.stack.stack_arn or None,

@@ -101,8 +101,20 @@ def drift_words(record: EnvironmentRecord) -> str:
     return f"{drift}; undo it: deployer redeploy {record.repository} {shlex.quote(environment.name)}"
 
 
-def pin_words(record: EnvironmentRecord) -> str:
-    """Why an environment is pinned to a commit that is not the newest one of its ref; empty if it is not pinned."""
+def held_words(record: EnvironmentRecord) -> str:
+    """Why a resync leaves an environment deleted, or at a commit that is not its ref's; empty if it does not."""
+    deletion = record.spec.deletion
+    if not deletion:
+        return _pin_words(record)
+    environment = Environment.from_key(Repository.parse(record.repository), record.environment)
+    name = shlex.quote(environment.name)
+    return (
+        f"a person deleted it at {deletion.head[:12]}; what creates it again: a push, "
+        f"deployer redeploy {record.repository} {name}, deployer resync {record.repository} --recreate"
+    )
+
+
+def _pin_words(record: EnvironmentRecord) -> str:
     spec = record.spec
     ended = record.status.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
     if not (spec.held_at and spec.commit and ended):

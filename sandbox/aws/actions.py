@@ -115,6 +115,7 @@ class Actions:
         ensure_build_log_group(self._place, project, self._projects[project])
         run.external_id = build.id
         run.external_url = f"{self._builder.address}/_sandbox/logs/{build.id}"
+        self._create_log_group(project)
         processes = Processes()
         try:
             _, failure = yield self._scheduler.run_in_thread(
@@ -126,6 +127,12 @@ class Actions:
             raise _action_error(failure, BuildFailedError)
         run.variables = build.exported
         yield from upload_outputs(self._scheduler, pipeline, execution, outputs)
+
+    def _create_log_group(self, project: str) -> None:
+        """Create the log group of a project's builds, which no stack has and no stack's deletion removes."""
+        settings = (self._projects[project].get("LogsConfig") or {}).get("CloudWatchLogs") or {}
+        if settings.get("Status", "ENABLED") == "ENABLED":
+            storage.ensure_log_group(self._place, settings.get("GroupName") or f"/aws/codebuild/{project}")
 
     # ---- deployments to S3
 

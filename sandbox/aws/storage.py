@@ -1,4 +1,4 @@
-"""The buckets, parameters or secrets in moto's models, read without HTTP."""
+"""The buckets, log groups, parameters or secrets in moto's models, used without HTTP."""
 
 from __future__ import annotations
 
@@ -92,6 +92,16 @@ def write_object(name: str, key: str, content: bytes, content_type: str | None =
     if guessed.startswith("text/") and "charset" not in guessed:
         guessed += "; charset=utf-8"
     _backend(name).put_object(name, key, content).set_metadata({"Content-Type": guessed})
+
+
+def ensure_log_group(place: Place, name: str) -> None:
+    """Create a log group, as a service does that writes logs; an existing one stays as it is."""
+    # Imported on first use, because importing these models takes seconds.
+    from moto.logs.models import logs_backends
+
+    held = logs_backends[place.account][place.region]
+    if name not in held.groups:
+        held.create_log_group(name, {})
 
 
 def parameter_value(place: Place, name: str) -> str:

@@ -11,6 +11,11 @@ from sandbox.aws.resources import Context, Handler, Resource, ResourceError, gen
 from sandbox.aws.schemas import names_of, schema_of
 
 _LONGEST_NAME = 63
+# EventBridge's ARNs of these types end in a UUID; the schemas of other types check that.
+_ARNS_WITH_ID = {
+    "AWS::Events::ApiDestination": "api-destination",
+    "AWS::Events::Connection": "connection",
+}
 
 
 class StoredHandler(Handler):
@@ -76,6 +81,8 @@ class StoredHandler(Handler):
 
     def _arn(self, name: str) -> str:
         _, service, what = self._kind.lower().split("::")
+        if self._kind in _ARNS_WITH_ID:
+            what, name = _ARNS_WITH_ID[self._kind], f"{name}/{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
         return self.place.arn(service, f"{what}/{name}")
 
 

@@ -40,6 +40,30 @@ def test_resync_dry_run(world: World) -> None:
     assert world.queue.sent == []
 
 
+def test_what_a_person_deleted_is_created_again_only_if_asked_for(world: World) -> None:
+    world.push("refs/heads/x", A)
+    result = world.run("delete", "acme/api", "x")
+    assert (
+        "stays deleted until a push, deployer redeploy acme/API x, or deployer resync acme/API --recreate"
+        in (result.stderr)
+    )
+    world.work()
+    result = world.run("resync", "acme/api", "--dry-run")
+    assert (result.stdout, result.stderr) == (
+        "nothing to do\n", "a person deleted x; --recreate creates them again\n",
+    )  # fmt: skip
+    (planned,) = world.json("resync", "acme/api", "--dry-run", "--recreate")
+    assert (planned["environment"], planned["action"], planned["reason"]) == (
+        "development:refs/heads/x", "provision", "a person deleted it",
+    )  # fmt: skip
+    assert "a person deleted it at" in world.json("why", "acme/api", "x")["held"]
+
+    world.run("resync", "acme/api", "--recreate")
+    world.work()
+    assert world.json("why", "acme/api", "x")["state"] == "deployed"
+    assert world.json("why", "acme/api", "x")["held"] is None
+
+
 def test_resync_of_all_after_redis_was_wiped(world: World) -> None:
     world.push("refs/heads/main", A)
     world.redis.flushall()

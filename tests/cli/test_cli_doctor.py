@@ -95,7 +95,7 @@ def test_doctor_finds_no_problem(world: World) -> None:
     assert result.exit_code == 0, result.output
     names = {
         "settings", "Redis", "GitHub", "development us-east-1", "staging us-east-1", "production us-east-1",
-        "accounts", "room us-east-1", "worker", "scheduler", "dead letters", "lanes", "events", "fence",
+        "accounts", "room us-east-1", "worker", "scheduler", "dead letters", "lanes", "events", "fence", "pipelines",
     }  # fmt: skip
     assert set(checks(world, 0)) == names
     assert bad(world, 0) == {}
@@ -146,7 +146,15 @@ def test_redis_away_hides_neither_github_nor_aws(world: World, monkeypatch: pyte
     def away(*_: Any, **__: Any) -> Any:
         raise UnavailableError("Redis does not answer")
 
-    for name in ("ping", "server", "last_heartbeats", "lanes", "repositories", "dead_letters", "activity"):
+    for name in (
+        "ping",
+        "read_server",
+        "last_heartbeats",
+        "lanes",
+        "repositories",
+        "dead_letters",
+        "activity",
+    ):
         monkeypatch.setattr(world.lanes, name, away)
     world.deployer.config = replace(world.deployer.config, repositories=("acme/API",))
     found = checks(world, 1)

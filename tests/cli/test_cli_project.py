@@ -64,8 +64,10 @@ def test_init_writes_what_validate_takes(tmp_path: Path, monkeypatch: pytest.Mon
     assert result.exit_code == 0
     assert [line.rpartition("/")[2] for line in result.stdout.splitlines()] == [
         "pipeline.yml",
-        "pipeline.parameters.json",
+        "pipeline.parameters.yml",
+        "buildspec.yml",
     ]
+    assert result.stderr.startswith("the kind of repository is unknown; write the commands")
     monkeypatch.undo()  # with cfn-lint
     checked = run("validate", tmp_path)
     assert (checked.exit_code, checked.stderr) == (0, UNSET)
@@ -77,7 +79,7 @@ def test_init_writes_what_validate_takes(tmp_path: Path, monkeypatch: pytest.Mon
     assert run("validate", tmp_path).stdout == checked.stdout
 
 
-@pytest.mark.parametrize("name", ["pipeline.json", "pipeline.parameters.yml"])
+@pytest.mark.parametrize("name", ["pipeline.json", "pipeline.parameters.yml", "buildspec.yml"])
 def test_init_overwrites_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / name).write_text("mine")
@@ -331,6 +333,41 @@ def test_validate_notes_a_token_that_not_every_installation_gives(
     result = run("validate", folder(tmp_path, pipeline_yml=template))
     assert result.exit_code == 0, result.stdout
     assert "some installations do not provide RepoToken: use ConnectionArn" in result.stderr
+
+
+def _by_branch(tmp_path: Path) -> Path:
+    template = "Parameters: {Size: {Type: Number, Default: 1}, Text: {Type: String, Default: x}}\n" + GOOD
+    values = (
+        "development: {Text: all}\n"
+        "branches:\n"
+        "  feature/*: {Size: 2}\n"
+        "  bug/*: {Size: big}\n"
+        "  feature/login: {Text: login}\n"
+    )
+    return folder(tmp_path, pipeline_yml=template, pipeline_parameters_yml=values)
+
+
+def test_validate_checks_the_values_of_every_branch_pattern(tmp_path: Path) -> None:
+    result = run("validate", _by_branch(tmp_path))
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "deploy/pipeline.parameters.yml:4: Size is 'big', which is not a number (development)\n",
+    )
+
+
+def test_validate_of_a_branch_shows_its_values(tmp_path: Path) -> None:
+    path = _by_branch(tmp_path)
+    for branch in ("feature/login", "refs/heads/feature/login"):
+        result = run("validate", path, "--branch", branch)
+        assert result.exit_code == 0, result.stdout
+        assert result.stdout.splitlines()[0] == "feature/login: Size=2, Text=login"
+    found = json.loads(run("validate", path, "--branch", "other", "--json").stdout)
+    assert found["parameters"] == {"Text": "all"}
+    assert run("validate", path, "--branch", "bug/1").exit_code == 1
+    assert json.loads(run("validate", path, "--json").stdout)["parameters"] == {}
+    wrong = run("validate", path, "--branch", "refs/tags/v1")
+    assert wrong.exit_code == 2
+    assert "refs/tags/v1 is a tag; name a branch" in wrong.stderr
 
 
 def test_validate_reads_the_preferences(tmp_path: Path) -> None:

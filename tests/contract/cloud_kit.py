@@ -16,6 +16,7 @@ import fakeredis
 import pytest
 
 from deployer.aws import buckets as aws_buckets
+from deployer.aws import storage
 from deployer.aws.cloud import AwsCloud, AwsClouds
 from deployer.environment.cloud_region import CloudRegion
 from deployer.model.environments import Kind, Repository
@@ -278,7 +279,7 @@ class SandboxKit:
     def emptying_slowly(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(aws_buckets, "_BATCH_SIZE", 2)
-            patch.setattr(aws_buckets, "EMPTYING_SECONDS", 0.0)
+            patch.setattr(storage, "EMPTYING_SECONDS", 0.0)
             yield
 
     @contextmanager

@@ -382,6 +382,7 @@ class Lane:
             looked_at=max(stays.looked_at, joins.looked_at),
             turned=stays.turned or _needs_no_turn(joins),
             word="deleted" if "deleted" in {stays.word, joins.word} else joins.word or stays.word,
+            recreate=stays.recreate or joins.recreate,
         )
 
     def _supersede(self, now: float, gone: Entry, by: Entry) -> None:

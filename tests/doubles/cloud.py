@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from deployer.environment.cloud_region import Execution, RegionCapacity, StackAction
+from deployer.environment.cloud_region import BuildLogs, Execution, RegionCapacity, StackAction
 from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
@@ -99,6 +99,9 @@ class FakeCloud(Failing):
         untagged: names of applications that their pipelines create without tags.
         self_tags: the tags that a pipeline gives to its own stack in its stage Deploy, by the name of the pipeline.
         buckets: the number of objects in a stack's buckets, by the name of the stack; above 0 its deletion fails.
+        logs: the log groups of the build projects of a stack, by the name of the stack.
+        log_refusals: why a log group cannot be deleted, by its name.
+        sets: the StackSets that a pipeline's actions deploy, by the name of the pipeline.
         emptied_at_once: how many objects one call deletes from a stack's buckets.
         pipelines: executions by pipeline, oldest first.
         clock: returns epoch seconds for the start of executions.
@@ -117,6 +120,9 @@ class FakeCloud(Failing):
         self.buckets: dict[str, int] = {}
         self.emptied_at_once = 1000
         self.problem = ""
+        self.logs: dict[str, list[BuildLogs]] = {}
+        self.log_refusals: dict[str, str] = {}
+        self.sets: dict[str, list[str]] = {}
         self.pipelines: dict[str, list[_FakeExecution]] = {}
         self._live: dict[str, _FakeStack] = {}
         self._gone: dict[str, _FakeStack] = {}
@@ -311,6 +317,8 @@ class FakeCloud(Failing):
             found.append(
                 Resource("Files", "AWS::S3::Bucket", f"{stack.name}-files", status("Files"), stack.why)
             )
+        if stack.name in self.logs:
+            found.append(Resource("Build", "AWS::CodeBuild::Project", f"{stack.name}-build", status("Build")))
         return found
 
     def is_still_busy(self, name: str, since: float) -> bool:
@@ -338,8 +346,8 @@ class FakeCloud(Failing):
     def stack_url(self, arn: str) -> str:
         return f"https://console.example/{arn}"
 
-    def empty_buckets(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
-        self._note("empty_buckets", arn)
+    def empty_storage(self, arn: str, guard: Callable[[], None] = lambda: None) -> bool:
+        self._note("empty_storage", arn)
         stack = self._find_stack(arn)
         if stack is None or not self.buckets.get(stack.name):
             return True
@@ -347,7 +355,24 @@ class FakeCloud(Failing):
         self.buckets[stack.name] = max(self.buckets[stack.name] - self.emptied_at_once, 0)
         return not self.buckets[stack.name]
 
+    def build_logs(self, arn: str) -> list[BuildLogs]:
+        self._note("build_logs", arn)
+        stack = self._find_stack(arn)
+        return list(self.logs.get(stack.name, [])) if stack else []
+
+    def delete_build_logs(self, name: str) -> str:
+        self._note("delete_build_logs", name)
+        if name in self.log_refusals:
+            return self.log_refusals[name]
+        for logs in self.logs.values():
+            logs[:] = [each for each in logs if each.name != name]
+        return ""
+
     # the port: pipelines
+
+    def stack_sets(self, pipeline: str) -> list[str]:
+        # no call is counted, because the adapter has already read the definition
+        return list(self.sets.get(pipeline, [])) if pipeline in self.pipelines else []
 
     def deployed_stacks(self, pipeline: str) -> list[str]:
         self._note("deployed_stacks", pipeline)

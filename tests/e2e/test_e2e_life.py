@@ -15,10 +15,11 @@ from pathlib import Path
 
 import boto3
 import pytest
-from conftest import FRAGILE
+from installations import FRAGILE
 from life_kit import Shop, metric, said, told, write_zone
 
 from deployer.redis_store.connection import connect
+from sandbox.http_calls import call
 from sandbox.installation import Installation, wait_for
 
 # of the first, which waits for the slowest; each wait has its own bound
@@ -367,8 +368,9 @@ def test_deliveries_missed_during_a_redis_outage_are_redelivered(
         shop.dev = shop.push("dev")
         refused = [each for each in shop.deliveries() if each["payload"].get("after") == shop.dev]
     finally:
-        os.kill(redis, signal.SIGCONT)
+        os.kill(redis, signal.SIGKILL)  # if it went on, it would accept what the web has sent to it
     assert [each["status_code"] for each in refused] == [503]
+    wait_for("Redis is back", lambda: call("GET", f"{fragile.web}/readyz").status == 200)
     shop.older()
     assert told(fragile, "webhook", "check", shop.name)["redelivered"] == 1
     shop.deployed(dev=shop.dev)

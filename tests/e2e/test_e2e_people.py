@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import SECRETS
+from installations import SECRETS
 
 from sandbox.installation import Answer, Installation, WorkingCopy, call, wait_for
 

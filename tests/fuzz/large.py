@@ -173,7 +173,7 @@ TEMPLATES |= {
         lambda: fill_with(
             _STAGES, "{ActionTypeId: {Provider: CloudFormation}, Configuration: {StackName: x}},", "]}]}}}\n"
         ),
-        "no source action",
+        "too complex",
     ),
     "loops": (
         lambda: fill_with(

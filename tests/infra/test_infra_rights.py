@@ -170,6 +170,27 @@ def test_deployer_empties_buckets_in_development_only(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("kind", "other"), OTHERS)
+def test_deployer_deletes_images_and_build_logs_in_development_only(kind: str, other: str) -> None:
+    repository = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/hello-x-app-images"
+    logs = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group"
+    deletes = kind == "development"
+    check(
+        [
+            ("deployer", "ecr:ListImages", repository, tagged(kind), deletes),
+            ("deployer", "ecr:BatchDeleteImage", repository, tagged(kind), deletes),
+            ("deployer", "ecr:BatchDeleteImage", repository, tagged(other), DENIED),
+            ("deployer", "ecr:BatchDeleteImage", repository, {}, DENIED),
+            ("deployer", "ecr:DeleteRepository", repository, tagged(kind), DENIED),
+            ("deployer", "logs:DescribeLogGroups", f"{logs}:*", {}, ALLOWED),
+            ("deployer", "logs:DeleteLogGroup", f"{logs}:/aws/codebuild/hello-x-build:*", {}, deletes),
+            ("deployer", "logs:DeleteLogGroup", f"{logs}:/aws/lambda/hello:*", {}, DENIED),
+            ("deployer", "logs:DeleteLogGroup", f"{logs}:/aws/codebuild", {}, DENIED),
+        ],
+        kind,
+    )
+
+
 def test_the_buckets_that_development_may_empty_can_be_told_by_name() -> None:
     deployer = target("development", EmptiedBuckets="hello-*").principal("DeployerRole")
     here = {"s3:ResourceAccount": ACCOUNT}

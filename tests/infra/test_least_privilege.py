@@ -13,14 +13,17 @@ from botocore import xform_name
 from rendered import render, target
 
 from deployer.aws import buckets as aws_buckets
+from deployer.aws import build_logs as aws_build_logs
 from deployer.aws import clients as aws_client
 from deployer.aws import cloud as aws
 from deployer.aws import cloudformation as aws_stacks
 from deployer.aws import codepipeline as aws_pipelines
+from deployer.aws import images as aws_images
 from deployer.aws import roles as aws_roles
 from deployer.aws import secrets as aws_secrets
+from deployer.aws import storage as aws_storage
 
-SERVICES = ("cloudformation", "codepipeline", "iam", "s3", "secretsmanager", "ssm", "sts")
+SERVICES = ("cloudformation", "codepipeline", "ecr", "iam", "logs", "s3", "secretsmanager", "ssm", "sts")
 
 # operations whose actions have other names
 ACTIONS = {
@@ -37,11 +40,24 @@ BESIDES = {
 
 
 def test_the_target_roles_allow_what_the_adapter_calls_and_no_more() -> None:
-    needed = _called(aws, aws_buckets, aws_client, aws_pipelines, aws_roles, aws_stacks)
+    needed = _called(
+        aws,
+        aws_buckets,
+        aws_build_logs,
+        aws_client,
+        aws_images,
+        aws_pipelines,
+        aws_roles,
+        aws_stacks,
+        aws_storage,
+    )
     # calls with the installation's own role; the second needs no permission
     needed -= {"sts:AssumeRole", "sts:GetCallerIdentity"}
     assert _granted(target("development").resources["DeployerRole"]["Policies"]) == needed
     emptying = {
+        "ecr:BatchDeleteImage",
+        "ecr:ListImages",
+        "logs:DeleteLogGroup",
         "s3:AbortMultipartUpload",
         "s3:DeleteObject",
         "s3:DeleteObjectVersion",

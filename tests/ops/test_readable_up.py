@@ -110,8 +110,8 @@ def test_every_line_of_progress_is_recognised() -> None:
         "import logging, types; from deployer.queue import progress_log as progress;"
         "from deployer.wiring import setup_logging;"
         "setup_logging(types.SimpleNamespace(log_level='INFO'), 'web');"
-        "progress.ended('acme/hello x', 'failed', 'w' * 300, 'http://dash/environments/x');"
-        "progress.tried_again('acme/hello x', 'GitHub answers 502', 15.2)"
+        "progress.log_outcome('acme/hello x', 'failed', 'w' * 300, 'http://dash/environments/x');"
+        "progress.log_retry('acme/hello x', 'GitHub answers 502', 15.2)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = [progress.readable_line(line) for line in done.stderr.splitlines()]

@@ -348,6 +348,16 @@ def test_a_resync_is_queued(site: Site) -> None:
     assert [each.task for each in site.queue.sent] == [Task.RESYNC]
 
 
+@pytest.mark.parametrize("named", [{"repository": "acme/api"}, {"all": True}])
+@pytest.mark.parametrize("recreate", [True, False])
+def test_a_resync_that_creates_what_people_deleted(
+    site: Site, named: dict[str, object], recreate: bool
+) -> None:
+    assert site.api("POST", "/resync", json={**named, "recreate": recreate}).status_code == 202
+    (work,) = [each for each in site.waiting if each.environment == RESYNC_KEY]
+    assert work.spec.recreate is recreate
+
+
 def test_a_resync_of_a_repository_in_another_case_goes_to_its_lane(site: Site) -> None:
     site.push("feature/x", repository="acme/Api")
     answer = site.api("POST", "/resync", json={"repository": "ACME/api"})
@@ -384,6 +394,8 @@ def test_a_resync_of_all_that_are_known_or_named() -> None:
         (b'{"repository": "acme"}', 400),
         (b'{"repository": "acme/\\ud800"}', 400),
         (b'{"repository": "not/served"}', 409),
+        (b'{"repository": "acme/api", "recreate": "yes"}', 400),
+        (b'{"recreate": true}', 400),
     ],
 )
 def test_a_resync_of_nothing_that_can_be_served(site: Site, body: bytes, code: int) -> None:
@@ -496,7 +508,7 @@ def test_a_redeploy_of_a_malformed_commit_is_refused(site: Site, made: dict[str,
         ("/environments/{}/redeploy", {"commit": SHA}, "sha"),
         ("/environments/{}/redeploy", {"SHA": SHA}, "sha"),
         ("/environments/{}/keep", {"for": "1d", "until": "x"}, "for"),
-        ("/resync", {"repository": "acme/api", "dry_run": True}, "repository, all"),
+        ("/resync", {"repository": "acme/api", "dry_run": True}, "repository, all, recreate"),
         ("/dead-letters/discard", {"all": True, "kinds": "x"}, "all, kind, repository, task"),
     ],
 )

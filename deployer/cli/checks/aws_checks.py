@@ -92,9 +92,9 @@ def _check_accounts(deployer: "Deployer") -> Iterator[Check]:
     others = {"production": at[Kind.PRODUCTION], "deployer itself": own}
     sharing = [name for name, account in others.items() if account == development]
     if sharing:
-        told = f"development shares account {development} with {' and '.join(sharing)}"
+        text = f"development shares account {development} with {' and '.join(sharing)}"
         remedy = "give development an account of its own; docs/security.md lists what it can reach otherwise"
-        yield Check("accounts", WARN, told, remedy)
+        yield Check("accounts", WARN, text, remedy)
     else:
         yield Check(
             "accounts", OK, f"account {development} of development contains neither production nor deployer"
@@ -103,7 +103,7 @@ def _check_accounts(deployer: "Deployer") -> Iterator[Check]:
 
 def _check_capacity(deployer: "Deployer", cloud: CloudRegion) -> Iterator[Check]:
     room = cloud.count_capacity()
-    told = (
+    text = (
         f"{room.stacks} of {room.stacks_limit} stacks, {room.pipelines} of {room.pipelines_limit} pipelines; "
         f"counted {span(seconds_since(room.counted_at))} ago"
     )
@@ -113,8 +113,8 @@ def _check_capacity(deployer: "Deployer", cloud: CloudRegion) -> Iterator[Check]
     name = f"room {room.region}"
     remedy = "raise the quota in AWS, delete unused stacks, or add a region to DEPLOYER_TARGETS"
     if room.free == 0:
-        yield Check(name, FAIL, told, remedy)
+        yield Check(name, FAIL, text, remedy)
     elif refused:
-        yield Check(name, WARN, f"{told}; {refused}", remedy)
+        yield Check(name, WARN, f"{text}; {refused}", remedy)
     else:
-        yield Check(name, OK, told)
+        yield Check(name, OK, text)

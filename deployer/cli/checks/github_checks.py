@@ -52,8 +52,8 @@ def check_access(deployer: "Deployer", redis_answers: RedisAnswer) -> Iterator[C
                     known.pop(record.repository.lower(), None)
     chosen = sorted(known.values(), key=lambda each: each.key)[:_MOST_REPOSITORIES]
     if not chosen:
-        told = "no repository to check"
-        yield Check("GitHub", WARN, told, "name one in DEPLOYER_REPOSITORIES, or push to one")
+        text = "no repository to check"
+        yield Check("GitHub", WARN, text, "name one in DEPLOYER_REPOSITORIES, or push to one")
         return
     good = 0
     for each in chosen:
@@ -74,23 +74,23 @@ def _check_protection(deployer: "Deployer", repository: Repository) -> Iterator[
     """Warn if everybody with push access can change which commit production deploys."""
     found, name = deployer.host.read_protection(repository), f"GitHub {repository}"
     if found.branch_protected is False:
-        told = f"default branch {found.branch} is not protected: everybody who can push decides what production runs"
-        yield Check(name, WARN, told, _PROTECT, told)
+        text = f"default branch {found.branch} is not protected: everybody who can push decides what production runs"
+        yield Check(name, WARN, text, _PROTECT, text)
     if found.tags_protected is False:
-        told = f"no active ruleset protects its tags: everybody who can push can deploy any commit of {found.branch}"
-        yield Check(name, WARN, told, "add a ruleset for tags on GitHub: docs/security.md", told)
+        text = f"no active ruleset protects its tags: everybody who can push can deploy any commit of {found.branch}"
+        yield Check(name, WARN, text, "add a ruleset for tags on GitHub: docs/security.md", text)
     if found.unread:
-        told = f"cannot read whether its default branch and tags are protected ({found.unread})"
+        text = f"cannot read whether its default branch and tags are protected ({found.unread})"
         yield Check(
             name,
             WARN,
-            told,
+            text,
             "give the token or the App metadata: read and contents: read, or check the protection on GitHub",
-            told,
+            text,
         )
 
 
 def _check_permissions(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
     if lacking := deployer.host.missing_permissions(repository):
-        told = f"deployer lacks {' and '.join(lacking)}"
-        yield Check(f"GitHub {repository}", FAIL, told, _GRANT_ACCESS, told)
+        text = f"deployer lacks {' and '.join(lacking)}"
+        yield Check(f"GitHub {repository}", FAIL, text, _GRANT_ACCESS, text)

@@ -110,11 +110,11 @@ class _GroupRun:
 
     def _timed_out(self) -> Check:
         if not self.answers:
-            told = f"no answer within {_AWAY_SECONDS:g} s"
-            return Check(self._group.name, FAIL, told, self._group.remedy, self._group.remedy)
-        told = "not all checks ended in time"
+            text = f"no answer within {_AWAY_SECONDS:g} s"
+            return Check(self._group.name, FAIL, text, self._group.remedy, self._group.remedy)
+        text = "not all checks ended in time"
         return Check(
-            self._group.name, WARN, told, "fix the systems that do not answer, then run doctor again"
+            self._group.name, WARN, text, "fix the systems that do not answer, then run doctor again"
         )
 
     def _run_group(self) -> None:
@@ -158,13 +158,13 @@ def run_guarded(check: CheckFunction) -> list[Check]:
         return list(check.run())
     except DeployerError as error:
         again = "try again later, or " if isinstance(error, TransientError) else ""
-        told = str(error)
+        text = str(error)
         # an error text is "what was being done: why it failed", and only the reason can be common to several rows
-        cause = told.partition(": ")[2] or told
-        return [Check(check.name, FAIL, told, again + check.remedy, cause)]
+        cause = text.partition(": ")[2] or text
+        return [Check(check.name, FAIL, text, again + check.remedy, cause)]
     except Exception as error:  # noqa: BLE001  a bug in one check must not hide the other rows
-        told = f"unexpected {type(error).__name__}"
-        return [Check(check.name, FAIL, told, BUG_REMEDY, told)]
+        text = f"unexpected {type(error).__name__}"
+        return [Check(check.name, FAIL, text, BUG_REMEDY, text)]
 
 
 def _merge_causes(rows: Sequence[Check]) -> list[Check]:
@@ -183,6 +183,6 @@ def _merge_causes(rows: Sequence[Check]) -> list[Check]:
             more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
             # the first part of the text says where it happened, which the merged names already say
             reason = row.cause if row.told.endswith(row.cause) else row.told.partition(": ")[2] or row.told
-            told = row.told if len(names) == 1 else reason
-            found.append(replace(row, check=f"{', '.join(names[:_NAMES_SHOWN])}{more}", told=told))
+            text = row.told if len(names) == 1 else reason
+            found.append(replace(row, check=f"{', '.join(names[:_NAMES_SHOWN])}{more}", told=text))
     return found

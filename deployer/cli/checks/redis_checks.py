@@ -51,8 +51,8 @@ def check_processes(deployer: "Deployer") -> Iterator[Check]:
         else:
             yield Check(name, FAIL, "no recent heartbeat", _START_PROCESS.format(name))
     if FAILING_JOB in beats:
-        told = "one of its jobs fails, so resyncs or expiries may be late"
-        yield Check("scheduler", WARN, told, "its log names the job and the error")
+        text = "one of its jobs fails, so resyncs or expiries may be late"
+        yield Check("scheduler", WARN, text, "its log names the job and the error")
 
 
 def check_dead_letters(deployer: "Deployer") -> Iterator[Check]:
@@ -60,8 +60,8 @@ def check_dead_letters(deployer: "Deployer") -> Iterator[Check]:
     if not letters:
         yield Check("dead letters", OK, "none")
         return
-    told = f"{len(letters)} to replay or discard, the oldest from {span(seconds_since(letters[0].at))} ago"
-    yield Check("dead letters", WARN, told, "see: deployer dead-letters list")
+    text = f"{len(letters)} to replay or discard, the oldest from {span(seconds_since(letters[0].at))} ago"
+    yield Check("dead letters", WARN, text, "see: deployer dead-letters list")
 
 
 def check_lanes(deployer: "Deployer") -> Iterator[Check]:
@@ -69,8 +69,8 @@ def check_lanes(deployer: "Deployer") -> Iterator[Check]:
     now = deployer.lanes.now()
     stuck = [lane for lane in lanes if _is_stalled(lane, now)]
     for lane in stuck:
-        told = f"queue of {lane.repository} makes no progress: {lane.status} for {lane.environment or 'no environment'}"
-        yield Check("lanes", FAIL, told, "check that workers and scheduler run, then: deployer lanes")
+        text = f"queue of {lane.repository} makes no progress: {lane.status} for {lane.environment or 'no environment'}"
+        yield Check("lanes", FAIL, text, "check that workers and scheduler run, then: deployer lanes")
     for lane in lanes:
         state, remedy = (FAIL, _CORRECT_KEY) if lane.broken else (WARN, _UPDATE_WORKERS)
         for problem in lane_problems(lane):
@@ -99,8 +99,8 @@ def check_events(deployer: "Deployer") -> Iterator[Check]:
         yield Check("events", WARN, "no event from AWS received yet, so deployer polls AWS", remedy)
     elif latest and latest.at - last_event > _LATE_EVENT:
         ended_ago = span(seconds_since(latest.at))
-        told = f"last event from AWS {span(seconds_since(last_event))} ago, but a deployment ended {ended_ago} ago"
-        yield Check("events", WARN, told, remedy)
+        text = f"last event from AWS {span(seconds_since(last_event))} ago, but a deployment ended {ended_ago} ago"
+        yield Check("events", WARN, text, remedy)
     else:
         yield Check("events", OK, f"last event from AWS {span(seconds_since(last_event))} ago")
 

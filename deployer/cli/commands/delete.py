@@ -1,9 +1,11 @@
 """`deployer delete`: delete an environment."""
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
 
+from deployer.cli import output
 from deployer.cli.environment_names import find_recorded, resolve_unrecorded
 from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import RefType, RepositoryType, json_option
@@ -46,8 +48,9 @@ def delete(
 ) -> None:
     """Delete a branch's development environment with everything that it deployed.
 
-    While the branch exists on GitHub, its next push or resync creates the environment again. Staging and production
-    need --environment; the next push to the default branch, or of a tag, creates them again.
+    If the branch exists on GitHub, the environment stays deleted until its next push, a redeploy, or a resync with
+    --recreate. Staging and production need --environment; the next push to the default branch, or of a tag, creates
+    them again. Redis remembers a deletion; after a loss of Redis, a resync creates the environment again.
     """
     if bool(branch) == bool(kind):
         raise click.UsageError("give either a branch or --environment")
@@ -68,6 +71,17 @@ def delete(
     )
     follow_work(
         deployer, "delete", environment, accepted.goal, timeout=timeout if wait else None, json_=json_
+    )
+    if not wait and environment.kind is not Kind.PRODUCTION:  # the end that --wait prints says so itself
+        output.print_note(_restoration_note(environment))
+
+
+def _restoration_note(environment: Environment) -> str:
+    """What creates the environment again although a person deletes it."""
+    repository, name = environment.repository, shlex.quote(environment.name)
+    return (
+        f"while its branch exists, {environment} stays deleted until a push, deployer redeploy {repository} {name}, or "
+        f"deployer resync {repository} --recreate"
     )
 
 

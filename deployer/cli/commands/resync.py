@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("repository", metavar="[REPO]", type=RepositoryType(), required=False)
 @click.option("--all", "all_", is_flag=True, help="All repositories that can be found.")
+@click.option(
+    "--recreate",
+    is_flag=True,
+    help="Also create the environments that people deleted although their branch exists.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and queue nothing.")
 @click.option("--wait/--no-wait", default=False, help="Wait until it ends.", show_default=True)
 @click.option(
@@ -36,11 +41,19 @@ if TYPE_CHECKING:
 )
 @json_option
 def resync(
-    repository: Repository | None, *, all_: bool, dry_run: bool, wait: bool, timeout: float, json_: bool
+    repository: Repository | None,
+    *,
+    all_: bool,
+    recreate: bool,
+    dry_run: bool,
+    wait: bool,
+    timeout: float,
+    json_: bool,
 ) -> None:
     """Compare GitHub with AWS and queue what differs.
 
-    After a loss of Redis, --all finds repositories by their stacks and by DEPLOYER_REPOSITORIES.
+    An environment that a person deleted stays deleted until its branch moves, or with --recreate. After a loss of
+    Redis, --all finds repositories by their stacks and by DEPLOYER_REPOSITORIES.
     """
     if bool(repository) == all_:
         raise click.UsageError("give either a repository or --all")
@@ -60,16 +73,20 @@ def resync(
     if repository and not dry_run:
         _reject_unknown_repository(deployer, chosen[0])
     if dry_run:
-        _dry_run(deployer, chosen, asked_at, json_=json_)
+        _dry_run(deployer, chosen, asked_at, recreate=recreate, json_=json_)
     else:
-        _queue_resyncs(deployer, chosen, asked_at, timeout=timeout if wait else None, json_=json_)
+        _queue_resyncs(
+            deployer, chosen, asked_at, recreate=recreate, timeout=timeout if wait else None, json_=json_
+        )
 
 
-def _dry_run(deployer: "Deployer", chosen: list[Repository], asked_at: float, *, json_: bool) -> None:
+def _dry_run(
+    deployer: "Deployer", chosen: list[Repository], asked_at: float, *, recreate: bool, json_: bool
+) -> None:
     found, failed = [], []
     for each in output.report_progress(chosen, "repositories checked"):
         try:
-            planned, remark = deployer.lifecycle.plan(each, asked_at)
+            planned, remark = deployer.lifecycle.plan(each, asked_at, recreate=recreate)
             found += [(each, plan) for plan in planned]
             if remark:
                 output.print_note(remark)
@@ -116,15 +133,19 @@ def _due_words(due: float) -> str:
 
 
 def _queue_resyncs(
-    deployer: "Deployer", chosen: list[Repository], asked_at: float, *, timeout: float | None, json_: bool
+    deployer: "Deployer",
+    chosen: list[Repository],
+    asked_at: float,
+    *,
+    recreate: bool,
+    timeout: float | None,
+    json_: bool,
 ) -> None:
     deadline = time.monotonic() + (timeout or 0)
     many = len(chosen) > 1
     # all resyncs can use the listing of stacks that found the repositories, because it is newer than the command
-    queued = [
-        (each, deployer.submitter.resync(each, deployer.lanes.now() - asked_at, in_turn=many).goal)
-        for each in chosen
-    ]
+    submit, now = deployer.submitter.resync, deployer.lanes.now
+    queued = [(each, submit(each, now() - asked_at, in_turn=many, recreate=recreate).goal) for each in chosen]
     entries = []
     for each, goal in queued:
         entry = {"repository": each.full_name, "task": goal, "outcome": "queued", "reason": ""}

@@ -153,7 +153,7 @@ class _Snapshot:
         orphan = record.environment in self.orphaned.get(record.repository.lower(), ())
         found = (
             ("drift", record.status.stack.drift),
-            ("held", sentences.pin_words(record)),
+            ("held", sentences.held_words(record)),
             ("orphan", orphan),
         )
         marks = [mark for mark, there in found if there]

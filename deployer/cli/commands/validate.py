@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import click
 
 from deployer.aws.cfn_lint import CfnLint
 from deployer.cli import output
-from deployer.cli.parameters import json_option
+from deployer.cli.parameters import RefType, json_option
 from deployer.cli.working_copy import WorkingCopy, read_working_copy
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import DeployerError, PermanentError
@@ -20,6 +20,7 @@ from deployer.model.refs import Ref
 from deployer.model.targets import Target
 from deployer.settings import dotenv as dotfile
 from deployer.settings.loading import load_config
+from deployer.templates.branch_patterns import example_branch
 from deployer.templates.evaluation.evaluator import SECRET_PARAMETER
 from deployer.templates.findings import Finding, merge_repeated
 from deployer.templates.folder_check import FolderAnswer, FolderEvaluator, FolderQuestion
@@ -36,6 +37,8 @@ from deployer.templates.folder_files import (
 from deployer.templates.isolation.process import FolderProcess
 from deployer.templates.parameters import SOURCE_REMEDY
 
+_EXAMPLE_BRANCH, _OTHER_BRANCH = Ref.of_branch("feature/example"), Ref.of_branch("example")
+_EXAMPLE_TAG = Ref.of_tag("v1.0.0")
 _SHA = "0123456789abcdef0123456789abcdef01234567"
 _GIVEN = {
     "ArtifactStore": "artifact-bucket",
@@ -51,49 +54,78 @@ _SUBMODULE_PATH = re.compile(r"^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t]*$", re.MULTILI
 
 @click.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".")
+@click.option(
+    "--branch",
+    type=RefType(),
+    help="Check development as this branch, and print the values that the parameters file has for it.",
+)
 @json_option
-def validate(path: Path, *, json_: bool) -> None:
+def validate(path: Path, branch: str | None, *, json_: bool) -> None:
     """Check the deploy/ folder of a working copy, like a push of it.
 
     PATH is the top folder of the working copy, by default the current folder. DEPLOYER_TARGETS, from the environment
     or from .env, limits what a template may name. Without it, the example values of an installation made with
     infra/target.yml are used. DEPLOYER_UNFENCED=yes skips this check.
+
+    Without --branch, development is checked with the values of every branch pattern in the parameters file.
     """
+    chosen = Ref.from_user_input(branch) if branch else None
+    if chosen and chosen.is_tag:
+        raise click.BadParameter(f"{chosen} is a tag; name a branch", param_hint="--branch")
     folder = path / FOLDER
     if not (folder.is_dir() or folder.is_symlink()):
         raise PermanentError(f"{folder} is not a folder; deployer init {path} writes one to start from")
-    report = _check(folder)
-    problems = [each for each in report.findings if each.level == "error"]
-    warnings = [each for each in report.findings if each.level == "warning"]
+    report = _check(folder, chosen)
     if json_:
         output.print_json(
             {
-                "problems": [_finding_as_json(each) for each in problems],
-                "warnings": [_finding_as_json(each) for each in warnings],
+                "problems": [_finding_as_json(each) for each in report.problems],
+                "warnings": [_finding_as_json(each) for each in report.warnings],
                 "notes": report.notes,
+                "parameters": report.parameters,
             }
         )
     else:
-        for each in problems + warnings:
-            click.echo(output.escape_line(_format_finding(each)))
-        for line in report.notes:
-            output.print_note(line)
-        if not problems:
-            click.echo(f"{output.escape_line(str(folder))} is valid for {', '.join(Kind)}")
-    if problems:
-        count = len(problems)
+        _print_report(report, folder, chosen)
+    if report.problems:
+        count = len(report.problems)
         raise DeployerError(f"{folder} has {count} problem{'s' if count > 1 else ''}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What the checks found: errors or warnings in the order of files and lines, with further remarks."""
+    """What the checks found: errors or warnings in the order of files and lines, with further remarks.
+
+    `parameters` has the values that the parameters file has for the branch that was named.
+    """
 
     findings: list[Finding]
     notes: list[str]
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[Finding]:
+        """The errors."""
+        return [each for each in self.findings if each.level == "error"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The warnings."""
+        return [each for each in self.findings if each.level == "warning"]
 
 
-def _check(folder: Path) -> _Report:
+def _print_report(report: _Report, folder: Path, branch: Ref | None) -> None:
+    for each in report.problems + report.warnings:
+        click.echo(output.escape_line(_format_finding(each)))
+    for line in report.notes:
+        output.print_note(line)
+    if branch:
+        click.echo(output.escape_line(_format_parameters(branch, report.parameters)))
+    if not report.problems:
+        click.echo(f"{output.escape_line(str(folder))} is valid for {', '.join(Kind)}")
+
+
+def _check(folder: Path, branch: Ref | None) -> _Report:
     targets, examples = _read_targets()
     try:
         files = _read_folder(folder)
@@ -103,37 +135,50 @@ def _check(folder: Path) -> _Report:
             Finding("error", each.file, each.line, each.text, tuple(map(str, Kind))) for each in every
         ]
         return _Report(sorted(unreadable, key=_position), ["cfn-lint: skipped until this is fixed"])
-    with closing(FolderProcess()) as evaluator:
-        copy = read_working_copy(folder.parent)
-        checked = {kind: _check_kind(kind, files, targets.get(kind), evaluator, copy) for kind in Kind}
-    found = [(kind, finding) for kind, each in checked.items() for finding in each.findings]
-    template = next((each.template for each in checked.values() if each.lintable), "")
-    notes = examples if template else []  # without a valid template, what it may name was not checked
-    if files and not has_pipeline(files):
-        notes.append("cfn-lint: skipped, because there is no template")
-    elif not template:  # cfn-lint could fail because of the errors that were found
-        notes.append("cfn-lint: skipped until this is fixed")
-    else:
-        linted = _lint(files[template], checked, targets)
-        notes += sorted({f"cfn-lint: {each.text}" for _, each in linted if each.level == "note"})
-        found += [(kind, each) for kind, each in linted if each.level != "note"]
+    checked, found = _evaluate_folder(folder, files, targets, branch)
+    linted, notes = _lint(files, checked, targets)
+    if any(each.lintable for each in checked.values()):  # otherwise what it may name was not checked
+        notes = examples + notes
     if any(each.needs_token for each in checked.values()):
         notes.append(f"some installations do not provide {SECRET_PARAMETER}: {SOURCE_REMEDY}")
-    return _Report(merge_repeated(sorted(_findings_with_kinds(found), key=_position)), notes)
+    answer = checked[Kind.DEVELOPMENT]
+    parameters = {name: answer.parameters[name] for name in answer.repository_parameters} if branch else {}
+    findings = sorted(_findings_with_kinds([*found, *linted]), key=_position)
+    return _Report(merge_repeated(findings), notes, parameters)
+
+
+def _evaluate_folder(
+    folder: Path, files: dict[str, bytes], targets: dict[Kind, Target], branch: Ref | None
+) -> tuple[dict[Kind, FolderAnswer], list[tuple[Kind, Finding]]]:
+    """The answer for each kind of environment, and all findings of the evaluation."""
+    with closing(FolderProcess()) as evaluator:
+        copy = read_working_copy(folder.parent)
+        checked = {
+            kind: _check_kind(kind, files, targets.get(kind), evaluator, copy, branch) for kind in Kind
+        }
+        found = [(kind, finding) for kind, each in checked.items() for finding in each.findings]
+        if not branch:
+            found += _findings_of_other_branches(files, targets, evaluator, copy, checked[Kind.DEVELOPMENT])
+    return checked, found
 
 
 def _lint(
-    content: bytes, checked: Mapping[Kind, FolderAnswer], targets: dict[Kind, Target]
-) -> list[tuple[Kind, Finding]]:
-    """What cfn-lint finds for each kind. It runs once for all kinds with the same conditions."""
+    files: dict[str, bytes], checked: Mapping[Kind, FolderAnswer], targets: dict[Kind, Target]
+) -> tuple[list[tuple[Kind, Finding]], list[str]]:
+    """What cfn-lint finds for each kind, with remarks. It runs once for all kinds with the same conditions."""
+    lintable = {kind: answer for kind, answer in checked.items() if answer.lintable}
+    if files and not has_pipeline(files):
+        return [], ["cfn-lint: skipped, because there is no template"]
+    if not lintable:  # cfn-lint could fail because of the errors that were found
+        return [], ["cfn-lint: skipped until this is fixed"]
     regions = sorted({region for target in targets.values() for region in target.regions})
-    linter, text = CfnLint(_LINT_SECONDS), content.decode("utf-8-sig")
-    return [
-        (kind, each)
-        for kind, answer in checked.items()
-        if answer.lintable
-        for each in linter.findings(answer.template, text, regions, answer.conditions)
-    ]
+    linter = CfnLint(_LINT_SECONDS)
+    found = []
+    for kind, answer in lintable.items():
+        text = files[answer.template].decode("utf-8-sig")
+        found += [(kind, each) for each in linter.findings(answer.template, text, regions, answer.conditions)]
+    notes = sorted({f"cfn-lint: {each.text}" for _, each in found if each.level == "note"})
+    return [(kind, each) for kind, each in found if each.level != "note"], notes
 
 
 def _findings_with_kinds(found: Sequence[tuple[Kind, Finding]]) -> list[Finding]:
@@ -221,20 +266,47 @@ def _check_kind(
     target: Target | None,
     evaluator: FolderEvaluator,
     copy: WorkingCopy,
+    branch: Ref | None = None,
 ) -> FolderAnswer:
-    """Check the folder for one kind of environment."""
+    """Check the folder for one kind of environment; for development as one branch."""
     ref = {
-        Kind.DEVELOPMENT: Ref.of_branch("feature/example"),
+        Kind.DEVELOPMENT: branch or _EXAMPLE_BRANCH,
         Kind.STAGING: Ref.of_branch(copy.default_branch),
-        Kind.PRODUCTION: Ref.parse("refs/tags/v1.0.0"),
+        Kind.PRODUCTION: _EXAMPLE_TAG,
     }[kind]
     environment = Environment(copy.repository, kind, ref if kind is Kind.DEVELOPMENT else None)
     if target:  # whether the installation provides a token is not known here, and a remark says so
         target = replace(target, gives_token=True)
     given = {**_GIVEN, **(target.given((*target.regions, "")[0]) if target else {})}
-    branch = copy.default_branch if ref.is_tag else ref.branch
-    question = FolderQuestion(environment, ref, branch, _SHA, files, given, target)
+    name = copy.default_branch if ref.is_tag else ref.branch
+    question = FolderQuestion(environment, ref, name, _SHA, files, given, target)
     return evaluator.examine_folder(question)
+
+
+def _findings_of_other_branches(
+    files: dict[str, bytes],
+    targets: dict[Kind, Target],
+    evaluator: FolderEvaluator,
+    copy: WorkingCopy,
+    answer: FolderAnswer,
+) -> list[tuple[Kind, Finding]]:
+    """The findings that only some branches have, because a branch pattern gives a parameter another value."""
+    if not answer.branch_patterns:
+        return []
+    # the text of an error that every branch has may name the branch, so only errors at other lines are new
+    known = {(each.level, each.file, each.line) for each in answer.findings}
+    found = []
+    for branch in dict.fromkeys([_OTHER_BRANCH, *map(example_branch, answer.branch_patterns)]):
+        other = _check_kind(Kind.DEVELOPMENT, files, targets.get(Kind.DEVELOPMENT), evaluator, copy, branch)
+        new = [each for each in other.findings if (each.level, each.file, each.line) not in known]
+        found += [(Kind.DEVELOPMENT, each) for each in new]
+        known |= {(each.level, each.file, each.line) for each in new}
+    return found
+
+
+def _format_parameters(branch: Ref, parameters: dict[str, str]) -> str:
+    listed = ", ".join(f"{name}={value}" for name, value in parameters.items())
+    return f"{branch.short}: {listed or 'no values in the parameters file'}"
 
 
 def _format_finding(finding: Finding) -> str:

@@ -199,7 +199,7 @@ def _print_record(
             "ref": record.spec.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,
             "region": record.spec.region,
-            "held": sentences.pin_words(record),
+            "held": sentences.held_words(record),
             "admitted": sentences.admitted_words(record),
             "refused": "\n".join(each.reason for each in reversed(record.history.refused_tags)),
             "drift": sentences.drift_words(record),

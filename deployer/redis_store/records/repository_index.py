@@ -82,7 +82,7 @@ class RepositoryIndex:
 
 
 def repository_prefix(repository: str) -> str:
-    """The prefix of all keys of a repository. Its hash tag puts them in one slot of a Redis Cluster."""
+    """The prefix of all keys of a repository; the braces separate its name from the rest."""
     return f"deployer:{{{repository.lower()}}}"
 
 

@@ -26,7 +26,7 @@ def test_what_is_not_there(kit: Kit) -> None:
     cloud, arn = kit.cloud, "arn:aws:cloudformation:us-east-1:123456789012:stack/nothing/1"
 
     assert [cloud.stack("nothing"), cloud.stack(arn)] == [None, None]
-    assert [cloud.failure(arn), cloud.empty_buckets(arn)] == [None, True]
+    assert [cloud.failure(arn), cloud.empty_storage(arn)] == [None, True]
     assert [cloud.executions("nothing"), cloud.deployed_stacks("nothing")] == [[], []]
     assert cloud.execution("nothing", "1") is None
     assert cloud.resources(arn) == []
@@ -183,8 +183,8 @@ def test_a_full_bucket_stops_a_deletion_until_it_is_emptied(kit: Kit, name: str)
     assert settled(kit, arn) == "DELETE_FAILED"
     assert "not empty" in str(kit.cloud.failure(arn))
 
-    assert kit.cloud.empty_buckets(arn)
-    assert kit.cloud.empty_buckets(arn)
+    assert kit.cloud.empty_storage(arn)
+    assert kit.cloud.empty_storage(arn)
     kit.cloud.delete_stack(arn, f"delete-2-{name}")
     assert settled(kit, arn) == "DELETE_COMPLETE"
 
@@ -194,9 +194,9 @@ def test_one_call_empties_a_bucket_no_further_than_its_time_goes(kit: Kit, name:
     kit.fill(name)
 
     with kit.emptying_slowly():
-        emptied = [kit.cloud.empty_buckets(arn, lambda: guarded.append("asked")) for _ in range(2)]
+        emptied = [kit.cloud.empty_storage(arn, lambda: guarded.append("asked")) for _ in range(2)]
         # what ends with a batch is told as empty by the next call at the latest
-        emptied.append(kit.cloud.empty_buckets(arn))
+        emptied.append(kit.cloud.empty_storage(arn))
 
     assert (emptied[0], emptied[-1]) == (False, True)
     assert guarded == ["asked"] * 2
@@ -212,7 +212,7 @@ def test_a_guard_ends_the_emptying(kit: Kit, name: str) -> None:
         raise LaneLostError("it is another's")
 
     with pytest.raises(LaneLostError):
-        kit.cloud.empty_buckets(arn, lost)
+        kit.cloud.empty_storage(arn, lost)
     kit.cloud.delete_stack(arn, f"delete-{name}")
     assert settled(kit, arn) == "DELETE_FAILED"
 

@@ -16,6 +16,7 @@ from cloud_kit import HERE, TEMPLATE, SandboxKit, cloud, clouds, created, named,
 from deployer.aws import buckets as aws_buckets
 from deployer.aws import cloudformation as aws_stacks
 from deployer.aws import codepipeline as aws_pipelines
+from deployer.aws import storage
 from deployer.aws.clients import own_region
 from deployer.aws.cloudformation import INLINE_LIMIT
 from deployer.model.environment_status import StageState
@@ -391,12 +392,12 @@ def test_a_bucket_is_emptied_of_everything(
         aws.s3.put_object(Bucket=bucket, Key=f"folder/{number}", Body=b"x")
     aws.s3.create_multipart_upload(Bucket=bucket, Key="never finished")
 
-    assert aws.cloud.empty_buckets(arn)
+    assert aws.cloud.empty_storage(arn)
 
     assert "Contents" not in aws.s3.list_objects_v2(Bucket=bucket)
     assert "Uploads" not in aws.s3.list_multipart_uploads(Bucket=bucket)
     aws.s3.delete_bucket(Bucket=bucket)
-    assert aws.cloud.empty_buckets(arn)
+    assert aws.cloud.empty_storage(arn)
 
 
 @pytest.mark.parametrize("policy", ["Retain", "RetainExceptOnCreate"])
@@ -408,7 +409,7 @@ def test_a_bucket_that_is_to_be_kept_keeps_its_data(aws: SandboxKit, name: str, 
     (bucket,) = (b["Name"] for b in aws.s3.list_buckets()["Buckets"] if b["Name"].startswith(name[:20]))
     aws.s3.put_object(Bucket=bucket, Key="precious", Body=b"x")
 
-    assert aws.cloud.empty_buckets(arn)
+    assert aws.cloud.empty_storage(arn)
     assert aws.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
 
 
@@ -427,7 +428,7 @@ def test_a_bucket_that_is_to_be_kept_keeps_its_data(aws: SandboxKit, name: str, 
     ],
 )
 def test_what_a_template_keeps(template: Any, kept: set[str] | None) -> None:
-    assert aws_buckets.retained_resources(template) == kept
+    assert storage.retained_resources(template) == kept
 
 
 # --- events and actions ------------------------------------------------------------------------------------------

@@ -203,8 +203,8 @@ CALLS: dict[str, tuple[Ask, dict[str, Any], set[str]]] = {
         | {"pipelineExecutionId", "pipeline.stages.actions"}
         | {f"pipeline.stages.actions.{each}" for each in (*OF_ACTION, "name", "outputArtifacts.name")},
     ),
-    "empty_buckets": (
-        lambda aws: aws.empty_buckets(ARN),
+    "empty_storage": (
+        lambda aws: aws.empty_storage(ARN),
         {
             "list_stack_resources": {"StackResourceSummaries": [RESOURCE]},
             "get_template": {"TemplateBody": {"Resources": {"Files": {"Type": "AWS::S3::Bucket"}}}},
@@ -228,6 +228,47 @@ CALLS: dict[str, tuple[Ask, dict[str, Any], set[str]]] = {
             *("TemplateBody", "Name", "Versions.Key", "Versions.VersionId"),
             *("Bucket", "Uploads.Key", "Uploads.UploadId"),
         },
+    ),
+    "empty_storage of images": (
+        lambda aws: aws.empty_storage(ARN),
+        {
+            "list_stack_resources": {
+                "StackResourceSummaries": [{**RESOURCE, "ResourceType": "AWS::ECR::Repository"}]
+            },
+            "get_template": {"TemplateBody": {"Resources": {"Files": {"Type": "AWS::ECR::Repository"}}}},
+            "list_images": [{"imageIds": [{"imageDigest": "sha256:1"}]}, {"imageIds": []}],
+            "batch_delete_image": {"imageIds": [], "failures": []},
+        },
+        {"imageIds", "imageIds.imageDigest", "TemplateBody", "StackResourceSummaries"}
+        | {
+            f"StackResourceSummaries.{each}"
+            for each in ("LogicalResourceId", "ResourceType", "ResourceStatus")
+        },
+    ),
+    "build_logs": (
+        lambda aws: aws.build_logs(ARN),
+        {
+            "describe_stack_events": {
+                "StackEvents": [
+                    {
+                        "PhysicalResourceId": "build",
+                        "ResourceType": "AWS::CodeBuild::Project",
+                        "ResourceStatus": status,
+                        "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
+                    }
+                    for status in ("DELETE_COMPLETE", "CREATE_COMPLETE")
+                ]
+            },
+            "describe_log_groups": {
+                "logGroups": [{"logGroupName": "/aws/codebuild/build", "creationTime": 9e15}]
+            },
+        },
+        {"StackEvents", "StackEvents.Timestamp", "logGroups"},
+    ),
+    "stack_sets": (
+        lambda aws: aws.stack_sets("x"),
+        {"get_pipeline": {"pipeline": {"stages": STAGES[:1]}}},
+        OF_STAGES | {"pipeline.stages.actions"} | {f"pipeline.stages.actions.{each}" for each in OF_ACTION},
     ),
 }
 
@@ -255,7 +296,12 @@ def answered(answers: dict[str, Any]) -> AwsCloud:
     """A cloud whose AWS answers so."""
     made, service = cloud("http://127.0.0.1:9"), _Service(answers)
     made._aws = SimpleNamespace(  # type: ignore[assignment]
-        region="us-east-1", cloudformation=service, codepipeline=service, s3=service
+        region="us-east-1",
+        cloudformation=service,
+        codepipeline=service,
+        s3=service,
+        ecr=service,
+        logs=service,
     )
     return made
 

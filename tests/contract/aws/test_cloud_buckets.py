@@ -11,6 +11,7 @@ from botocore.stub import Stubber
 from cloud_kit import SandboxKit, cloud, small
 
 from deployer.aws import buckets as aws_buckets
+from deployer.aws import storage
 from deployer.aws.cloudformation import INLINE_LIMIT
 from deployer.model.errors import PermanentError, TransientError
 from deployer.templates.release import Release
@@ -40,7 +41,7 @@ def found(*stacks: tuple[str, dict[str, tuple[str, str, str]], dict[str, Any]]) 
             if template:
                 body = {"TemplateBody": json.dumps({"Resources": template})}
                 stub.add_response("get_template", body, {"StackName": arn})
-        return aws_buckets.buckets_to_empty(client, stacks[0][0])
+        return [name for _, name in storage.stores_to_empty(client, stacks[0][0])]
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "DELETE_FAILED"])

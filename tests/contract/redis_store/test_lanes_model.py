@@ -55,6 +55,7 @@ FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
     "replaced_after", "replaced_at", "candidate", "decided_at", "accepted_at", "attempts", "polls", "created",
     "deletions", "execution", "not_before", "began_at", "tries", "looked_at", "turned",
+    "recreate",
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # the first one often
@@ -156,13 +157,17 @@ class LaneMachine(RuleBasedStateMachine):
         cause=st.sampled_from([Cause.RESYNC, Cause.RESYNC, Cause.REDEPLOY, Cause.TEARDOWN]),
         turned=st.booleans(),
         word=st.sampled_from(["", "deleted", "removed"]),
+        recreate=st.booleans(),
     )
-    def accept_undelivered(self, environment: str, cause: Cause, turned: bool, word: str) -> Any:
+    def accept_undelivered(
+        self, environment: str, cause: Cause, turned: bool, word: str, recreate: bool
+    ) -> Any:
         cause, task = (Cause.RESYNC, Task.RESYNC) if environment == RESYNC_KEY else (cause, Task.SYNC)
         word = "" if cause not in {Cause.RESYNC, Cause.TEARDOWN} else word
         n = self.number()
         work = Work.of(environment, task=task, cause=cause, goal=f"g{n}", sha="c", looked_at=n % 3)
-        return self.accept_both(work.but(turned=turned, word=word))
+        recreate = recreate and environment == RESYNC_KEY
+        return self.accept_both(work.but(turned=turned, word=word, recreate=recreate))
 
     @rule(target=messages, cause=st.sampled_from([Cause.RESYNC, Cause.REDEPLOY]))
     def accept_tag(self, cause: Cause) -> Any:

@@ -378,7 +378,7 @@ def test_a_stack_without_our_tags_is_never_touched(world: World, wish: str) -> N
     outcome, reason = world.outcome(delivery)
     assert outcome == ("failed" if wish == "push" else "deleted")
     assert "deployer's tags for this environment" in reason
-    for verb in ("update_stack", "delete_stack", "empty_buckets"):
+    for verb in ("update_stack", "delete_stack", "empty_storage"):
         assert world.cloud.called(verb) == []
 
 

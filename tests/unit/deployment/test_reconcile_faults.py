@@ -717,12 +717,12 @@ def test_a_bucket_that_takes_long_to_empty_does_not_hold_the_lane(
     world.push(X, sha(1))
     world.push("refs/heads/y", sha(2))
     world.run()
-    full, empty = [True] * 3, world.cloud.empty_buckets
+    full, empty = [True] * 3, world.cloud.empty_storage
 
     def slowly(arn: str, guard: Any) -> bool:
         return not full.pop() if full else empty(arn, guard)
 
-    monkeypatch.setattr(world.cloud, "empty_buckets", slowly)
+    monkeypatch.setattr(world.cloud, "empty_storage", slowly)
     deletion = world.remove(X, sha(1))
     world.tasks()
     assert not world.cloud.called("delete_stack")

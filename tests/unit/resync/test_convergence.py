@@ -279,7 +279,7 @@ def test_what_is_held_at_its_commit_comes_back_there_and_tells_of_its_drift(why:
     assert world.built(x)[-1] == (sha(3), "succeeded")
 
 
-def test_what_a_person_deletes_is_held_no_more_and_made_anew() -> None:
+def test_what_a_person_deletes_is_held_no_more_and_created_at_its_head_if_asked_for() -> None:
     ref, place = "refs/heads/x", environment("refs/heads/x")
     world = World()
     world.push("refs/heads/main", sha(9))
@@ -293,6 +293,9 @@ def test_what_a_person_deletes_is_held_no_more_and_made_anew() -> None:
     world.run()
     assert not world.cloud.holds(place.stack_name)
     resync(world)
+    assert not world.cloud.holds(place.stack_name)
+    world.deployer.submitter.resync(HELLO, recreate=True)
+    world.run()
     assert (world.record(place).status.state, world.record(place).spec.commit) == ("deployed", sha(2))
     assert world.record(place).spec.held_at == ""
 

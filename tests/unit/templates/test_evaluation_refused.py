@@ -112,7 +112,7 @@ def test_workers_evaluate_in_a_separate_process() -> None:
     assert isinstance(Deployer(load_config({})).evaluator, FolderProcess)
 
 
-EVALUATING = {"check_release", "examine_folder", "read_repository_config", "resource_line"}
+EVALUATING = {"check_release", "examine_folder", "read_repository_config", "line_of_resource"}
 MAY = {
     "deployer/templates/isolation/server.py",
     "deployer/templates/folder_check.py",

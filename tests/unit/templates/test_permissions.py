@@ -43,7 +43,7 @@ def found(
     values: dict[str, str] | None = None,
     **sections: Any,
 ) -> list[str]:
-    """Findings about a template that has these resources besides its pipeline."""
+    """Findings about a template that has these resources besides its pipeline, without those about long names."""
     parameters = {**BASE["Parameters"], **sections.pop("Parameters", {})}
     template = {"Parameters": parameters, "Resources": {**BASE["Resources"], **resources}, **sections}
     environment = Environment(
@@ -55,7 +55,8 @@ def found(
     }
     given = target.given("eu-west-1")
     checked = check_release(environment, BRANCH, "x", "a" * 40, files, given, target, "eu-west-1")
-    return [f"{each.level} {each.message}" for each in checked.findings]
+    findings = [each for each in checked.findings if "with a long branch name" not in each.message]
+    return [f"{each.level} {each.message}" for each in findings]
 
 
 def names(value: Any) -> dict[str, Any]:
@@ -467,7 +468,7 @@ def test_every_role_needs_the_path_of_the_target(kind: str, told: Any, good: boo
     target = replace(TARGET, role_path="/deployer/development/")
     said = found(resources, target, **sections)
     assert len(said) == (not good), said
-    assert all("Mine needs Path: !Sub /deployer/${Stage}/" in each for each in said)
+    assert all('Mine needs Path: {"Fn::Sub": "/deployer/${Stage}/"}' in each for each in said)
     assert found(resources, TARGET, **sections) == []
 
 

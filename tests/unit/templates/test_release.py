@@ -67,6 +67,75 @@ def test_parameters_may_be_lists_or_maps_in_json_or_yaml(parameters: str, name: 
     assert _build({"pipeline.yml": TEMPLATE, name: parameters}).parameters["Greeting"] == "hi"
 
 
+_BY_BRANCH = """\
+development: {Greeting: all, Size: 1}
+branches:
+  "*": {Greeting: any}
+  feature/*: {Greeting: feature}
+  feature/x: [{ParameterKey: Size, ParameterValue: 9}]
+  bug/*: {Greeting: bug, Size: 5}
+staging: {Greeting: staging}
+production: {Greeting: production}
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "branch", "greeting", "size"),
+    [
+        (Kind.DEVELOPMENT, "feature/x", "feature", "9"),  # each parameter from its most specific pattern
+        (Kind.DEVELOPMENT, "feature/y", "feature", "1"),
+        (Kind.DEVELOPMENT, "bug/x", "bug", "5"),
+        (Kind.DEVELOPMENT, "x", "any", "1"),
+        (Kind.STAGING, "feature/x", "staging", None),  # the patterns are for development only
+        (Kind.PRODUCTION, "feature/x", "production", None),
+    ],
+)
+def test_a_development_environment_has_the_values_of_its_branch(
+    kind: Kind, branch: str, greeting: str, size: str | None
+) -> None:
+    files = {"pipeline.yml": TEMPLATE, "pipeline.parameters.yml": _BY_BRANCH}
+    parameters = _build(files, kind, Ref.of_branch(branch)).parameters
+    assert (parameters["Greeting"], parameters.get("Size")) == (greeting, size)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ('branches: {"a b": {}}', "parameters.yml:1: 'a b' matches no branch"),
+        ("branches:\n  feature/*: {}\n  refs/heads/x: {}", "parameters.yml:3: 'refs/heads/x' is a full ref"),
+        ("branches: [feature/*]", "parameters.yml:1: branches is not a mapping"),
+        ("branches:\n  feature/*: 1", "parameters.yml:2: feature/* is neither a list nor a mapping"),
+        ("branches:\n  feature/*: [{}]", "parameters.yml:2: entry 1 of feature/* lacks ParameterKey"),
+        ("branches:\n  feature/*: {}\n  feature/*: {}", "parameters.yml:3: feature/* appears twice"),
+        (
+            "branches:\n  '*': {Greeting: x}\n  feature/*:\n    Greting: y",
+            "parameters.yml:4: Greting has a value here",
+        ),
+        ("branches:\n  feature/*:\n    Size: big", "parameters.yml:3: Size is 'big', which is not a number"),
+        (
+            "branches:\n" + "".join(f"  b{n}: {{}}\n" for n in range(101)),
+            "parameters.yml:1: branches has more than 100 patterns",
+        ),
+    ],
+)
+def test_an_error_in_the_values_of_branches_has_its_line(parameters: str, message: str) -> None:
+    files = {
+        "pipeline.yml": TEMPLATE,
+        "pipeline.parameters.yml": f"{parameters}\ndevelopment: {{Greeting: x}}",
+    }
+    with pytest.raises(PermanentError) as caught:
+        _build(files)
+    assert message in str(caught.value)
+
+
+def test_the_values_of_other_branches_do_not_reject_a_push() -> None:
+    parameters = "development: {Greeting: x}\nbranches: {bug/*: {Size: big}}"
+    assert (
+        _build({"pipeline.yml": TEMPLATE, "pipeline.parameters.yml": parameters}).parameters["Greeting"]
+        == "x"
+    )
+
+
 def test_the_teardown_policy_is_a_tag_that_the_pipeline_passes_on_to_its_stacks() -> None:
     template = TEMPLATE.replace("Parameters:", "Parameters:\n  StackConfiguration: {Type: String}")
     files = {"pipeline.yml": template, "pipeline.parameters.json": PARAMETERS}
