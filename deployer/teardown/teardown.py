@@ -116,7 +116,7 @@ class Teardown:
         if stack.name == context.name:  # a step of its own replaces a stack whose deletion failed
             return Stop(context.snooze(event_follows=False)) if stack.phase is Phase.DELETING else context
         is_ordered = arn == context.record.status.receipt.plan.arn
-        if not is_ordered and not context.environment.owns(stack.tags):
+        if not is_ordered and not context.owns_stack(stack):
             return context
         return self._stacks.advance_deletion(change_report(context, arn=arn), stack.name)
 
