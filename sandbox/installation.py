@@ -259,11 +259,11 @@ class Installation:
         """Every stack that is not deleted, by name."""
         return {each["name"]: each for each in self.aws_state()["stacks"]}
 
-    def executions(self, pipeline: str) -> list[dict[str, Any]]:
-        """A pipeline's executions, oldest first."""
+    def executions(self, pipeline: str, *, automatic: bool = False) -> list[dict[str, Any]]:
+        """A pipeline's executions, oldest first; `automatic` includes the one that its creation started."""
         for each in self.aws_state()["pipelines"]:
             if each["name"] == pipeline:
-                return list(each["executions"])
+                return [e for e in each["executions"] if automatic or e["trigger"] != "CreatePipeline"]
         return []
 
     def site(self, stack: str) -> str:

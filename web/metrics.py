@@ -18,7 +18,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from deployer.model.environment_record import EnvironmentRecord
+from deployer.model.environments import Kind
 from deployer.model.errors import QueueItemError, TransientError, UnavailableError
+from deployer.model.execution_trigger import Starter
 from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
 from deployer.queue.dead_letters import oldest_seconds
 from deployer.wiring import Deployer
@@ -246,7 +249,7 @@ class _StoredMetrics(Collector):
             "Environments whose stack was changed outside deployer",
             value=sum(bool(record.status.stack.drift) for record in records),
         )
-        return [family, drifted]
+        return [family, drifted, _foreign_metrics(records)]
 
     def _repository_metrics(self) -> Metric:
         family = GaugeMetricFamily(
@@ -258,6 +261,24 @@ class _StoredMetrics(Collector):
         for state, number in sorted(Tally(each.state for each in records if each.state).items()):
             family.add_metric([state], number)
         return family
+
+
+def _foreign_metrics(records: Iterable[EnvironmentRecord]) -> Metric:
+    """Return the number of executions that deployer did not start, which its next deployment ends."""
+    family = GaugeMetricFamily(
+        "deployer_foreign_executions",
+        "Executions that deployer did not start, and that run or started after its last one, by who started them",
+        labels=["kind", "started_by"],
+    )
+    tally = Tally(
+        (record.environment.partition(":")[0], "retry" if each.retried else each.trigger.starter)
+        for record in records
+        for each in record.status.pipeline.foreign
+    )
+    for kind in Kind:  # an alert needs a series with value 0
+        for starter in (*Starter, "retry"):
+            family.add_metric([kind, str(starter)], tally[kind, starter])
+    return family
 
 
 def _call_metrics(counters: Mapping[str, int]) -> Metric:

@@ -57,6 +57,10 @@ SCHEMAS: Json = {
             {"oneOf": [reference_to("Receipt"), {"type": "null"}]},
             "The teardown report: what was removed, and what was retained.",
         ),
+        foreign_executions=described(
+            list_of(reference_to("ForeignExecution")),
+            "The executions that deployer did not start, and that run or started after its last one; newest first.",
+        ),
         drift=described(TEXT_OR_NULL, "What was changed in its stack outside deployer (drift)."),
         held=described(
             TEXT_OR_NULL,
@@ -100,6 +104,18 @@ SCHEMAS: Json = {
             TIME, "When its last task ended; an AWS event that changed nothing does not count."
         ),
         url=described(TEXT, "Its page on the dashboard."),
+    ),
+    "ForeignExecution": object_of(
+        id=TEXT,
+        commit=described(TEXT_OR_NULL, "The commit that it builds; null until its source stage reports it."),
+        status=one_of("running", "succeeded", "failed", "stopped", "superseded"),
+        trigger=described(
+            TEXT, "What started it, as AWS reports it: `StartPipelineExecution`, `Webhook` etc."
+        ),
+        detail=described(TEXT, "The caller's ARN, or what else AWS reports."),
+        retried={"type": "boolean"},
+        started_at=TIME,
+        reason=described(TEXT, "The same in words."),
     ),
     "Failure": object_of(
         resource=described(TEXT, "The logical id of the first failed resource, or the name of the stack."),

@@ -28,7 +28,7 @@ _TONES = {
     "good": {"deployed", "succeeded", "removed"},
     "bad": {"failed", "dead-lettered"},
     "busy": {"pending", "waiting", "provisioning", "updating", "running", "deleting", "sent"},
-    "warn": {"stopped", "partly", "drift", "orphan"},
+    "warn": {"stopped", "partly", "drift", "foreign execution", "orphan"},
 }
 
 

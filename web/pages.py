@@ -31,6 +31,7 @@ from deployer.views.sentences import (
     admitted_words,
     deliveries_words,
     drift_words,
+    foreign_words,
     lifetime_sentence,
     orphan_words,
     repository_warnings,
@@ -60,6 +61,7 @@ _CHOICES: dict[str, Callable[[EnvironmentRecord], bool]] = {
     "failed": lambda row: row.status.state == "failed",
     "under-way": lambda row: row.status.state in _BUSY_STATES,
     "drifted": lambda row: bool(row.status.stack.drift),
+    "foreign": lambda row: bool(row.status.pipeline.foreign),
 }
 _KINDS = {"staging": 0, "production": 1}
 
@@ -77,7 +79,7 @@ class _Group:
 def overview() -> str:
     """Show the environments by repository, the queues, the dead letters and the latest activity.
 
-    Many repositories are split into pages. `state` selects environments: `failed`, `under-way` or `drifted`.
+    Many repositories are split into pages. `state` selects environments: `failed`, `under-way`, `drifted` or `foreign`.
     """
     lanes = deployer().lanes
     deleted, state = request.args.get("deleted") == "1", request.args.get("state", "")
@@ -125,6 +127,7 @@ def _count_states(records: list[EnvironmentRecord]) -> dict[str, int]:
         "failed_count": sum(row.status.state == "failed" for row in records),
         "busy_count": sum(row.status.state in _BUSY_STATES for row in records),
         "drifted_count": sum(bool(row.status.stack.drift) for row in records),
+        "foreign_count": sum(bool(row.status.pipeline.foreign) for row in records),
     }
 
 
@@ -181,6 +184,7 @@ def environment(identity: str) -> str:
         whole=known if known and known.state else None,
         orphaned=_orphan_words([found.repository]).get((found.repository.key, found.key), ""),
         drift=drift_words(record),
+        foreign=foreign_words(record),
         admitted=admitted_words(record),
         age=lifetime_sentence(record, deployer().config.ttl),
         kind=found.kind,

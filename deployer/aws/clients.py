@@ -23,6 +23,7 @@ from deployer.aws.errors import (
     is_temporary,
     is_throttling,
     mask_secret,
+    required_member,
     retry_after_seconds,
     shorten_line,
     translate_errors,
@@ -74,6 +75,7 @@ class AwsClients:
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self._session: boto3.session.Session | None = None
+        self._principal = role_arn
 
     @property
     def cloudformation(self) -> "CloudFormationClient":
@@ -112,6 +114,13 @@ class AwsClients:
     def sts(self) -> Any:
         """The client of STS, the Security Token Service."""
         return self._cached_client("sts")
+
+    def principal(self) -> str:
+        """The ARN of the target's role, or of the role or user of deployer's own credentials."""
+        if not self._principal:
+            answer = call_with_retries(self.sts.get_caller_identity)
+            self._principal = str(required_member(answer, "Arn"))
+        return self._principal
 
     def check_reachable(self, seconds: float) -> None:
         """Send CloudFormation one request with an invalid access key; its refusal proves that AWS can be reached.

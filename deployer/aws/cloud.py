@@ -56,6 +56,11 @@ class AwsCloud(AwsStacks, AwsPipelines):
         """The region's name."""
         return self._aws.region
 
+    def principal(self) -> str:
+        """See `CloudRegion.principal`. No call if the target names a role; otherwise one for each process."""
+        with translate_errors("asking AWS for the role of deployer's credentials"):
+            return self._aws.principal()
+
     def check_reachable(self, seconds: float) -> None:
         """See `CloudRegion.check_reachable`. One call, without retries."""
         self._aws.check_reachable(seconds)

@@ -22,6 +22,7 @@ from deployer.environment.cloud_region import Execution, StackAction
 from deployer.model.environment_status import StageState
 from deployer.model.environments import Repository
 from deployer.model.errors import PermanentError, UnknownStatusError
+from deployer.model.execution_trigger import Trigger
 from deployer.model.source_actions import SourceLocation, pinned_actions, start_problem
 
 if TYPE_CHECKING:
@@ -373,9 +374,13 @@ def _build_execution(found: Any, status: str, commit: str, stages: Sequence[Stag
         id=str(required_member(found, "pipelineExecutionId")),
         status=status,
         sha=commit,
-        automatic=found.get("trigger", {}).get("triggerType") == "CreatePipeline",
+        trigger=_read_trigger(found.get("trigger") or {}),
         stages=stages,
     )
+
+
+def _read_trigger(found: Any) -> Trigger:
+    return Trigger(type=str(found.get("triggerType") or ""), detail=str(found.get("triggerDetail") or ""))
 
 
 def _stage_state(name: str, actions: Sequence[Any], execution: str) -> StageState:

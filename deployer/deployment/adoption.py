@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from deployer.deployment.deploy_folder import DeployFolderReader
 from deployer.deployment.executions import Executions
+from deployer.deployment.foreign_executions import ForeignExecutions
 from deployer.deployment.observation import StackRead, read_stack
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.drift import adopt_unrecorded_stack
@@ -18,12 +19,16 @@ class StackAdoption:
 
     Args:
         folders: reads the repository's settings for expiry.
-        executions: follows the execution that the stack's pipeline ran last.
+        executions: follows deployer's newest execution of the stack's pipeline.
+        foreign: handles the executions that deployer did not start.
     """
 
-    def __init__(self, folders: DeployFolderReader, executions: Executions) -> None:
+    def __init__(
+        self, folders: DeployFolderReader, executions: Executions, foreign: ForeignExecutions
+    ) -> None:
         self._folders = folders
         self._executions = executions
+        self._foreign = foreign
 
     @report_on_context
     def adopt_stack(self, context: ReconcileContext, read: StackRead | None, result: Finished) -> StepResult:
@@ -48,12 +53,13 @@ class StackAdoption:
         self, context: ReconcileContext, result: Finished, *, has_pipeline: bool
     ) -> StepResult:
         # the stack of another phase is not reported as deployed: only a move of its ref corrects it
-        newest = (
-            next(iter(context.cloud.executions(context.name, context.repository)), None)
-            if has_pipeline
-            else None
+        if not has_pipeline or not context.record.status.stack.stack_arn:
+            return replace(result, record=context.record)
+        context, own = self._foreign.set_apart(
+            context, context.cloud.executions(context.name, context.repository)
         )
-        if not context.record.status.stack.stack_arn or newest is None or not newest.sha:
+        newest = own[0] if own else None
+        if newest is None or not newest.sha:
             return replace(result, record=context.record)
         context = context.with_work(sha=newest.sha)
         with suppress(PermanentError):

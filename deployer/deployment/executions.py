@@ -1,15 +1,20 @@
 """The executions of an environment's pipeline: the one of the wanted commit is found or started, and followed."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
+from deployer.deployment.foreign_executions import ForeignExecutions
 from deployer.deployment.self_update import deployer_tags, end_self_update
 from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.deployed_stacks import record_deployed_stacks
 from deployer.environment.drift import state_to_compare
+from deployer.environment.execution_origin import (
+    foreign_executions,
+    is_retried_deployment,
+    own_executions,
+    with_started,
+)
 from deployer.environment.statuses import StatusReporter, all_stages, failure_text
-from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Kind
 from deployer.model.outcomes import Outcome
@@ -20,7 +25,7 @@ from deployer.teardown.leftovers import known_stack_sets
 
 # stacks that the pipeline no longer names and the record still does; each costs the teardown two calls
 _EARLIER_STACKS = 20
-_SOURCE_POLLS = 20  # how often to wait until an execution reports its commit
+_SOURCE_POLLS = 20  # how often to wait until an execution reports its commit, if Redis was lost
 
 
 class Executions:
@@ -28,10 +33,12 @@ class Executions:
 
     Args:
         reporter: posts the statuses of the stages.
+        foreign: handles the executions that deployer did not start.
     """
 
-    def __init__(self, reporter: StatusReporter) -> None:
+    def __init__(self, reporter: StatusReporter, foreign: ForeignExecutions) -> None:
         self._reporter = reporter
+        self._foreign = foreign
 
     def find_or_start(self, context: ReconcileContext, stack: Stack) -> StepResult:
         """Find the execution of the wanted commit, or have one started. The stack is already as desired."""
@@ -64,91 +71,81 @@ class Executions:
 
     @report_on_context
     def _choose_execution(self, context: ReconcileContext) -> StepResult:
-        work, record = context.work, context.record
-        executions = context.cloud.executions(context.name, context.repository)
-        recorded, listed = record.status.pipeline.execution, {each.id for each in executions}
-        followed = record.status.pipeline.open
-        if recorded not in listed and recorded in followed and followed[recorded].sha == work.spec.sha:
+        listed = context.cloud.executions(context.name, context.repository)
+        pipeline = context.record.status.pipeline
+        recorded, followed = pipeline.execution, pipeline.open
+        is_unlisted = recorded in followed and all(each.id != recorded for each in listed)
+        context, own = self._foreign.set_apart(context, listed)
+        if is_unlisted and followed[recorded].sha == context.work.spec.sha:
             return self.follow_new(
                 context, recorded
             )  # another goal has just started it; AWS does not list it yet
-        if not executions:
+        if not own or (pipeline.reported and not recorded):
+            # nothing was started yet, or what the last execution deployed was deleted since
             return context.again(Task.TRIGGER)
-        newest = executions[0]
-        if newest.id == record.status.pipeline.reported and not recorded:
-            # an earlier goal reported it, or what it deployed was deleted since
-            return context.again(Task.TRIGGER)
-        if _is_of_rejected_pipeline(context, newest):
-            return context.again(Task.TRIGGER)  # it stops the execution, and reports the problem
-        if (
-            not newest.sha and newest.id in followed
-        ):  # deployer knows the commit of an execution that it started
-            newest = replace(newest, sha=followed[newest.id].sha)
-        if not newest.sha and not newest.ended and work.log.polls < _SOURCE_POLLS:
-            # its source stage has not reported the commit yet; most likely it is the wanted one
-            return self.follow_new(context, newest.id, sha="")
-        if needs_start(newest, work, record.status.pipeline.reported):
-            return context.again(Task.TRIGGER)
-        is_unrecorded = not recorded and not record.status.pipeline.reported
-        if is_unrecorded and newest.status == "succeeded" and _lacks_deployed_stack(context):
+        newest = own[0]
+        if _lacks_commit(context, newest):
+            return context.snooze()  # Redis was lost, and the source stage has not reported the commit yet
+        if needs_start(newest, context.work, pipeline.reported) or _may_be_undone(context, newest):
             return context.again(Task.TRIGGER)
         return self.follow_new(context, newest.id)
 
     def start_wanted(self, context: ReconcileContext) -> StepResult:
-        """Start an execution of the wanted commit, and stop the one that AWS started by itself."""
+        """Start an execution of the wanted commit, and stop the one that the creation of the pipeline started.
+
+        Nothing pins that one to a commit, and it is never reported as a deployment.
+        """
         sha = context.work.spec.sha
         if stop := context.stop_if_not_admitted(sha):
             return stop.result
         problem = context.cloud.start_problem(context.name, context.source_location)
-        for execution in context.cloud.executions(context.name, context.repository):
-            if execution.automatic and not execution.ended and (problem or execution.sha != sha):
+        listed = context.cloud.executions(context.name, context.repository)
+        for execution in listed:
+            if execution.automatic and not execution.ended:
                 context.assert_lease()
                 context.cloud.stop(
                     context.name, execution.id, problem or f"deployer starts {sha[:12]} instead"
                 )
+        if listed and not own_executions(context, listed) and _changes_application(context):
+            return context.snooze(event_follows=False)
         started = context.start_execution()
         if isinstance(started, Stop):
             return started.result
-        return self.follow_new(context, started)
+        record = with_started(context.record, {started: sha})
+        running = [each for each in record.status.pipeline.foreign if each.status == "running"]
+        record = self._reporter.post_foreign(context.environment, record, running)
+        return self.follow_new(context.replace_record(record), started)
 
     @report_on_context
-    def follow_new(self, context: ReconcileContext, execution: str, sha: str | None = None) -> StepResult:
-        """Follow an execution that this goal has not followed before.
-
-        Args:
-            context: the task.
-            execution: the id of the execution.
-            sha: its commit, by default that of the goal; empty if the execution has not reported one. Such an
-                execution may turn out to be of another commit.
-        """
-        commit = context.work.spec.sha if sha is None else sha
-        record = self._reporter.follow_execution(
-            context.environment, context.record, execution, commit, context.cloud
-        )
-        context = context.replace_record(record)
+    def follow_new(self, context: ReconcileContext, execution: str) -> StepResult:
+        """Follow an execution of the goal's commit that this goal has not followed before."""
+        context = self._follow_with_commit(context, execution)
         context = context.enter_state("running", execution=execution, commit=context.work.spec.sha)
         context = context.with_work(execution=execution, task=Task.SYNC, polls=0)
-        return self.follow(self._reporter.post_progress(context, "success", "the pipeline is ready"))
+        return self._post_and_continue(
+            self._reporter.post_progress(context, "success", "the pipeline is ready")
+        )
 
     @report_on_context
     def follow(self, context: ReconcileContext) -> StepResult:
         """Post the progress of the executions, and end the goal if its own execution has ended."""
-        context = self._follow_own_execution(context)
+        context = self._follow_with_commit(context, context.work.progress.execution)
+        context, _ = self._foreign.set_apart(
+            context, context.cloud.executions(context.name, context.repository)
+        )
         return self._post_and_continue(context)
 
-    def _follow_own_execution(self, context: ReconcileContext) -> ReconcileContext:
-        """Follow the goal's execution with its commit."""
-        work = context.work
+    def _follow_with_commit(self, context: ReconcileContext, execution: str) -> ReconcileContext:
         return context.replace_record(
             self._reporter.follow_execution(
-                context.environment, context.record, work.progress.execution, work.spec.sha, context.cloud
+                context.environment, context.record, execution, context.work.spec.sha, context.cloud
             )
         )
 
     @report_on_context
     def _post_and_continue(self, context: ReconcileContext) -> StepResult:
         identity = context.work.progress.execution
-        commit_unreported = not context.record.status.pipeline.open[identity].sha
+        commit_unknown = not context.record.status.pipeline.open[identity].sha
         context, found = self._post_changes(context)
         execution = found.get(identity)
         if execution is None:
@@ -156,26 +153,10 @@ class Executions:
                 return Finished(str(Outcome.SKIPPED), "its execution is gone", context.record)
             # its pipeline was replaced or deleted
             return context.with_work(execution="", task=Task.SYNC).snooze()
-        if commit_unreported and execution.sha != context.work.spec.sha:
-            return self._handle_unconfirmed_commit(context, execution)
-        return self._end_if_ended(context, execution)
-
-    @report_on_context
-    def _handle_unconfirmed_commit(self, context: ReconcileContext, execution: Execution) -> StepResult:
-        """Continue with an execution whose commit was unknown and is not known to be the wanted one."""
-        if not execution.sha and not execution.ended and context.work.log.polls < _SOURCE_POLLS:
-            return context.snooze()
-        if execution.sha or not execution.ended:
-            # it builds another commit, or never reports one
+        if commit_unknown and execution.sha != context.work.spec.sha:
+            # an earlier version followed what AWS had started
             return context.with_work(execution="").again(Task.TRIGGER)
-        # it failed before it read a commit; the wanted commit gets the status
-        context = self._follow_own_execution(context)
-        return self._post_failed_start(context, execution)
-
-    @report_on_context
-    def _post_failed_start(self, context: ReconcileContext, execution: Execution) -> StepResult:
-        context, found = self._post_changes(context)
-        return self._end_if_ended(context, found.get(execution.id, execution))
+        return self._end_if_ended(context, execution)
 
     def _post_changes(self, context: ReconcileContext) -> tuple[ReconcileContext, Mapping[str, Execution]]:
         record, found = self._reporter.post_stage_changes(context.environment, context.record, context.cloud)
@@ -184,10 +165,8 @@ class Executions:
 
     @staticmethod
     def _end_if_ended(context: ReconcileContext, execution: Execution) -> StepResult:
-        identity = context.work.progress.execution
-        if (
-            not execution.ended or identity in context.record.status.pipeline.open
-        ):  # some of its statuses wait for the next task
+        identity, pipeline = context.work.progress.execution, context.record.status.pipeline
+        if not execution.ended or identity in pipeline.open:  # some of its statuses wait for the next task
             return context.snooze()
         updated = end_self_update(context, execution)
         if isinstance(updated, Stop):
@@ -205,6 +184,10 @@ class Executions:
                     f"{context.work.spec.sha[:12]} went through every stage{_approver_text(context)}{remark}"
                 )
                 return context.done(Outcome.DEPLOYED, reason, **ended)
+            case "superseded" if pipeline.foreign and pipeline.execution == identity:
+                foreign = pipeline.foreign[-1].words
+                reason = f"an execution that deployer did not start superseded it: {foreign}; redeploy it"
+                return context.done(Outcome.FAILED, reason, **ended)
             case "superseded":
                 return context.done(
                     Outcome.SUPERSEDED, "a newer execution of the pipeline superseded it", **ended
@@ -213,41 +196,62 @@ class Executions:
                 return context.done(Outcome.FAILED, f"{failure_text(execution)}{remark}", **ended)
 
     def report_event(self, context: ReconcileContext) -> StepResult:
-        """Post the progress of the newest execution after an event that no goal waits for. It never starts anything."""
+        """Report the newest execution, and those of others, after an event that no goal waits for.
+
+        It never starts anything.
+        """
         if context.work.progress.execution:
             return self.follow(context)
         if not context.record.status.stack.stack_arn:  # the pipeline of this name may belong to somebody else
             return Finished(str(Outcome.SKIPPED), "its stack is not on record", context.record)
-        newest = next(iter(context.cloud.executions(context.name, context.repository)), None)
-        if newest is None or (
-            newest.id == context.record.status.pipeline.reported and not _was_retried(newest, context.record)
-        ):
+        listed = context.cloud.executions(context.name, context.repository)
+        own = own_executions(context, listed)
+        newest = own[0] if own else None
+        pipeline = context.record.status.pipeline
+        if newest and newest.id == pipeline.reported and not is_retried_deployment(context.record, newest):
+            newest = None  # its end was reported
+        if newest and _lacks_commit(context, newest):
+            return context.snooze()
+        if not newest and foreign_executions(context.record, listed, own) == pipeline.foreign:
             context, _ = self._post_changes(context)
             return Finished(str(Outcome.SKIPPED), "nothing waits for this event", context.record)
-        if not newest.sha and not newest.ended and context.work.log.polls < _SOURCE_POLLS:
-            return context.snooze()
         # the stack is read only if the event reports something new, since AWS allows few such calls
         stack = context.cloud.stack(context.name)
         if stack is None or not context.owns_stack(stack):
             reason = f"stack {context.name} is gone or lacks deployer's tags for this environment"
             return Finished(str(Outcome.SKIPPED), reason, context.record)
-        return self.follow(
-            context.with_work(sha=newest.sha or context.record.spec.commit, execution=newest.id)
-        )
+        if newest:
+            commit = newest.sha or context.record.spec.commit
+            return self.follow(context.with_work(sha=commit, execution=newest.id))
+        return self._report_foreign(context, listed)
+
+    def _report_foreign(self, context: ReconcileContext, listed: Sequence[Execution]) -> StepResult:
+        context, _ = self._foreign.set_apart(context, listed)
+        context, _ = self._post_changes(context)
+        found = context.record.status.pipeline.foreign
+        reason = f"not deployer's deployment: {found[-1].words}" if found else "deployer has deployed since"
+        return Finished(str(Outcome.SKIPPED), reason, context.record)
 
 
-def _is_of_rejected_pipeline(context: ReconcileContext, newest: Execution) -> bool:
-    """Whether the creation of a pipeline started an execution, and deployer may not start that pipeline."""
-    if not newest.automatic or newest.id == context.record.status.pipeline.reported:
-        return False
-    return bool(context.cloud.start_problem(context.name, context.source_location))
+def _changes_application(context: ReconcileContext) -> bool:
+    """Whether an operation runs on a stack that the pipeline deploys: it goes on after its execution was stopped."""
+    stacks = map(context.cloud.stack, context.record.status.stack.applications)
+    return any(each is not None and each.is_known and each.phase is Phase.BUSY for each in stacks)
 
 
-def _lacks_deployed_stack(context: ReconcileContext) -> bool:
-    """Whether a stack that the pipeline deploys is gone or its deletion failed.
+def _lacks_commit(context: ReconcileContext, newest: Execution) -> bool:
+    """Whether to wait until an execution, of which Redis lost the record, reports its commit."""
+    return not newest.sha and not newest.ended and context.work.log.polls < _SOURCE_POLLS
 
-    A teardown may have begun that no record tells of any more, because Redis was lost.
+
+def _may_be_undone(context: ReconcileContext, newest: Execution) -> bool:
+    """Whether a teardown may have begun to delete what an execution deployed.
+
+    No record tells of the teardown any more, because Redis was lost.
     """
+    pipeline = context.record.status.pipeline
+    if pipeline.execution or pipeline.reported or newest.status != "succeeded":
+        return False
     stacks = map(context.cloud.stack, context.record.status.stack.applications)
     return any(each is None or each.phase in {Phase.DELETING, Phase.UNDELETED} for each in stacks)
 
@@ -258,19 +262,11 @@ def _approver_text(context: ReconcileContext) -> str:
     return f"; {admitted.by}" if admitted.person and admitted.commit == context.work.spec.sha else ""
 
 
-def _was_retried(execution: Execution, record: EnvironmentRecord) -> bool:
-    """Whether a person retried a stage of the execution whose end was reported last."""
-    if not execution.ended:
-        return True
-    failed = any(stage.status in {"failed", "stopped"} for stage in record.status.pipeline.stages)
-    return execution.status == "succeeded" and failed and execution.id == record.status.pipeline.execution
-
-
 def needs_start(newest: Execution, work: Work, reported: str) -> bool:
     """Whether an execution must be started, or the newest one is what this goal wants.
 
     Args:
-        newest: the pipeline's newest execution.
+        newest: the newest execution that deployer started.
         work: the queue item of the goal.
         reported: the execution whose end was reported already; a later push or redeploy wants a new one.
     """

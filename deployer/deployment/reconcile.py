@@ -12,6 +12,7 @@ from deployer.deployment.deploy_folder import DeployFolderReader
 from deployer.deployment.desired import DesiredResolver
 from deployer.deployment.desired_state import Absent, Deploy
 from deployer.deployment.executions import Executions
+from deployer.deployment.foreign_executions import ForeignExecutions
 from deployer.deployment.observation import Observation, Observer, StackRead, read_stack
 from deployer.deployment.placement import Placement
 from deployer.deployment.production.candidates import CandidateJudge
@@ -99,19 +100,22 @@ class Reconciler:
         self._comments = ExpiryComments(host, self._page_url, options.ttl)
         self._folders = DeployFolderReader(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, reporter)
-        self._executions = Executions(reporter)
+        foreign = ForeignExecutions(clouds, reporter)
+        self._executions = Executions(reporter, foreign)
         self._tracker = RefTracker(host, self._folders, clock)
         gate = ProductionGate(host, clouds, evaluator.read_repository_config)
         self._judge = CandidateJudge(
             host, self._tracker, reporter, gate, lanes, options.tag_wait_seconds, clock
         )
-        production = DesiredProduction(host, self._tracker, self._judge, self._executions, reporter, lanes)
+        production = DesiredProduction(
+            host, self._tracker, self._judge, self._executions, foreign, reporter, lanes
+        )
         self._desired = DesiredResolver(
             host, repositories, self._tracker, production, reporter, self._comments, options.ttl, clock
         )
         teardown = Teardown(clouds, inventory, lanes, reporter, clock)
         self._expiring = ExpiringTeardown(teardown, reporter, options.ttl, clock)
-        self._adoption = StackAdoption(self._folders, self._executions)
+        self._adoption = StackAdoption(self._folders, self._executions, foreign)
         self._observer = Observer(self._folders, teardown)
         self._provisioning = Provisioning(clouds, self._folders, self._placement, reporter)
         self._tasks: dict[str, Callable[[ReconcileContext], StepResult]] = {

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind, Repository
+from deployer.model.execution_trigger import UNKNOWN_TRIGGER, Starter, Trigger
 from deployer.model.source_actions import SourceLocation
 from deployer.model.stacks import Failure, Resource, Stack
 from deployer.model.targets import Target
@@ -57,7 +58,7 @@ class Execution:
     Attributes:
         status: `running`, `succeeded`, `failed`, `stopped` or `superseded`.
         sha: the commit that it builds; empty until its source stage has read the commit.
-        automatic: whether the creation of the pipeline started it, and not deployer.
+        trigger: what started it.
         started_at: when it started (epoch seconds), in a list of executions; 0 elsewhere.
         stages: the stages that it has reached, in order.
         stack_actions: its runs of actions that create or update stacks, where its stages are known.
@@ -66,7 +67,7 @@ class Execution:
     id: str
     status: str
     sha: str = ""
-    automatic: bool = False
+    trigger: Trigger = UNKNOWN_TRIGGER
     started_at: float = 0
     stages: Sequence[StageState] = field(default=())
     stack_actions: Sequence[StackAction] = field(default=())
@@ -75,6 +76,11 @@ class Execution:
     def ended(self) -> bool:
         """Whether the execution has ended."""
         return self.status != "running"
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the creation of the pipeline started the execution."""
+        return self.trigger.starter is Starter.CREATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +281,13 @@ class CloudRegion(Protocol):
 
     def execution_url(self, pipeline: str, execution: str) -> str:
         """The address of an execution in the AWS console."""
+
+    def principal(self) -> str:
+        """The ARN of the role or user with which deployer calls AWS here.
+
+        Raises:
+            TransientError: AWS is unavailable, or deployer has no credentials.
+        """
 
 
 class Clouds(Protocol):

@@ -1,13 +1,13 @@
 """The commit statuses of an environment: each one is posted only if it changed."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from deployer.environment.cloud_region import CloudRegion, Execution
 from deployer.environment.code_host import CodeHost, Status
 from deployer.environment.context import ReconcileContext
 from deployer.model.environment_record import EnvironmentRecord
-from deployer.model.environment_status import FollowedExecution, StageState
+from deployer.model.environment_status import FollowedExecution, ForeignExecution, StageState
 from deployer.model.environments import Environment, Kind
 from deployer.model.errors import CallLimitError, PermanentError
 from deployer.model.outcomes import Outcome
@@ -23,7 +23,7 @@ _GITHUB_STATES = {
     "failed": "failure",
     "stopped": "error",
 }
-_OWN_CONTEXTS = {"prepare", "teardown", "age", "production"}
+_OWN_CONTEXTS = {"prepare", "teardown", "age", "production", "foreign-execution"}
 _POSTED_LIMIT = 300  # characters kept of a posted status; GitHub shows fewer
 _OPEN_LIMIT = 5  # executions of one environment that are followed at a time
 
@@ -119,6 +119,27 @@ class StatusReporter:
             return False
         status = Status("deployer/age", "success", f"{environment.kind}: {text}", self._url(environment))
         return self._post_status(environment, record.spec.commit, status)
+
+    def post_foreign(
+        self, environment: Environment, record: EnvironmentRecord, found: Sequence[ForeignExecution]
+    ) -> EnvironmentRecord:
+        """Record executions that deployer did not start, and post the newest one on the environment's commit."""
+        last = next(reversed(record.status.pipeline.foreign), None)
+        if not found:
+            if last and last.posted_on:
+                self._post_foreign_status(
+                    environment, last.posted_on, "success", "deployer has deployed since"
+                )
+            return record.but(foreign=[])
+        commit, text = record.spec.commit, found[-1].words
+        if commit and (last is None or (last.posted_on, last.words) != (commit, text)):
+            self._post_foreign_status(environment, commit, "error", text)
+        return record.but(foreign=[*found[:-1], found[-1].but(posted_on=commit)])
+
+    def _post_foreign_status(self, environment: Environment, sha: str, state: str, text: str) -> None:
+        description = f"{environment.kind}: {text}"
+        status = Status("deployer/foreign-execution", state, description, self._url(environment))
+        self._post_status(environment, sha, status)
 
     def follow_execution(
         self,

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from deployer.model.execution_trigger import UNKNOWN_TRIGGER, Trigger
 from deployer.model.stored_value import Detail, FieldGroup, StoredValue
 from deployer.model.teardown_report import TeardownReport
 
@@ -31,6 +32,40 @@ class FollowedExecution(StoredValue, frozen=True):
 
     sha: str = ""
     posted: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class ForeignExecution(StoredValue, frozen=True):
+    """An execution that is not deployer's deployment.
+
+    Attributes:
+        sha: the commit that it builds; empty as long as the source stage has not reported it.
+        status: see `cloud_region.Execution`.
+        trigger: what started it.
+        started_at: when it started (epoch seconds).
+        retried: whether deployer started it, and somebody retried one of its stages after its end.
+        stopped: whether deployer ordered its stop.
+        posted_on: the commit whose status says so on GitHub; empty if none does.
+    """
+
+    id: str
+    sha: str = ""
+    status: str = ""
+    trigger: Trigger = UNKNOWN_TRIGGER
+    started_at: float = 0
+    retried: bool = False
+    stopped: bool = False
+    posted_on: str = ""
+
+    @property
+    def words(self) -> str:
+        """What it does, and who or what started it."""
+        commit = f" of {self.sha[:12]}" if self.sha else ""
+        verb = {"running": "is running", "succeeded": "succeeded", "failed": "failed"}.get(
+            self.status, f"was {self.status}"
+        )
+        stopped = " by deployer" if self.stopped and self.status == "stopped" else ""
+        why = "somebody retried one of its stages" if self.retried else self.trigger.words
+        return f"execution {self.id[:8]}{commit} {verb}{stopped}; {why}"
 
 
 class StackFailure(Detail, frozen=True):
@@ -122,12 +157,17 @@ class PipelineStatus(FieldGroup, frozen=True):
         stages: the stages of that execution.
         open: the executions whose end was not seen yet, by id, the newest last.
         reported: the id of the execution whose end was reported as the outcome of some goal.
+        started: the executions that deployer started, the newest last, each with its commit.
+        foreign: the executions that deployer did not start, and that run or started after deployer's newest one; the
+            newest last.
     """
 
     execution: str = ""
     stages: list[StageState] = msgspec.field(default_factory=list)
     open: dict[str, FollowedExecution] = msgspec.field(default_factory=dict)
     reported: str = ""
+    started: dict[str, str] = msgspec.field(default_factory=dict)
+    foreign: list[ForeignExecution] = msgspec.field(default_factory=list)
 
 
 class EnvironmentStatus(FieldGroup, frozen=True):

@@ -11,6 +11,7 @@ from deployer.model.environments import Kind
 UNFENCED = (
     "unfenced"  # the name of the heartbeat of workers that run without the IAM fence; the dashboard shows it
 )
+REPORT, STOP = "report", "stop"  # what deployer does about executions that it did not start
 PIPELINES_LIMIT = 1000  # https://docs.aws.amazon.com/codepipeline/latest/userguide/limits.html
 
 
@@ -39,6 +40,7 @@ class Target:
         branches: for production, patterns of the other branches that may contain a tag's commit; empty for the
             branches that the repository names.
         from_default_branch: for production, whether the default branch or one of `branches` must contain the commit.
+        foreign_executions: `report`, or `stop` if deployer also stops executions that it did not start.
         gives_token: whether a template that declares `RepoToken` gets a GitHub token: with a GitHub App, whose token
             reads one repository for an hour, or if `DEPLOYER_GIVE_TOKEN` says so.
     """
@@ -59,6 +61,7 @@ class Target:
     tags: tuple[str, ...] = ()
     branches: tuple[str, ...] = ()
     from_default_branch: bool = True
+    foreign_executions: str = REPORT
     gives_token: bool = False
 
     @property

@@ -9,7 +9,7 @@ import yaml
 
 from deployer.model.environments import Kind
 from deployer.model.errors import ConfigError
-from deployer.model.targets import Target
+from deployer.model.targets import REPORT, STOP, Target
 from deployer.templates.document import TAB, is_indented_by_tab
 
 _ACCOUNT = re.compile(r"\d{12}")
@@ -34,7 +34,9 @@ _KEYS: dict[str, tuple[str, re.Pattern[str] | None]] = {
     "tags": ("tags", None),
     "branches": ("branches", None),
     "from_default_branch": ("from_default_branch", None),
+    "foreign_executions": ("foreign_executions", None),
 }
+_CHOICES = {"foreign_executions": (REPORT, STOP)}
 _LISTS = {"regions", "allowed_roles", "tags", "branches"}
 _PRODUCTION_ONLY = {"tags", "branches", "from_default_branch"}
 _MOST_PATTERNS, _LONGEST_PATTERN = 100, 255
@@ -84,6 +86,8 @@ def _read_target(target: Target, values: Mapping[Any, Any]) -> Target:
         field, pattern = _KEYS[key]
         if key == "from_default_branch":
             changes[field] = _read_flag(where, value)
+        elif key in _CHOICES:
+            changes[field] = _read_choice(where, value, _CHOICES[key])
         elif key in _NUMBERS:
             changes[field] = _read_count(where, value)
         else:
@@ -96,6 +100,12 @@ def _read_flag(where: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{where} must be true or false")
     return value
+
+
+def _read_choice(where: str, value: object, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ConfigError(f"{where} must be {' or '.join(choices)}")
+    return str(value)
 
 
 def _read_count(where: str, value: object) -> int:

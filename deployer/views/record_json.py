@@ -8,7 +8,7 @@ from typing import Any
 from deployer.model.activity import Activity
 from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environment_record import EnvironmentRecord
-from deployer.model.environment_status import StackFailure
+from deployer.model.environment_status import ForeignExecution, StackFailure
 from deployer.model.environments import Repository
 from deployer.model.expiry import asleep_until, used_at
 from deployer.model.production_record import RefusedTag
@@ -63,6 +63,7 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
             {"name": stage.name, "status": stage.status, "reason": stage.reason, "url": stage.url}
             for stage in record.status.pipeline.stages
         ],
+        "foreign_executions": [foreign_execution(each) for each in reversed(record.status.pipeline.foreign)],
         "failure": failure(record.status.stack.failure),
         "receipt": teardown_report(record.status.receipt),
         **_lifetime(record, ttl),
@@ -106,6 +107,20 @@ def refused_tag(found: RefusedTag) -> Json:
         "commit": found.commit,
         "reason": found.reason,
         "at": iso_time(found.accepted_at),
+    }
+
+
+def foreign_execution(found: ForeignExecution) -> Json:
+    """An execution that deployer did not start, or of which somebody retried a stage."""
+    return {
+        "id": found.id,
+        "commit": found.sha or None,
+        "status": found.status,
+        "trigger": found.trigger.type,
+        "detail": found.trigger.detail,
+        "retried": found.retried,
+        "started_at": iso_time(found.started_at),
+        "reason": found.words,
     }
 
 

@@ -101,6 +101,17 @@ def drift_words(record: EnvironmentRecord) -> str:
     return f"{drift}; undo it: deployer redeploy {record.repository} {shlex.quote(environment.name)}"
 
 
+def foreign_words(record: EnvironmentRecord) -> str:
+    """The executions that deployer did not start, and how to deploy again; empty without such executions."""
+    foreign = record.status.pipeline.foreign
+    if not foreign:
+        return ""
+    environment = Environment.from_key(Repository.parse(record.repository), record.environment)
+    words = "; ".join(each.words for each in reversed(foreign))
+    again = f"deployer redeploy {record.repository} {shlex.quote(environment.name)}"
+    return f"not deployer's deployment: {words}; deploy again: {again}"
+
+
 def held_words(record: EnvironmentRecord) -> str:
     """Why a resync leaves an environment deleted, or at a commit that is not its ref's; empty if it does not."""
     deletion = record.spec.deletion

@@ -55,6 +55,12 @@ def place_of_request(environ: Environ) -> Place:
     return Place(identity.account_of_key(found.group(1)), found.group(2) or REGION)
 
 
+def caller_of_request(environ: Environ) -> str:
+    """The ARN of the role's session or of the user whose access key a request has."""
+    found = _credential_scope(environ)
+    return identity.caller_arn(found.group(1) if found else "")
+
+
 def _credential_scope(environ: Environ) -> re.Match[str] | None:
     signature = environ.get("HTTP_AUTHORIZATION", "")
     if not signature:

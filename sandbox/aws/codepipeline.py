@@ -10,6 +10,7 @@ from sandbox.aws.executions import Pipelines
 from sandbox.aws.jobs import Jobs
 from sandbox.aws.pipelines import ActionRun, Execution, Pipeline
 from sandbox.aws.protocol import AwsError
+from sandbox.aws.stagerestarts import StageRestarts
 
 _PAGE = 100
 
@@ -21,6 +22,8 @@ class CodePipeline:
 
     def __init__(self, pipelines: Pipelines, now: Callable[[], Any], jobs: Jobs) -> None:
         self._pipelines = pipelines
+        self._restarts = StageRestarts(pipelines)
+        self._caller = ""
         self._now = now
         self._operations: dict[str, Callable[[Parameters], dict[str, Any]]] = {
             "CreatePipeline": self._create_pipeline,
@@ -33,20 +36,28 @@ class CodePipeline:
             "ListPipelines": self._list_pipelines,
             "ListTagsForResource": self._list_tags,
             "PutApprovalResult": self._put_approval_result,
+            "RetryStageExecution": self._retry_stage,
+            "RollbackStage": self._roll_back_stage,
             "StartPipelineExecution": self._start_pipeline_execution,
             "StopPipelineExecution": self._stop_pipeline_execution,
             "UpdatePipeline": self._update_pipeline,
             **jobs.operations,
         }
 
-    def call(self, operation: str, given: Parameters) -> dict[str, Any]:
+    def call(self, operation: str, given: Parameters, caller: str) -> dict[str, Any]:
         """The result of a call.
+
+        Args:
+            operation: its name.
+            given: its parameters.
+            caller: the ARN of the role's session or of the user who calls.
 
         Raises:
             AwsError: the call is refused.
         """
         if operation not in self._operations:
             raise AwsError("InvalidAction", f"The simulator does not know CodePipeline's {operation}", 501)
+        self._caller = caller
         try:
             return self._operations[operation](given)
         except KeyError as error:
@@ -56,7 +67,7 @@ class CodePipeline:
 
     def _create_pipeline(self, given: Parameters) -> dict[str, Any]:
         tags = {t["key"]: t["value"] for t in given.get("tags", [])}
-        self._pipelines.create(_with_defaults(given["pipeline"]), tags)
+        self._pipelines.create(_with_defaults(given["pipeline"]), tags, self._caller)
         definition = self._pipelines.get(given["pipeline"]["name"]).definition
         return {"pipeline": definition, "tags": given.get("tags", [])}
 
@@ -91,7 +102,7 @@ class CodePipeline:
         execution = self._pipelines.start(
             pipeline,
             trigger="StartPipelineExecution",
-            detail=f"arn:aws:iam::{self._pipelines.place.account}:user/sandbox",
+            detail=self._caller,
             token=given.get("clientRequestToken"),
             pins=pins,
             variables=variables,
@@ -103,6 +114,20 @@ class CodePipeline:
         execution = _find_execution(pipeline, given["pipelineExecutionId"])
         abandon, reason = bool(given.get("abandon")), given.get("reason")
         self._pipelines.stop(pipeline, execution, abandon=abandon, reason=reason)
+        return {"pipelineExecutionId": execution.id}
+
+    def _retry_stage(self, given: Parameters) -> dict[str, Any]:
+        pipeline = self._pipelines.get(given["pipelineName"])
+        execution = _find_execution(pipeline, given["pipelineExecutionId"])
+        self._restarts.retry(pipeline, given["stageName"], execution, given["retryMode"])
+        return {"pipelineExecutionId": execution.id}
+
+    def _roll_back_stage(self, given: Parameters) -> dict[str, Any]:
+        pipeline = self._pipelines.get(given["pipelineName"])
+        target = _find_execution(pipeline, given["targetPipelineExecutionId"])
+        execution = self._restarts.roll_back(
+            pipeline, given["stageName"], target, trigger="ManualRollback", detail=self._caller
+        )
         return {"pipelineExecutionId": execution.id}
 
     def _put_approval_result(self, given: Parameters) -> dict[str, Any]:
@@ -171,7 +196,7 @@ class CodePipeline:
             "variables": [{"name": k, "resolvedValue": v} for k, v in execution.variables.items()] or None,
             "trigger": {"triggerType": execution.trigger, "triggerDetail": execution.trigger_detail},
             "executionMode": pipeline.mode,
-            "executionType": "STANDARD",
+            **_execution_type(execution),
         }
         return {"pipelineExecution": shown}
 
@@ -258,8 +283,15 @@ def _execution_summary(pipeline: Pipeline, execution: Execution) -> dict[str, An
         "trigger": {"triggerType": execution.trigger, "triggerDetail": execution.trigger_detail},
         "stopTrigger": {"reason": execution.stop_reason} if execution.stop_reason else None,
         "executionMode": pipeline.mode,
-        "executionType": "STANDARD",
+        **_execution_type(execution),
     }
+
+
+def _execution_type(execution: Execution) -> dict[str, Any]:
+    if not execution.rollback_target:
+        return {"executionType": "STANDARD"}
+    target = {"rollbackTargetPipelineExecutionId": execution.rollback_target}
+    return {"executionType": "ROLLBACK", "rollbackMetadata": target}
 
 
 def _action_detail(execution: Execution, run: ActionRun) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from http.client import HTTPException
@@ -38,6 +38,8 @@ class Events:
         self._queue: list[tuple[float, int, int, float, bytes]] = []
         self._number = itertools.count()
         self._stopped = self._muted = False
+        self.listeners: dict[Place, Callable[[dict[str, Any]], None]] = {}
+        """Called with every event of a region, by the region."""
         self.taken: list[tuple[str, str]] = []
         """Id and type of each event that the receiver accepted, in the order of acceptance."""
         self._thread = threading.Thread(target=self._send_loop, name="sandbox-aws-events", daemon=True)
@@ -80,21 +82,24 @@ class Events:
         place: Place,
     ) -> None:
         """Queue an event; never block."""
-        if not self._url or self._muted:
+        if self._muted:
             return
-        body = json.dumps(
-            {
-                "version": "0",
-                "id": str(uuid.uuid4()),
-                "detail-type": detail_type,
-                "source": source,
-                "account": place.account,
-                "time": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "region": place.region,
-                "resources": resources,
-                "detail": detail,
-            }
-        ).encode()
+        event = {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": detail_type,
+            "source": source,
+            "account": place.account,
+            "time": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "region": place.region,
+            "resources": resources,
+            "detail": detail,
+        }
+        if place in self.listeners:
+            self.listeners[place](event)
+        if not self._url:
+            return
+        body = json.dumps(event).encode()
         for delay in self._faults.event_delays():
             self._put_in_queue(body, delay, 0, time.monotonic())
 

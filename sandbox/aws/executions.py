@@ -8,12 +8,13 @@ import re
 import shutil
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sandbox.aws.clock import Future, Process, Scheduler
 from sandbox.aws.events import Events
+from sandbox.aws.executionevents import STATES, ExecutionEvents
 from sandbox.aws.faults import Faults
 from sandbox.aws.pipelines import RUNNING, ActionRun, Execution, Pipeline, StageRun, check_definition
 from sandbox.aws.places import Place
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 ACTION_SECONDS = 0.5
 _REMEMBERED = 20_000  # executions in the history, including those of deleted pipelines
 _VARIABLE = re.compile(r"#\{([^}.]+)\.([^}]+)\}")
-_STATES = {"Succeeded": "SUCCEEDED", "Failed": "FAILED", "Stopped": "STOPPED", "Cancelled": "CANCELED"}
 _GO, _SUPERSEDED, _STOPPED = "go", "superseded", "stopped"
 
 
@@ -37,6 +37,7 @@ class ActionError(Exception):
 
 
 Perform = Callable[[Pipeline, Execution, ActionRun], Process]
+RollBack = Callable[[Pipeline, str, Execution], None]
 
 
 class Pipelines:
@@ -50,13 +51,19 @@ class Pipelines:
     ) -> None:
         self._scheduler = scheduler
         self._faults = faults
-        self._events = events
+        self._events = ExecutionEvents(scheduler, events, place)
         self._directory = directory
         self.place = place
         self._number = itertools.count(1)
         self.perform_action: Perform | None = None
+        self.roll_back_failed: RollBack | None = None
         self.starts = True
         """Whether a new pipeline starts its first execution, as in AWS."""
+        self.watch: Callable[[], None] = lambda: None
+        """Called after every change of a definition or a webhook, because there may be a source to watch now."""
+        self.webhooks: dict[str, dict[str, Any]] = {}
+        self.callers: dict[str, str] = {}
+        """Who called CloudFormation last for a stack: an ARN by the name of the stack."""
         self.all: dict[str, Pipeline] = {}
         self.history: deque[tuple[Pipeline, Execution]] = deque(maxlen=_REMEMBERED)
 
@@ -73,8 +80,11 @@ class Pipelines:
             )
         return self.all[name]
 
-    def create(self, definition: dict[str, Any], tags: dict[str, str]) -> int:
-        """Create a pipeline, which starts its first execution; return the version of the definition."""
+    def create(self, definition: dict[str, Any], tags: dict[str, str], caller: str) -> int:
+        """Create a pipeline, which starts its first execution; return the version of the definition.
+
+        `caller` is the ARN of who orders it.
+        """
         check_definition(definition, self.place.region)
         name = definition["name"]
         if name in self.all:
@@ -92,21 +102,24 @@ class Pipelines:
         pipeline = Pipeline({**definition, "version": 1}, tags, now, now, self.place)
         self.all[name] = pipeline
         if self.starts:
-            self.start(
-                pipeline, trigger="CreatePipeline", detail=f"arn:aws:iam::{self.place.account}:user/sandbox"
-            )
+            self.start(pipeline, trigger="CreatePipeline", detail=caller)
+        self.watch()
         return 1
 
-    def update(self, definition: dict[str, Any], restart: bool = False) -> int:
-        """Replace a pipeline's definition, which cancels running executions; return the new version."""
+    def update(self, definition: dict[str, Any], restart_by: str = "") -> int:
+        """Replace a pipeline's definition, which cancels running executions; return the new version.
+
+        `restart_by` is the ARN of CloudFormation's caller if the property RestartExecutionOnUpdate is set.
+        """
         pipeline = self.get(definition["name"])
         check_definition(definition, self.place.region)
         for execution in pipeline.running_executions():
             self._end_immediately(pipeline, execution, "Cancelled")
         pipeline.definition = {**definition, "version": pipeline.version + 1}
         pipeline.updated = self._scheduler.now()
-        if restart:
-            self.start(pipeline, trigger="StartPipelineExecution", detail="UpdatePipeline")
+        if restart_by:
+            self.start(pipeline, trigger="StartPipelineExecution", detail=restart_by)
+        self.watch()
         return pipeline.version
 
     def delete(self, name: str) -> None:
@@ -126,8 +139,12 @@ class Pipelines:
         token: str | None = None,
         pins: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
+        rolled_back: tuple[str, str] = ("", ""),
     ) -> Execution:
-        """Start an execution; a token that was used before returns the execution that it started."""
+        """Start an execution; a token that was used before returns the execution that it started.
+
+        Of a rollback, `rolled_back` is the only stage that runs, and the execution to which it is rolled back.
+        """
         if token is not None and token in pipeline.tokens:
             return pipeline.executions[pipeline.tokens[token]]
         declared = pipeline.definition.get("variables") or []
@@ -143,14 +160,26 @@ class Pipelines:
             started=now,
             updated=now,
             directory=self._directory,
+            rollback_target=rolled_back[1],
         )
         execution.directory = self._directory / execution.id
         pipeline.executions[execution.id] = execution
         self.history.append((pipeline, execution))
         if token is not None:
             pipeline.tokens[token] = execution.id
-        execution.task = self._scheduler.spawn(self._run_stages(pipeline, execution))
+        stages = [s for s in execution.definition["stages"] if rolled_back[0] in ("", s["name"])]
+        execution.task = self._scheduler.spawn(self._run_stages(pipeline, execution, stages, "STARTED"))
         return execution
+
+    def resume(
+        self, pipeline: Pipeline, execution: Execution, stage: str, done: Mapping[str, ActionRun]
+    ) -> None:
+        """Continue an execution that has ended at one of its stages, without the actions that are done."""
+        names = [s["name"] for s in execution.definition["stages"]]
+        stages = execution.definition["stages"][names.index(stage) :]
+        execution.status, execution.updated = "InProgress", self._scheduler.now()
+        process = self._run_stages(pipeline, execution, stages, "RESUMED", done)
+        execution.task = self._scheduler.spawn(process)
 
     def stop(self, pipeline: Pipeline, execution: Execution, *, abandon: bool, reason: str | None) -> None:
         """Stop an execution after its running actions, or immediately if these are abandoned."""
@@ -169,24 +198,32 @@ class Pipelines:
             self._end_immediately(pipeline, execution, "Stopped")
             return
         execution.status, execution.updated = "Stopping", self._scheduler.now()
-        self._send_event(pipeline, execution, "Pipeline", "STOPPING")
+        self._events.send(pipeline, execution, "Pipeline", "STOPPING")
         if execution.turn is not None:
             execution.turn.set(_STOPPED)
 
     # ---- the processes
 
-    def _run_stages(self, pipeline: Pipeline, execution: Execution) -> Process:
-        self._send_event(pipeline, execution, "Pipeline", "STARTED")
+    def _run_stages(
+        self,
+        pipeline: Pipeline,
+        execution: Execution,
+        stages: Sequence[dict[str, Any]],
+        state: str,
+        done: Mapping[str, ActionRun] | None = None,
+    ) -> Process:
+        self._events.send(pipeline, execution, "Pipeline", state)
         try:
-            for stage in execution.definition["stages"]:
+            for stage in stages:
                 turn = yield from self._enter_stage(pipeline, execution, stage["name"])
                 if turn == _SUPERSEDED:
                     return self._end_execution(pipeline, execution, "Superseded")
                 if execution.status == "Stopping":
                     return self._end_execution(pipeline, execution, "Stopped")
-                status = yield from self._run_stage(pipeline, execution, stage)
+                status = yield from self._run_stage(pipeline, execution, stage, done or {})
+                done = None
                 if status != "Succeeded":
-                    return self._end_execution(pipeline, execution, status)
+                    return self._end_unsuccessful(pipeline, execution, stage, status)
             return self._end_execution(pipeline, execution, "Succeeded")
         finally:
             self._leave_stage(pipeline, execution)
@@ -226,17 +263,33 @@ class Pipelines:
                 if following.turn is not None:
                     following.turn.set(_GO)
 
-    def _run_stage(self, pipeline: Pipeline, execution: Execution, stage: dict[str, Any]) -> Process:
-        """Run a stage's actions in their run order; return the status of the stage."""
-        run = StageRun(stage["name"], execution.id)
+    def _end_unsuccessful(
+        self, pipeline: Pipeline, execution: Execution, stage: dict[str, Any], status: str
+    ) -> None:
+        """End an execution in a stage that did not succeed; roll the stage back if its definition says so."""
+        self._leave_stage(pipeline, execution)
+        self._end_execution(pipeline, execution, status)
+        rolls_back = (stage.get("onFailure") or {}).get("result") == "ROLLBACK"
+        if rolls_back and status == "Failed" and self.roll_back_failed and not execution.rollback_target:
+            self.roll_back_failed(pipeline, stage["name"], execution)
+
+    def _run_stage(
+        self,
+        pipeline: Pipeline,
+        execution: Execution,
+        stage: dict[str, Any],
+        done: Mapping[str, ActionRun],
+    ) -> Process:
+        """Run a stage's actions in their run order, without those that are done; return the status of the stage."""
+        run = StageRun(stage["name"], execution.id, actions=dict(done))
         execution.stages[run.name] = pipeline.latest[run.name] = run
-        self._send_event(pipeline, execution, "Stage", "STARTED", stage=run.name)
+        self._events.send(pipeline, execution, "Stage", "STARTED", stage=run.name)
         orders = sorted({int(a.get("runOrder", 1)) for a in stage["actions"]})
         for order in orders:
             tasks = [
                 self._scheduler.spawn(self._run_action(pipeline, execution, run, action))
                 for action in stage["actions"]
-                if int(action.get("runOrder", 1)) == order
+                if int(action.get("runOrder", 1)) == order and action["name"] not in done
             ]
             try:
                 for task in tasks:
@@ -252,7 +305,7 @@ class Pipelines:
         else:
             run.status = "Succeeded"
         execution.updated = self._scheduler.now()
-        self._send_event(pipeline, execution, "Stage", _STATES[run.status], stage=run.name)
+        self._events.send(pipeline, execution, "Stage", STATES[run.status], stage=run.name)
         return run.status
 
     def _run_action(
@@ -261,7 +314,7 @@ class Pipelines:
         now = self._scheduler.now()
         run = ActionRun(stage.name, declared["name"], declared, now, now)
         stage.actions[run.name] = pipeline.latest_actions[stage.name, run.name] = run
-        self._send_action_event(pipeline, execution, run, "STARTED")
+        self._events.send_action(pipeline, execution, run, "STARTED")
         yield ACTION_SECONDS
         try:
             if why := self._faults.action_failure(self.place, pipeline.name, stage.name, run.name):
@@ -284,7 +337,7 @@ class Pipelines:
             if declared.get("namespace"):
                 execution.namespaces[declared["namespace"]] = dict(run.variables)
         run.updated = execution.updated = self._scheduler.now()
-        self._send_action_event(pipeline, execution, run, _STATES[run.status])
+        self._events.send_action(pipeline, execution, run, STATES[run.status])
 
     # ---- ends and events
 
@@ -292,8 +345,8 @@ class Pipelines:
         # A stop request during the last action of the last stage still stops the execution.
         execution.status = "Stopped" if execution.status == "Stopping" and status == "Succeeded" else status
         execution.updated = self._scheduler.now()
-        state = _STATES.get(execution.status, execution.status.upper())
-        self._send_event(pipeline, execution, "Pipeline", state)
+        state = STATES.get(execution.status, execution.status.upper())
+        self._events.send(pipeline, execution, "Pipeline", state)
 
     def _end_immediately(self, pipeline: Pipeline, execution: Execution, status: str) -> None:
         """End an execution in its present stage without waiting for its running actions."""
@@ -301,55 +354,15 @@ class Pipelines:
             for action in stage.actions.values():
                 if action.status == "InProgress":
                     action.status, action.updated = "Abandoned", self._scheduler.now()
-                    self._send_action_event(pipeline, execution, action, _STATES["Cancelled"])
+                    self._events.send_action(pipeline, execution, action, STATES["Cancelled"])
             if stage.status == "InProgress":
                 stage.status = status
-                self._send_event(pipeline, execution, "Stage", _STATES[status], stage=stage.name)
+                self._events.send(pipeline, execution, "Stage", STATES[status], stage=stage.name)
         if execution.task is not None:
             self._scheduler.cancel(execution.task)
         self._leave_stage(pipeline, execution)
         execution.status = status
         self._end_execution(pipeline, execution, status)
-
-    def _send_action_event(
-        self, pipeline: Pipeline, execution: Execution, run: ActionRun, state: str
-    ) -> None:
-        result: dict[str, Any] = {}
-        if run.external_url or run.external_id or run.error:
-            result["execution-result"] = {
-                "external-execution-url": run.external_url or "",
-                "external-execution-id": run.external_id or "",
-                "external-execution-summary": run.error["message"] if run.error else run.summary or "",
-                **({"error-code": run.error["code"]} if run.error else {}),
-            }
-        kind = run.declared["actionTypeId"]
-        more = {
-            "action-execution-id": run.id,
-            "region": run.declared.get("region") or self.place.region,
-            "type": kind,
-            **result,
-        }
-        self._send_event(pipeline, execution, "Action", state, stage=run.stage, action=run.name, **more)
-
-    def _send_event(
-        self, pipeline: Pipeline, execution: Execution, kind: str, state: str, **more: Any
-    ) -> None:
-        detail = {
-            "pipeline": pipeline.name,
-            "execution-id": execution.id,
-            "start-time": execution.started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            **more,
-            "state": state,
-            "version": float(execution.definition["version"]),
-        }
-        self._events.queue_event(
-            "aws.codepipeline",
-            f"CodePipeline {kind} Execution State Change",
-            [pipeline.arn],
-            detail,
-            self._scheduler.now(),
-            self.place,
-        )
 
 
 def resolve_variables(text: str, pipeline: Pipeline, execution: Execution) -> str:

@@ -12,6 +12,7 @@ from sandbox.aws.places import ACCOUNT
 from sandbox.aws.protocol import AwsError
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/(?:.*/)?([^/]+)")
+_USER_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 _MOTO_KEY = re.compile(r"[A-Z0-9]{20}")
 
 
@@ -23,6 +24,25 @@ def account_of_key(access_key: str) -> str:
     from moto.iam.models import get_account_id_from
 
     return str(get_account_id_from(access_key))
+
+
+def caller_arn(access_key: str) -> str:
+    """The ARN of an access key's role session or user; an unknown key belongs to the user of its own name."""
+    account = account_of_key(access_key)
+    if _MOTO_KEY.fullmatch(access_key):
+        from moto.sts.models import sts_backends
+
+        for backend in list(sts_backends.values()):
+            if session := backend["aws"].get_assumed_role_from_access_key(access_key):
+                return str(session.arn)
+    name = access_key if _USER_NAME.fullmatch(access_key) and account == ACCOUNT else "sandbox"
+    return f"arn:aws:iam::{account}:user/{name}"
+
+
+def session_arn(role_arn: str, session: str) -> str:
+    """The ARN under which a service acts with a role."""
+    found = _ROLE.fullmatch(role_arn)
+    return f"arn:aws:sts::{found[1]}:assumed-role/{found[2]}/{session}" if found else role_arn
 
 
 def access_key(of_account: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from sandbox.aws import motostores, storage
+from sandbox.aws.detection import Rules
 from sandbox.aws.places import Place
 from sandbox.aws.propertychecks import handler_error
 from sandbox.aws.resources import Context, Handler, Resource, ResourceError, generated_name
@@ -124,9 +125,26 @@ class ManagedPolicyHandler(MotoHandler):
 
 
 class RuleHandler(MotoHandler):
-    """EventBridge rules: CloudFormation deletes a rule with its targets, moto only a rule without targets."""
+    """EventBridge rules: those whose target is a pipeline start it.
+
+    CloudFormation deletes a rule with its targets, moto only a rule without targets.
+    """
+
+    def __init__(self, place: Place, rules: Rules) -> None:
+        super().__init__(place, "events", "Rule", "Name")
+        self._rules = rules
+
+    def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
+        resource = super().create(context, logical_id, kind, properties)
+        self._rules.put(resource.name, properties)
+        return resource
+
+    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:
+        self._rules.put(resource.name, properties)
+        return super().update(context, resource, properties)
 
     def delete(self, resource: Resource) -> None:
+        self._rules.remove(resource.name)
         resource.model.targets.clear()
         super().delete(resource)
 

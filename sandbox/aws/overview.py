@@ -150,6 +150,7 @@ def _execution_fields(execution: Execution) -> dict[str, Any]:
         "sha": execution.revisions[0].sha if execution.revisions else None,
         "status": execution.status,
         "trigger": execution.trigger,
+        "trigger_detail": execution.trigger_detail,
         "start": execution.started.isoformat(),
         "updated": execution.updated.isoformat(),
         "stages": [

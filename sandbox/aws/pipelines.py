@@ -75,7 +75,10 @@ class Artifact:
 
 @dataclass
 class Execution:
-    """One execution of a pipeline, by the definition that was valid at its start."""
+    """One execution of a pipeline, by the definition that was valid at its start.
+
+    Of a rollback, `rollback_target` is the execution to which a stage is rolled back.
+    """
 
     id: str
     number: int
@@ -90,6 +93,7 @@ class Execution:
     status: str = "InProgress"
     summary: str | None = None
     stop_reason: str | None = None
+    rollback_target: str = ""
     revisions: list[Revision] = field(default_factory=list)
     stages: dict[str, StageRun] = field(default_factory=dict)
     artifacts: dict[str, Artifact] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sandbox.aws import identity
 from sandbox.aws.executions import Pipelines
 from sandbox.aws.places import Place
 from sandbox.aws.protocol import AwsError
@@ -53,7 +54,7 @@ class PipelineHandler(Handler):
         own = {t["Key"]: t["Value"] for t in properties.get("Tags", [])}
         try:
             version = self._pipelines.create(
-                _pipeline_definition(name, properties), {**context.stack_tags, **own}
+                _pipeline_definition(name, properties), {**context.stack_tags, **own}, self._caller(context)
             )
         except AwsError as error:
             if error.code != "LimitExceededException":
@@ -64,9 +65,11 @@ class PipelineHandler(Handler):
             ) from error
         return Resource(logical_id, kind, name, properties, {"Version": str(version)})
 
-    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
+    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:
         restart = _plain_value(properties.get("RestartExecutionOnUpdate", False)) == "true"
-        version = self._pipelines.update(_pipeline_definition(resource.physical_id, properties), restart)
+        version = self._pipelines.update(
+            _pipeline_definition(resource.physical_id, properties), self._caller(context) if restart else ""
+        )
         resource.properties, resource.attributes = properties, {"Version": str(version)}
         return resource
 
@@ -75,6 +78,46 @@ class PipelineHandler(Handler):
 
     def exists(self, resource: Resource) -> bool:
         return resource.physical_id in self._pipelines.all
+
+    def _caller(self, context: Context) -> str:
+        """Who calls CodePipeline: CloudFormation with the stack's role, or else in the name of its own caller."""
+        if context.role_arn:
+            return identity.session_arn(context.role_arn, "AWSCloudFormation")
+        unknown = f"arn:aws:iam::{self.place.account}:user/sandbox"
+        return self._pipelines.callers.get(context.stack_name, unknown)
+
+
+class WebhookHandler(Handler):
+    """CodePipeline's webhooks: a push that passes their filters starts their pipeline."""
+
+    name_property = "Name"
+
+    def __init__(self, place: Place, pipelines: Pipelines) -> None:
+        super().__init__(place)
+        self._pipelines = pipelines
+
+    def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
+        name = str(properties.get("Name") or generated_name(context.stack_name, logical_id, 100))
+        if name in self._pipelines.webhooks:
+            raise ResourceError(f"Webhook already exists: {name}")
+        self._pipelines.webhooks[name] = properties
+        self._pipelines.watch()
+        url = f"https://webhooks.domain.com/trigger?t={name}"
+        return Resource(logical_id, kind, self._arn(name), properties, {"Url": url}, name=name)
+
+    def update(self, context: Context, resource: Resource, properties: dict[str, Any]) -> Resource:  # noqa: ARG002
+        self._pipelines.webhooks[resource.name] = resource.properties = properties
+        self._pipelines.watch()
+        return resource
+
+    def delete(self, resource: Resource) -> None:
+        self._pipelines.webhooks.pop(resource.name, None)
+
+    def exists(self, resource: Resource) -> bool:
+        return resource.name in self._pipelines.webhooks
+
+    def _arn(self, name: str) -> str:
+        return self.place.arn("codepipeline", f"webhook:{name}")
 
 
 def _pipeline_definition(name: str, properties: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +136,15 @@ def _pipeline_definition(name: str, properties: dict[str, Any]) -> dict[str, Any
     return lowered
 
 
-_PIPELINE_KEYS = ("RoleArn", "ArtifactStore", "Stages", "PipelineType", "ExecutionMode", "Variables")
+_PIPELINE_KEYS = (
+    "RoleArn",
+    "ArtifactStore",
+    "Stages",
+    "PipelineType",
+    "ExecutionMode",
+    "Variables",
+    "Triggers",
+)
 
 
 def _plain_value(value: Any) -> str:

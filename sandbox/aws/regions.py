@@ -10,6 +10,7 @@ from sandbox.aws.builds import Builder
 from sandbox.aws.clock import Scheduler
 from sandbox.aws.cloudformation import CloudFormation
 from sandbox.aws.codepipeline import CodePipeline
+from sandbox.aws.detection import Detection, Rules
 from sandbox.aws.events import Events
 from sandbox.aws.executions import Pipelines
 from sandbox.aws.faults import Faults
@@ -42,15 +43,26 @@ class Region:
         self.pipelines = Pipelines(scheduler, faults, events, workspace.executions, place)
         projects = ProjectHandler(place)
         self.projects = projects.projects
-        self.stacks.handlers.update(handlers_by_type(place, self.stacks, self.pipelines, projects))
+        rules = Rules(scheduler, self.pipelines)
+        events.listeners[place] = rules.on_event
+        Detection(scheduler, self.pipelines, repositories)
+        self.stacks.handlers.update(handlers_by_type(place, self.stacks, self.pipelines, projects, rules))
         jobs = Jobs(place.account)
         actions = Actions(place, scheduler, stacks, repositories, self.projects, builder, jobs)
         self.pipelines.perform_action = actions.perform_action
-        self.services: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
-            "cloudformation": CloudFormation(self.stacks).call,
+        self._cloudformation = CloudFormation(self.stacks)
+        self.services: dict[str, Callable[[str, dict[str, Any], str], dict[str, Any]]] = {
+            "cloudformation": self._call_cloudformation,
             "codepipeline": CodePipeline(self.pipelines, scheduler.now, jobs).call,
         }
         self._events = events
+
+    def _call_cloudformation(self, operation: str, given: dict[str, Any], caller: str) -> dict[str, Any]:
+        """Call CloudFormation, which acts in the name of its caller if the stack has no role."""
+        result = self._cloudformation.call(operation, given)
+        name = str(given.get("StackName") or "")
+        self.pipelines.callers[name.split("/")[1] if name.startswith("arn:") else name] = caller
+        return result
 
     def seed_stacks(self, body: str, stacks: Iterable[Mapping[str, Any]]) -> None:
         """Create finished stacks of one template with their resources.

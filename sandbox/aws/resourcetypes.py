@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandbox.aws.detection import Rules
 from sandbox.aws.ecrresources import RepositoryHandler
 from sandbox.aws.executions import Pipelines
 from sandbox.aws.kmsresources import AliasHandler, KeyHandler
@@ -15,7 +16,7 @@ from sandbox.aws.motoresources import (
     RuleHandler,
 )
 from sandbox.aws.nestedstacks import NestedStackHandler
-from sandbox.aws.piperesources import PipelineHandler, ProjectHandler
+from sandbox.aws.piperesources import PipelineHandler, ProjectHandler, WebhookHandler
 from sandbox.aws.places import Place
 from sandbox.aws.resources import Handler
 from sandbox.aws.stacks import Stacks
@@ -34,7 +35,7 @@ _MOTO_TYPES: dict[str, tuple[str, str, str | None]] = {
 
 
 def handlers_by_type(
-    place: Place, stacks: Stacks, pipelines: Pipelines, projects: ProjectHandler
+    place: Place, stacks: Stacks, pipelines: Pipelines, projects: ProjectHandler, rules: Rules
 ) -> dict[str, Handler]:
     """The handlers of a region, by resource type."""
     return {
@@ -46,7 +47,7 @@ def handlers_by_type(
         "AWS::CodeBuild::Project": projects,
         "AWS::CodePipeline::Pipeline": PipelineHandler(place, pipelines),
         "AWS::ECR::Repository": RepositoryHandler(place, "ecr", "Repository", "RepositoryName"),
-        "AWS::Events::Rule": RuleHandler(place, "events", "Rule", "Name"),
+        "AWS::Events::Rule": RuleHandler(place, rules),
         "AWS::IAM::ManagedPolicy": ManagedPolicyHandler(place, "iam", "ManagedPolicy", "ManagedPolicyName"),
         "AWS::IAM::Role": RoleHandler(place, "iam", "Role", "RoleName"),
         "AWS::KMS::Alias": AliasHandler(place, "kms", "Alias", "AliasName"),
@@ -54,4 +55,5 @@ def handlers_by_type(
         "AWS::S3::Bucket": BucketHandler(place, "s3", "FakeBucket", "BucketName", 63),
         "AWS::S3::BucketPolicy": BucketPolicyHandler(place, "AWS::S3::BucketPolicy"),
         "AWS::SSM::Parameter": ParameterHandler(place, "ssm", "Parameter", "Name"),
+        "AWS::CodePipeline::Webhook": WebhookHandler(place, pipelines),
     }

@@ -105,6 +105,7 @@ class Simulator:
         given, refusal = addressing.parse_parameters(service, operation, form, content)
         with self.scheduler.lock:
             place = addressing.place_of_request(environ)
+            caller = addressing.caller_of_request(environ)
         if service == "s3":
             given = {"Name": environ["PATH_INFO"].lstrip("/").partition("/")[0] or None}
         name, token = _first_value(given, _NAMES), _first_value(given, _TOKENS)
@@ -122,8 +123,8 @@ class Simulator:
         elif rule is not None and rule.get("mode", "before") == "before":
             status, headers, body, code = self._injected_error(service, form, rule)
         else:
-            if service in addressing.OWN:
-                status, headers, body, code = self._answer_own(place, service, operation, form, given)
+            if service in addressing.OWN or operation == "GetCallerIdentity":
+                status, headers, body, code = self._answer_own(place, service, operation, form, given, caller)
             else:
                 status, headers, body, code = self._answer_moto(environ, content, service, form)
             if rule is not None:
@@ -179,11 +180,14 @@ class Simulator:
         return _error_reply(service, form, AwsError(code, message, status))
 
     def _answer_own(
-        self, place: Place, service: str, operation: str, form: str, given: dict[str, Any]
+        self, place: Place, service: str, operation: str, form: str, given: dict[str, Any], caller: str
     ) -> tuple[int, list[tuple[str, str]], bytes, str]:
         try:
             with self.scheduler.lock:
-                result = self.regions.at(place).services[service](operation, given)
+                if service == "sts":
+                    result = {"Arn": caller, "Account": place.account, "UserId": caller.rpartition("/")[2]}
+                else:
+                    result = self.regions.at(place).services[service](operation, given, caller)
                 kind, body = protocol.encode_answer(service, operation, form, result)
         except AwsError as error:
             return _error_reply(service, form, error)

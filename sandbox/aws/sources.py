@@ -44,6 +44,21 @@ class Repositories:
         """The URL of the repository's page."""
         return f"{self._base_url}/{repository}"
 
+    def list_refs(self, repository: str) -> dict[str, str]:
+        """The branches and tags of a repository, each with its commit or tag object.
+
+        Raises:
+            SourceError: the repository does not exist, or git does not answer.
+        """
+        url = f"{self._base_url}/{repository}.git"
+        status, printed = self._run_git(
+            self._workspace.mirrors, "ls-remote", "--quiet", "--heads", "--tags", "--refs", url
+        )
+        if status:
+            raise SourceError(f"could not read the refs of {repository}: {_last_line(printed)}")
+        pairs = (line.split("\t") for line in printed.splitlines() if "\t" in line)
+        return {ref: sha for sha, ref in pairs}
+
     def check_out(self, repository: str, branch: str, pin: str | None, into: Path) -> Commit:
         """Check out the head of a branch, or the pinned commit, into a directory.
 

@@ -8,6 +8,7 @@ import difflib
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ def small_world() -> World:
     world.deliver("refs/heads/gone", "0" * 40, "d-deleted")
     world.work()
     # a tag at a commit that is on no branch is refused
-    world.host.push(REPOSITORY, V2, "e" * 40, files={"pipeline.yml": PIPELINE}, parent="")
+    made_at = time.time() + 60  # after the start of production's execution
+    world.host.push(REPOSITORY, V2, "e" * 40, files={"pipeline.yml": PIPELINE}, parent="", at=made_at)
     world.host._repos[REPOSITORY.key].merged.discard("e" * 40)
     world.deliver(V2, "e" * 40, "d-v2")
     world.work()

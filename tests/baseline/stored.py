@@ -16,7 +16,7 @@ from deployer.model.events import Push
 from deployer.model.refs import Ref
 from deployer.model.stacks import Failure
 from deployer.templates.release import Release
-from tests.doubles.cloud import FakeCloud, _FakeExecution, _FakeStack
+from tests.doubles.cloud import BY_CREATION, BY_DEPLOYER, FakeCloud, _FakeExecution, _FakeStack
 from tests.doubles.host import FakeHost
 from tests.unit.world import World
 
@@ -83,11 +83,16 @@ def load_aws(cloud: FakeCloud) -> None:
     cloud._live = {each["name"]: _stack(each) for each in stored()["stacks"]}
     cloud._gone = {each["arn"]: _stack(each) for each in stored()["deleted_stacks"]}
     cloud.pipelines = {
-        name: [_made(_FakeExecution, each) for each in executions]
-        for name, executions in stored()["pipelines"].items()
+        name: [_execution(each) for each in executions] for name, executions in stored()["pipelines"].items()
     }
     cloud.applications = {name: list(names) for name, names in stored()["applications"].items()}
     cloud._number = 10_000  # no number is given twice
+
+
+def _execution(recorded: Mapping[str, Any]) -> _FakeExecution:
+    return _made(
+        _FakeExecution, {**recorded, "trigger": BY_CREATION if recorded["automatic"] else BY_DEPLOYER}
+    )
 
 
 def _stack(recorded: Mapping[str, Any]) -> _FakeStack:

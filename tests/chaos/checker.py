@@ -12,6 +12,7 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.refs import Ref
 from tests.chaos.team import SHORT, TTL, Move
 
+SOMEBODY = "somebody"  # the user in AWS who acts outside deployer
 OUTCOMES = {"deployed", "deleted", "superseded", "skipped", "ignored", "failed", "dead-lettered", "resynced"}
 MUTATING = {
     "CreateStack", "UpdateStack", "DeleteStack", "ContinueUpdateRollback", "StartPipelineExecution",
@@ -157,6 +158,12 @@ class Records:
         return Environment.of_ref(Repository.parse(repository), Ref.parse(ref), default)
 
 
+def started_by_deployer(execution: Mapping[str, Any]) -> bool:
+    """Whether deployer started an execution, and neither AWS by itself nor somebody else."""
+    requested = execution["trigger"] == "StartPipelineExecution"
+    return requested and not str(execution["trigger_detail"]).endswith(f"/{SOMEBODY}")
+
+
 def violations(records: Records) -> list[Violation]:
     """Every broken promise that the records show, one violation for each cause."""
     return by_cause(
@@ -283,9 +290,8 @@ def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
             order[records.first_name(move.repository), move.ref].setdefault(move.sha, number)
     pipelines = defaultdict(list)
     for each in records.executions:
-        automatic = each["trigger"] == "CreatePipeline"
-        if automatic and each["status"] in {"Stopped", "Stopping", "Cancelled"}:
-            continue  # AWS itself started this execution at the branch's head, and deployer stopped it
+        if not started_by_deployer(each):
+            continue  # deployer does not report it as a deployment
         pipelines[each["pipeline"], each["pipeline_created"]].append(each)
     for (name, _), every in pipelines.items():
         owner = records.names.get(name)
@@ -300,14 +306,13 @@ def nothing_twice_or_late(records: Records) -> Iterable[Violation]:
             continue  # the default branch changed, and may have changed back
         ref = owner.branch.name if owner.branch else records.life_of(owner).default
         known = order[records.first_name(owner.repository.full_name), ref]
-        executions = started[1:] if _ran_ahead(records, started, known) else started
         seen: dict[str, Mapping[str, Any]] = {}
-        for each in executions:
+        for each in started:
             sha = each["pinned"] or each["sha"]
             if sha in seen and seen[sha]["status"] not in {"Stopped", "Cancelled", "Superseded", "Failed"}:
                 yield Violation("no commit runs twice", f"{owner} ran {sha} twice", timeline, str(owner))
             seen[sha] = each
-        numbers = [known[sha] for each in executions if (sha := each["pinned"] or each["sha"]) in known]
+        numbers = [known[sha] for each in started if (sha := each["pinned"] or each["sha"]) in known]
         if numbers != sorted(numbers):
             yield Violation(
                 "no older commit runs after a newer one", f"{owner} ran an older commit", timeline, str(owner)
@@ -358,26 +363,9 @@ def _tag_timeline(records: Records, repository: str) -> list[tuple[float, str]]:
     ]
 
 
-def _ran_ahead(records: Records, executions: Sequence[Mapping[str, Any]], order: Mapping[str, int]) -> bool:
-    """Whether the execution that AWS starts with a new pipeline built a commit that was pushed after the desired one.
-
-    It builds the branch's head of that moment. If that is not the desired commit, deployer stops it, perhaps too late,
-    and starts the desired one. After the webhook of the newer commit, its template may need an update first; then the
-    commit runs again.
-    """
-    if len(executions) < 2 or executions[0]["trigger"] != "CreatePipeline":
-        return False
-    built, wanted = executions[0]["sha"], executions[1]["pinned"]
-    if built == wanted:
-        start, end = _execution_entry(executions[0])[0], _execution_entry(executions[1])[0]
-        named = {"UpdateStack": executions[0]["pipeline"]}
-        return any(named.get(c["operation"]) == c["name"] and start < c["time"] < end for c in records.calls)
-    return order.get(built, 0) >= order.get(wanted, 0)
-
-
 def state_as_desired(records: Records) -> Iterable[Violation]:
     """Every ref has its stack at its commit."""
-    newest = {each["pipeline"]: each for each in records.executions}
+    newest = {each["pipeline"]: each for each in records.executions if started_by_deployer(each)}
     for repository, refs in records.refs.items():
         tags = {sha for ref, sha in refs.items() if ref.startswith("refs/tags/")}
         for ref, sha in refs.items():

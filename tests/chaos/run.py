@@ -25,7 +25,16 @@ from sandbox.http_calls import call
 from sandbox.installation import Installation
 from sandbox.processes import alive, descendants
 from sandbox.waiting import WaitTimeoutError, wait_for
-from tests.chaos.checker import OUTCOMES, Life, Records, Violation, Wound, violations
+from tests.chaos.checker import (
+    OUTCOMES,
+    SOMEBODY,
+    Life,
+    Records,
+    Violation,
+    Wound,
+    started_by_deployer,
+    violations,
+)
 from tests.chaos.team import Team
 from tests.chaos.watch import Watch
 
@@ -176,13 +185,16 @@ class Chaos:
         self._poisoned = ""
         self._wiped = 0.0
         self._tampered: dict[str, float] = {}  # stacks changed outside deployer, with the time
-        self._aws = boto3.client(
-            "cloudformation",
-            endpoint_url=self.here.aws,
-            region_name="us-east-1",
-            aws_access_key_id="somebody",
-            aws_secret_access_key="else",
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=5),
+        self._aws, self._pipelines = (
+            boto3.client(
+                service,
+                endpoint_url=self.here.aws,
+                region_name="us-east-1",
+                aws_access_key_id=SOMEBODY,
+                aws_secret_access_key="else",
+                config=Config(retries={"total_max_attempts": 1}, read_timeout=5),
+            )
+            for service in ("cloudformation", "codepipeline")
         )
 
     def run(self) -> Report:
@@ -296,6 +308,8 @@ class Chaos:
                 "aws", {"events": {"lose": 0.3, "duplicate": 0.3, "reorder": 0.5, "delay": 0.3, "delay_seconds": 1.0}}
             ),
             "tamper with a stack": self._tamper_with_a_stack,
+            "start an execution outside deployer": self._start_foreign_execution,
+            "roll a stage back outside deployer": self._roll_a_stage_back,
             "clear faults": self.here.clear_faults,
         }  # fmt: skip
         chosen = self.plan.faults or tuple(every)
@@ -344,6 +358,31 @@ class Chaos:
             )
             if settled:
                 self._tampered[stack["id"]] = time.time()
+
+    def _start_foreign_execution(self) -> None:
+        """Release a change in the AWS console: an execution at the branch's head, with no commit pinned."""
+        names = self._pipeline_names()
+        if names:
+            with suppress(ClientError, BotoCoreError):
+                self._pipelines.start_pipeline_execution(name=self._fate.choice(names))
+
+    def _roll_a_stage_back(self) -> None:
+        """Roll the last stage of a pipeline back to its first execution that succeeded, in the AWS console."""
+        names = self._pipeline_names()
+        if not names:
+            return
+        name = self._fate.choice(names)
+        with suppress(ClientError, BotoCoreError):
+            listed = self._pipelines.list_pipeline_executions(pipelineName=name)["pipelineExecutionSummaries"]
+            succeeded = [each["pipelineExecutionId"] for each in listed if each["status"] == "Succeeded"]
+            stage = self._pipelines.get_pipeline(name=name)["pipeline"]["stages"][-1]["name"]
+            if succeeded:
+                self._pipelines.rollback_stage(
+                    pipelineName=name, stageName=stage, targetPipelineExecutionId=succeeded[-1]
+                )
+
+    def _pipeline_names(self) -> list[str]:
+        return sorted(each["name"] for each in self.here.aws_state()["pipelines"])
 
     def _is_settled(self, name: str) -> bool:
         """Whether deployer has recorded its own last change; it takes an earlier change for its own."""
@@ -454,7 +493,9 @@ class Chaos:
             if done.returncode:
                 self.report.violations.append(Violation("resync --all works", done.stderr.strip()))
             self._wait_until_idle("after a resync")
+        self._judge_superseded()
         self._judge_tampering()
+        self._judge_foreign()
 
     def _judge_poison(self) -> None:
         repository = self._team.repositories[0].name
@@ -519,6 +560,62 @@ class Chaos:
             report = f"{repository}: {done.stdout.strip()} {done.stderr.strip()} {what}"
             self.report.violations.append(Violation("missed deliveries are redelivered", report))
 
+    def _judge_superseded(self) -> None:
+        """A deployment that somebody's execution has superseded is reported as failed, and a redeploy repeats it."""
+        history = call("GET", f"{self.here.aws}/_sandbox/executions").json["executions"]
+        newest = {each["pipeline"]: each for each in history if started_by_deployer(each)}
+        environments = self._known_environments()
+        for name, record in environments.items():
+            if newest.get(name, {}).get("status") != "Superseded":
+                continue
+            if record["state"] != "failed":
+                what = f"{name} is {record['state']}: {record['reason']}"
+                self.report.violations.append(Violation("a superseded deployment is reported", what))
+            self._mended = self._mended or time.time()
+            self.report.life["superseded by somebody"] += 1
+            self.here.api(f"environments/{name}/redeploy", "POST", {})
+        if self._mended:
+            self._wait_until_idle("after repeating what somebody's executions superseded")
+
+    def _judge_foreign(self) -> None:
+        """An execution of somebody else is reported as what it is, and what deployer has deployed stays so."""
+        before = {
+            name: record
+            for name, record in self._known_environments().items()
+            if record["state"] == "deployed" and name in self.here.stacks()
+        }
+        chosen = self._fate.sample(sorted(before), min(3, len(before)))
+        started = {
+            name: self._pipelines.start_pipeline_execution(name=name)["pipelineExecutionId"]
+            for name in chosen
+        }
+
+        def all_reported() -> bool:
+            now = self._known_environments()
+            ids = {name: {e["id"] for e in now[name]["foreign_executions"]} for name in chosen}
+            return all(started[name] in ids[name] for name in chosen)
+
+        try:
+            wait_for("foreign executions are reported", all_reported, 30)
+        except WaitTimeoutError as error:
+            self.report.violations.append(Violation("a foreign execution is reported", f"{error}: {started}"))
+        self._wait_until_idle("after foreign executions")
+        after = self._known_environments()
+        for name in chosen:
+            what = {key: (before[name][key], after[name][key]) for key in ("state", "commit", "execution")}
+            if any(was != now for was, now in what.values()):
+                what_changed = f"{name}: {what}"
+                self.report.violations.append(
+                    Violation("a foreign execution is not reported as a deployment", what_changed)
+                )
+        self.report.life["with foreign executions"] += len(chosen)
+
+    def _known_environments(self) -> dict[str, dict[str, Any]]:
+        """The environments by id, without those of a former name: deployer does nothing there."""
+        names = {each.name for each in self._team.repositories}
+        known = self._call_api("environments")["environments"]
+        return {each["id"]: each for each in known if each["repository"] in names}
+
     def _judge_tampering(self) -> None:
         """Every change from outside that still exists is reported as drift, and a redeploy fixes it."""
         left = {
@@ -531,7 +628,7 @@ class Chaos:
         known = {each["id"]: each for each in self._call_api("environments")["environments"]}
         names = {each.name for each in self._team.repositories}  # deployer does nothing under a former name
         standing = {name for name in left if known.get(name, {}).get("repository") in names}
-        self._mended = time.time() if standing else 0
+        self._mended = self._mended or (time.time() if standing else 0)
         for name in standing:
             if not known[name]["drift"]:
                 self.report.violations.append(Violation("a change from outside is reported as drift", name))

@@ -139,6 +139,10 @@ def test_unusual_states_are_shown(world: World) -> None:
 
     status = world.run("status", "acme/api").stdout
     assert re.search(r"feature/ü#1 +deployed \(drift\) ", status)
+    assert re.search(r"released-by-hand +deployed \(foreign execution\) ", status)
+    assert "user/ada started it; deploy again: deployer redeploy acme/API released-by-hand" in world.run(
+        "why", "acme/api", "released-by-hand"
+    ).stdout.replace("\n", " ")
     assert re.search(r"a-branch-that-is-gone\S+ +deployed \(orphan\) ", status)
     assert re.search(r"held-back +deployed \(held\) ", status)
     assert "though held-back is at cccccccccccc" in world.run("why", "acme/api", "held-back").stdout

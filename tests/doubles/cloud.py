@@ -11,6 +11,7 @@ from deployer.environment.cloud_region import BuildLogs, Execution, RegionCapaci
 from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
+from deployer.model.execution_trigger import Trigger
 from deployer.model.source_actions import SourceLocation
 from deployer.model.stacks import Failure, Phase, Resource, Stack
 from deployer.model.targets import Target
@@ -26,6 +27,12 @@ _ENDS = {
     "IMPORT_IN_PROGRESS": "IMPORT_COMPLETE",
     "IMPORT_ROLLBACK_IN_PROGRESS": "IMPORT_ROLLBACK_COMPLETE",
 }
+PRINCIPAL = "arn:aws:iam::123456789012:role/deployer"
+BY_CREATION = Trigger(type="CreatePipeline", detail=PRINCIPAL)
+BY_DEPLOYER = Trigger(
+    type="StartPipelineExecution", detail="arn:aws:sts::123456789012:assumed-role/deployer/worker"
+)
+BY_ADA = Trigger(type="StartPipelineExecution", detail="arn:aws:iam::123456789012:user/ada")
 _OWN_TAGS = frozenset({"deployer:commit", "deployer:digest"})
 
 
@@ -72,7 +79,7 @@ class _FakeStack:
 class _FakeExecution:
     id: str
     sha: str  # the commit that it builds
-    automatic: bool
+    trigger: Trigger
     token: str = ""
     status: str = "running"
     passed: int = 0  # number of passed stages
@@ -182,6 +189,15 @@ class FakeCloud(Failing):
     def supersede(self, pipeline: str, execution: str) -> None:
         """Set an execution to superseded."""
         self._find_execution(pipeline, execution).status = "superseded"
+
+    def start_foreign(self, pipeline: str, sha: str, trigger: Trigger = BY_ADA) -> str:
+        """Start an execution as a person does in the console, or AWS by itself."""
+        return self._add_execution(pipeline, sha, trigger)
+
+    def retry(self, pipeline: str, execution: str) -> None:
+        """Retry the failed stage of an execution, as a person does in the console."""
+        found = self._find_execution(pipeline, execution)
+        found.status, found.fails_in, found.reason = "running", "", ""
 
     def holds(self, name: str) -> bool:
         """Whether a stack of this name exists."""
@@ -417,7 +433,7 @@ class FakeCloud(Failing):
         for known in self.pipelines[pipeline]:
             if known.token == token:
                 return known.id
-        return self._add_execution(pipeline, sha, token=token)
+        return self._add_execution(pipeline, sha, BY_DEPLOYER, token)
 
     def stop(self, pipeline: str, execution: str, reason: str) -> None:
         self._note("stop", pipeline, execution, reason)
@@ -427,6 +443,10 @@ class FakeCloud(Failing):
 
     def execution_url(self, pipeline: str, execution: str) -> str:
         return f"https://console.example/{pipeline}/{execution}"
+
+    def principal(self) -> str:
+        self._note("principal")
+        return PRINCIPAL
 
     # steps
 
@@ -440,7 +460,7 @@ class FakeCloud(Failing):
                 stack.status = "CREATE_COMPLETE"
                 self.pipelines[stack.name] = []
                 sha = self.head(stack.name) if self.head else stack.tags.get("deployer:commit", "")
-                self._add_execution(stack.name, sha, automatic=True)
+                self._add_execution(stack.name, sha, BY_CREATION)
             case "UPDATE_IN_PROGRESS" if fate:
                 if stack.former:
                     stack.release, stack.tags = stack.former
@@ -507,7 +527,7 @@ class FakeCloud(Failing):
             states.append(StageState(self.stages[execution.passed], status))
         sha = execution.sha if execution.passed else ""
         return Execution(
-            execution.id, execution.status, sha, execution.automatic, execution.started_at, tuple(states),
+            execution.id, execution.status, sha, execution.trigger, execution.started_at, tuple(states),
             tuple(execution.stack_actions),
         )  # fmt: skip
 
@@ -518,11 +538,9 @@ class FakeCloud(Failing):
             StackAction(f"action-{self._number}", arn, began_at=began, ended_at=self.clock())
         )
 
-    def _add_execution(self, pipeline: str, sha: str, *, automatic: bool = False, token: str = "") -> str:
+    def _add_execution(self, pipeline: str, sha: str, trigger: Trigger, token: str = "") -> str:
         self._number += 1
-        execution = _FakeExecution(
-            f"execution-{self._number}", sha, automatic, token, started_at=self.clock()
-        )
+        execution = _FakeExecution(f"execution-{self._number}", sha, trigger, token, started_at=self.clock())
         self.pipelines[pipeline].append(execution)
         return execution.id
 

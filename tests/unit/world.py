@@ -12,6 +12,7 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository, from_tag_value, ref_from_tags
 from deployer.model.errors import PayloadError
 from deployer.model.events import CloudEvent, Push, RepositoryChange
+from deployer.model.execution_trigger import Starter
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.model.repository_record import RepositoryRecord
 from deployer.queue.items import Cause, Work
@@ -246,8 +247,9 @@ class World:
         return [call[2].description for call in self.host.called("post_commit_status") if call[1] == commit]
 
     def built(self, environment: Environment) -> list[tuple[str, str]]:
-        """Commit and end of every execution, oldest first."""
-        return [(each.sha, each.status) for each in self.cloud.pipelines.get(environment.stack_name, [])]
+        """Commit and end of every execution, oldest first; without those that the creation of a pipeline started."""
+        every = self.cloud.pipelines.get(environment.stack_name, [])
+        return [(each.sha, each.status) for each in every if each.trigger.starter is not Starter.CREATION]
 
     def _head(self, pipeline: str) -> str:
         """What AWS builds by itself: the head of the branch that the pipeline's source names."""

@@ -4,8 +4,9 @@ import time
 
 from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environment_record import EnvironmentRecord
-from deployer.model.environment_status import StackFailure, StageState
+from deployer.model.environment_status import ForeignExecution, StackFailure, StageState
 from deployer.model.environments import Environment, Kind, Repository
+from deployer.model.execution_trigger import Trigger
 from deployer.model.production_record import Admission, RefusedTag
 from deployer.model.refs import Ref
 from deployer.model.repository_record import RepositoryRecord, Seen
@@ -92,12 +93,21 @@ def fill(lanes: RedisQueueStore) -> dict[str, str]:
     return made
 
 
+FOREIGN = ForeignExecution(
+    id="0a1b2c3d-0000-4000-8000-000000000000",
+    sha="d" * 40,
+    status="succeeded",
+    trigger=Trigger(type="StartPipelineExecution", detail="arn:aws:iam::123456789012:user/ada"),
+    started_at=1_800_000_000.0,
+)
+
+
 def fill_odd(lanes: RedisQueueStore, repository: str = "acme/odd") -> dict[str, str]:
     """Fill the lanes with what is not as usual: repositories' states, missed deliveries, drift, age, orphans.
 
     Returns:
-        ids of environments: `drifted`, `warned`, `held`, `kept`, `asleep`, `halfway` (its teardown is under way),
-        `orphan`.
+        ids of environments: `drifted`, `foreign`, `warned`, `held`, `kept`, `asleep`, `halfway` (its teardown is under
+        way), `orphan`.
     """
     now, hour, day = time.time(), 3600, 86_400
     odd = Repository.parse(repository)
@@ -107,6 +117,7 @@ def fill_odd(lanes: RedisQueueStore, repository: str = "acme/odd") -> dict[str, 
         "held": ("held-back", {"held_at": "c" * 40}),
         "kept": ("kept", {"ttl": "3d", "used_at": now - 9 * day}),
         "asleep": ("asleep", {"state": "asleep", "aged": "night", "sleep": "Mon 00:00-Mon 00:00 UTC"}),
+        "foreign": ("released-by-hand", {"foreign": [FOREIGN]}),
         "halfway": ("half-deleted", {"state": "deleting", "receipt": RECEIPT.but(outcome="")}),
         "orphan": ("a-branch-that-is-gone-" + "and-has-a-very-long-name-" * 4, {}),
     }

@@ -15,7 +15,7 @@ from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.step_results import DeadLettered, Finished
 from tests.doubles import FakeHost
-from tests.web.fill import fill, fill_odd, fill_production
+from tests.web.fill import FOREIGN, fill, fill_odd, fill_production
 from tests.web.site import SHA, TOKEN, Site, record
 from web.openapi import DESCRIPTION
 
@@ -182,6 +182,7 @@ def test_an_environment_in_full(site: Site) -> None:
         "reason": "Build failed",
         "execution": "e-1",
         "stages": stages,
+        "foreign_executions": [],
         "failure": {
             "resource": "Role",
             "type": "",
@@ -210,6 +211,22 @@ def test_an_environment_in_full(site: Site) -> None:
         "generation": 2,
         "url": f"https://deployer.example/environments/{identity}",
     }
+
+
+def test_an_environment_lists_the_executions_that_deployer_did_not_start(site: Site) -> None:
+    identity = site.put(record("feature/x", foreign=[FOREIGN]))
+    assert site.api("GET", f"/environments/{identity}").json["foreign_executions"] == [
+        {
+            "id": FOREIGN.id,
+            "commit": "d" * 40,
+            "status": "succeeded",
+            "trigger": "StartPipelineExecution",
+            "detail": "arn:aws:iam::123456789012:user/ada",
+            "retried": False,
+            "started_at": "2027-01-15T08:00:00.000Z",
+            "reason": f"execution 0a1b2c3d of {'d' * 12} succeeded; user/ada started it",
+        }
+    ]
 
 
 def test_a_development_environment_is_told_by_its_branch_at_least(site: Site) -> None:

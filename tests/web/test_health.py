@@ -21,7 +21,7 @@ from deployer.redis_store.aws.region_status import RedisRegionStatus
 from deployer.redis_store.aws.shared_redis import SharedRedis
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import connect
-from tests.web.fill import fill
+from tests.web.fill import fill, fill_odd
 from tests.web.site import Site, push_payload
 from web.application import REDIS_SECONDS
 
@@ -163,6 +163,14 @@ def test_metrics_count_queues_letters_and_environments(site: Site) -> None:
     ):
         assert found[name] == value, name
     assert 0 <= found["deployer_lane_oldest_wait_seconds", "acme/api"] < 60
+
+
+def test_metrics_count_executions_that_deployer_did_not_start(site: Site) -> None:
+    fill_odd(site.lanes)
+    found = metrics(site)
+    name = "deployer_foreign_executions"
+    assert found[name, "development", "request"] == 1
+    assert found[name, "production", "request"] == found[name, "development", "rollback"] == 0
 
 
 def test_metrics_have_the_capacity_of_regions_without_targets(site: Site) -> None:

@@ -220,6 +220,8 @@ def test_the_overview_marks_unusual_states(site: Site) -> None:
         "1 drifted: changed outside deployer",
         "acme/was-renamed renamed",
         "deployed drift",
+        "1 with foreign executions: started outside deployer",
+        "deployed foreign execution",
         "deployed orphan",
         "deployed held",
         "kept for 14 d, expires in 14 d",
@@ -233,10 +235,22 @@ def test_the_overview_marks_unusual_states(site: Site) -> None:
     assert ("feature/ü#1" in tables, "idle-for-long" in tables) == (True, False)
 
 
+def test_the_overview_shows_only_environments_with_foreign_executions(site: Site) -> None:
+    fill_odd(site.lanes)
+    page = look(site, "/?state=foreign")
+    assert "Only environments that have foreign executions." in page.words
+    tables = page.text.partition("Recent activity")[0]
+    assert ("released-by-hand" in tables, "idle-for-long" in tables) == (True, False)
+
+
 def test_an_environment_shows_unusual_states(site: Site) -> None:
     made = fill_odd(site.lanes)
     for name, words in (
         ("drifted", "that deployer did not order; undo it: deployer redeploy acme/odd 'feature/ü#1'"),
+        (
+            "foreign",
+            r"Foreignnot deployer's deployment: execution 0a1b2c3d of d{12} succeeded; user/ada started it; deploy",
+        ),
         (
             "warned",
             r"Ageexpires in \d+ hidle since [-0-9: ]+ UTC; time to live 3d \(ttl of deploy/deployer.yml\);",

@@ -153,6 +153,7 @@ class _Snapshot:
         orphan = record.environment in self.orphaned.get(record.repository.lower(), ())
         found = (
             ("drift", record.status.stack.drift),
+            ("foreign execution", record.status.pipeline.foreign),
             ("held", sentences.held_words(record)),
             ("orphan", orphan),
         )

@@ -204,6 +204,7 @@ def _print_record(
             "refused": "\n".join(each.reason for each in reversed(record.history.refused_tags)),
             "drift": sentences.drift_words(record),
             "orphan": sentences.orphan_words(since, config.orphan_seconds) if since else "",
+            "foreign": sentences.foreign_words(record),
             "execution": record.status.pipeline.execution,
             # the sentence with the dates often contains the short text already
             "age": "\n".join(filter(None, ("" if ahead in dates else ahead, dates))),

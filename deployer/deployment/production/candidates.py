@@ -10,6 +10,7 @@ from deployer.deployment.production.tag_order import Order, compare_with_product
 from deployer.deployment.ref_tracking import RefTracker
 from deployer.environment.code_host import CodeHost, Head
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
+from deployer.environment.execution_origin import own_executions
 from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import backoff
 from deployer.model.environment_record import EnvironmentRecord, is_over
@@ -291,12 +292,12 @@ def _record_after_refusal(
 
 
 def _production_start_time(context: ReconcileContext) -> float | None:
-    """When production's newest execution started, if the record does not say; None if production has none."""
+    """When deployer's newest execution of production started, if the record does not say; None if there is none."""
     stack = context.cloud.stack(context.name)
     if stack is None or not context.owns_stack(stack):
         return None  # the pipeline of this name may belong to somebody else
-    started = (each.started_at for each in context.cloud.executions(context.name) if not each.automatic)
-    return next(started, None)
+    own = own_executions(context, context.cloud.executions(context.name, context.repository))
+    return own[0].started_at if own else None
 
 
 def _request_or_push_time(work: Work, head: Head) -> float:

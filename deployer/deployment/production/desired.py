@@ -2,11 +2,13 @@
 
 from deployer.deployment.desired_state import Deploy
 from deployer.deployment.executions import Executions
+from deployer.deployment.foreign_executions import ForeignExecutions
 from deployer.deployment.production.candidates import CandidateJudge
 from deployer.deployment.ref_tracking import RefTracker
 from deployer.environment.code_host import CodeHost, RepositoryFacts
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.drift import record_drift, state_to_compare
+from deployer.environment.execution_origin import requested_with_own_role
 from deployer.environment.statuses import StatusReporter
 from deployer.model.errors import PermanentError
 from deployer.model.outcomes import Outcome
@@ -28,6 +30,7 @@ class DesiredProduction:
         tracker: reads where a tag is.
         judge: judges tags.
         executions: follows what production runs already.
+        foreign: handles the executions that deployer did not start.
         reporter: posts the failure of a goal.
         lanes: the queues, which take what version 0.1.0 stored within one queue item.
     """
@@ -38,6 +41,7 @@ class DesiredProduction:
         tracker: RefTracker,
         judge: CandidateJudge,
         executions: Executions,
+        foreign: ForeignExecutions,
         reporter: StatusReporter,
         lanes: QueueStore,
     ) -> None:
@@ -45,6 +49,7 @@ class DesiredProduction:
         self._tracker = tracker
         self._judge = judge
         self._executions = executions
+        self._foreign = foreign
         self._reporter = reporter
         self._lanes = lanes
 
@@ -131,21 +136,16 @@ class DesiredProduction:
             self._lanes.accept(context.repository, kept)
 
     def _stop_if_unknown_commit_runs(self, context: ReconcileContext, ref: Ref, sha: str) -> Stop | None:
-        """Leave production as it is if AWS runs a commit that the record does not know: then the record is outdated."""
+        """Leave production as it is if deployer's role started a commit that is not on record, which is outdated."""
         admitted = context.record.spec.production.admitted
         stack = context.cloud.stack(context.name)
         if stack is None or not context.owns_stack(
             stack
         ):  # the pipeline of this name may belong to somebody else
             return None
-        newest = next(
-            (
-                each
-                for each in context.cloud.executions(context.name, context.repository)
-                if not each.automatic
-            ),
-            None,
-        )
+        listed = context.cloud.executions(context.name, context.repository)
+        requested = requested_with_own_role(context, listed)
+        newest = requested[0] if requested else None
         if newest is None or newest.sha in {"", sha, context.record.spec.commit, admitted.commit}:
             return None
         if 0 < newest.started_at <= admitted.at:  # it builds an earlier tag, which this tag replaces
@@ -162,7 +162,7 @@ class DesiredProduction:
         """Record what production runs, and since when, after Redis was lost.
 
         Returns:
-            A stop if production has an execution: it is followed, whatever its tag.
+            A stop if deployer has started an execution of production: it is followed, whatever its tag.
         """
         stack = context.cloud.stack(context.name)
         if stack is None or not context.environment.owns(stack.tags):
@@ -184,11 +184,11 @@ class DesiredProduction:
 
     @report_on_context
     def _adopt_execution(self, context: ReconcileContext) -> ReconcileContext | Stop:
-        newest = next(iter(context.cloud.executions(context.name, context.repository)), None)
-        if context.work.spec.ref and (newest is None or newest.automatic):
-            return (
-                context  # AWS started that by itself, at the default branch's head: the stack's tag is right
-            )
+        listed = context.cloud.executions(context.name, context.repository)
+        context, own = self._foreign.set_apart(context, listed)
+        newest = own[0] if own else None
+        if context.work.spec.ref and newest is None:
+            return context  # deployer has started nothing: the stack's tag is right
         if newest is None or not newest.sha:
             return Stop(context.done(Outcome.SKIPPED, "production exists, and its pipeline has not run yet"))
         facts = self._host.facts(context.repository)

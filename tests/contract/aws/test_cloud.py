@@ -339,6 +339,8 @@ def test_an_execution_is_pinned_to_its_commit(kit: Kit, name: str) -> None:
     newest, automatic = kit.cloud.executions(name)
     assert (newest.id, newest.sha, newest.status, newest.automatic) == (started, old, "succeeded", False)
     assert automatic.automatic
+    assert newest.trigger.names_caller(kit.cloud.principal())
+    assert not automatic.trigger.names_caller(kit.cloud.principal())
     assert kit.cloud.start(name, old, f"another-{name}", HERE) != started
 
 

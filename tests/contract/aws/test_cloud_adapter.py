@@ -324,6 +324,8 @@ def test_what_the_operations_cost(aws: SandboxKit, name: str) -> None:
             ["GetPipeline", "StartPipelineExecution"],
         ),
         "its commit is not read yet": (lambda: asked.executions(name), ["ListPipelineExecutions"]),
+        "principal": (asked.principal, ["GetCallerIdentity"]),
+        "principal again": (asked.principal, []),
         "url": (lambda: asked.execution_url(name, "1"), []),
         "update": (lambda: asked.update_stack(name, newer, f"u-{name}"), ["UpdateStack"]),
         "failure": (lambda: asked.failure(arn), ["DescribeStackEvents"]),

@@ -308,7 +308,7 @@ def test_staging_and_production(world: World) -> None:
     world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.built(STAGING) == [(sha(1), "succeeded"), (sha(2), "succeeded")]
-    assert world.built(PRODUCTION) == [(sha(2), "stopped"), (sha(1), "succeeded")]
+    assert world.built(PRODUCTION) == [(sha(1), "succeeded")]
     world.push(V2, sha(2), annotated=sha(77))
     world.run()
     assert world.built(PRODUCTION)[-1] == (sha(2), "succeeded")
@@ -470,17 +470,6 @@ def test_events_move_things_on_and_start_nothing(world: World) -> None:
     world.event(environment(X))
     world.run()
     assert world.built(environment(X)) == [(sha(1), "succeeded")]
-
-
-def test_an_execution_that_a_person_starts_is_told_too(world: World) -> None:
-    world.push(X, sha(1))
-    world.run()
-    world.cloud.start(environment(X).stack_name, sha(1), "by-hand")
-    world.host.statuses.clear()
-    event = world.event(environment(X))
-    world.run()
-    assert world.outcome(event)[0] == "deployed"
-    assert world.statuses(sha(1))["deployer/Deploy"] == "success"
 
 
 def test_statuses_are_posted_once_each(world: World) -> None:

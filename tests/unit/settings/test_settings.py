@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from deployer.model.environments import Repository
+from deployer.model.environments import Kind, Repository
 from deployer.model.errors import ConfigError
 from deployer.settings.loading import REQUIRED_FOR_WEB, REQUIRED_FOR_WORKER, load_config, require_settings
 from deployer.settings.startup import check_secrets
@@ -225,3 +225,16 @@ def test_targets_that_are_no_yaml_are_not_quoted(value: str) -> None:
     with pytest.raises(ConfigError, match=r"^DEPLOYER_TARGETS is not YAML in line \d+$") as caught:
         load_config({"DEPLOYER_TARGETS": text})
     assert "swordfish" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_each_target_says_what_happens_to_executions_that_deployer_did_not_start() -> None:
+    targets = load_config({"DEPLOYER_TARGETS": "production: {foreign_executions: stop}"}).targets
+    assert {kind: target.foreign_executions for kind, target in targets.items()} == {
+        Kind.DEVELOPMENT: "report",
+        Kind.STAGING: "report",
+        Kind.PRODUCTION: "stop",
+    }
+    for value in ("Stop", "yes", "[stop]", "''"):
+        with pytest.raises(ConfigError) as caught:
+            load_config({"DEPLOYER_TARGETS": f"staging: {{foreign_executions: {value}}}"})
+        assert str(caught.value) == "DEPLOYER_TARGETS: staging.foreign_executions must be report or stop"
