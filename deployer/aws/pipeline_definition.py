@@ -6,6 +6,8 @@ from typing import Any
 from deployer.aws.errors import required_member
 from deployer.model.source_actions import SourceAction
 
+_STACK_SET_PROVIDERS = ("CloudFormationStackSet", "CloudFormationStackInstances")
+
 
 def stage_names(definition: Any) -> list[str]:
     """Return the names of the definition's stages in their order."""
@@ -30,6 +32,18 @@ def has_all_actions(definition: Any | None, stage: str, actions: int) -> bool:
     stages = required_member(definition, "stages") if definition else []
     declared = {required_member(each, "name"): required_member(each, "actions") for each in stages}
     return actions >= len(declared.get(stage, ()))
+
+
+def deployed_stack_sets(definition: Any) -> list[str]:
+    """Return the names of the StackSets that the definition's actions deploy."""
+    found: dict[str, None] = {}
+    for stage in required_member(definition, "stages"):
+        for action in required_member(stage, "actions"):
+            category, provider = _action_type(action)
+            name = action.get("configuration", {}).get("StackSetName", "")
+            if name and category == "Deploy" and provider in _STACK_SET_PROVIDERS:
+                found.setdefault(name)
+    return list(found)
 
 
 def _names_of(entries: Iterable[Any]) -> frozenset[str]:
