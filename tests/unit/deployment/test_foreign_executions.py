@@ -6,7 +6,7 @@ import pytest
 
 from deployer.environment.cloud_region import Execution
 from deployer.model.environment_record import EnvironmentRecord
-from deployer.model.environments import Environment, Kind
+from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.execution_trigger import Starter, Trigger
 from deployer.model.targets import STOP
 from deployer.queue.items import Cause
@@ -70,11 +70,11 @@ def test_what_the_creation_starts_is_no_deployment_although_it_succeeded_at_the_
     world.run()
     listed = world.cloud.executions
 
-    def list_late(pipeline: str) -> list[Execution]:
+    def list_late(pipeline: str, repository: Repository | None = None) -> list[Execution]:
         if pipeline == PRODUCTION.stack_name and not world.cloud.called("start")[1:]:
             world.cloud.settle()
             world.cloud.fail_next_execution("no capacity")
-        return listed(pipeline)
+        return listed(pipeline, repository)
 
     world.cloud.executions = list_late  # type: ignore[method-assign]
     world.push(V1, sha(1))
@@ -193,7 +193,7 @@ def test_a_target_may_have_foreign_executions_stopped(world: World) -> None:
 
 def test_a_stack_that_is_not_deployers_any_more_has_no_foreign_executions(world: World) -> None:
     place = deploy(world)
-    world.cloud._live[place.stack_name].tags.clear()
+    world.cloud._live[place.stack_name].tags = environment(Y).tags
     world.clouds.targets[Kind.DEVELOPMENT] = replace(
         world.clouds.targets[Kind.DEVELOPMENT], foreign_executions=STOP
     )

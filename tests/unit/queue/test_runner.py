@@ -432,6 +432,10 @@ def test_people_submit_work_by_the_names_of_tasks(world: World) -> None:
 
     world.runner.carry_out(Task.SYNC, "acme/hello", f"development:{BRANCH}", 0)
     world.run()
+    assert world.record(environment(BRANCH)).status.state == "deleted"  # as a person wants it
+
+    world.runner.carry_out(Task.TRIGGER, "acme/hello", f"development:{BRANCH}", 0)
+    world.run()
     assert world.record(environment(BRANCH)).status.state == "deployed"
 
 
