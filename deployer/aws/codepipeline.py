@@ -44,7 +44,9 @@ class AwsPipelines:
         self._aws = clients
         # what the same task may reuse, with the time of the response (monotonic clock)
         self._definitions: dict[str, tuple[float, Any]] = {}  # pipeline -> definition
-        self._startable: set[str] = set()  # pipelines that may be started by the definition that was read last
+        self._startable: set[str] = (
+            set()
+        )  # pipelines that may be started by the definition that was read last
         self._summaries: dict[tuple[str, str], tuple[float, Any]] = {}  # (pipeline, execution) -> summary
 
     def deployed_stacks(self, pipeline: str) -> list[str]:

@@ -59,11 +59,10 @@ class StoredValue(
         return msgspec.structs.replace(self, **own)
 
     def to_json(self) -> str:
-        """The value as one JSON object."""
+        """The value as one JSON object. Mappings keep their order: followed executions are dropped oldest first."""
         text = json.dumps(
             self.json_fields(),
             separators=(",", ":"),
-            sort_keys=True,
             ensure_ascii=False,
             default=_encode_stored_value,
         )

@@ -90,9 +90,10 @@ def load_aws(cloud: FakeCloud) -> None:
 
 
 def _execution(recorded: Mapping[str, Any]) -> _FakeExecution:
-    return _made(
-        _FakeExecution, {**recorded, "trigger": BY_CREATION if recorded["automatic"] else BY_DEPLOYER}
-    )
+    trigger = BY_CREATION if recorded["automatic"] else BY_DEPLOYER
+    # AWS knows when an execution started, which the double of 0.1.0 did not say: it was when its commit was made
+    started_at = max(each["made"].get(recorded["sha"], 0) for each in stored()["repositories"].values())
+    return _made(_FakeExecution, {**recorded, "trigger": trigger, "started_at": started_at})
 
 
 def _stack(recorded: Mapping[str, Any]) -> _FakeStack:

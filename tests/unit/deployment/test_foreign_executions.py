@@ -193,7 +193,7 @@ def test_a_target_may_have_foreign_executions_stopped(world: World) -> None:
 
 def test_a_stack_that_is_not_deployers_any_more_has_no_foreign_executions(world: World) -> None:
     place = deploy(world)
-    world.cloud._live[place.stack_name].tags = environment(Y).tags
+    world.cloud._live[place.stack_name].tags = environment("refs/heads/y").tags
     world.clouds.targets[Kind.DEVELOPMENT] = replace(
         world.clouds.targets[Kind.DEVELOPMENT], foreign_executions=STOP
     )

@@ -394,12 +394,10 @@ def test_a_record_of_before_and_one_of_a_later_version_are_read() -> None:
     refused = RefusedTag("refs/tags/v2", HEAD, HEAD, "why", "failure why", 2.0, 1.0, recheck=True)
     new = old.but(admitted=admitted, approvals=(admitted,), refused_tags=(refused,))
     assert EnvironmentRecord.from_json(new.to_json()) == new
-    before = old.to_json()
-    for field in ("admitted", "approvals", "refused_tags"):
-        start = before.index(f'"{field}":')
-        end = before.index("]" if before[start:].split(":", 1)[1][0] == "[" else "}", start) + 2
-        before = before[:start] + before[end:]
-    assert EnvironmentRecord.from_json(before) == old
+    before = json.loads(old.to_json())
+    del before["spec"]["production"]["admitted"], before["spec"]["production"]["approvals"]
+    del before["history"]["refused_tags"]
+    assert EnvironmentRecord.from_json(json.dumps(before)) == old
     later = new.to_json().replace('"by":"on main"', '"by":"on main","later":[1]', 1)
     kept = EnvironmentRecord.from_json(later)
     assert kept.spec.production.admitted.covers("refs/tags/v1", COMMIT)

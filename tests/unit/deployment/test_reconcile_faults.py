@@ -368,7 +368,9 @@ def test_a_step_of_a_lost_worker_is_decided_anew_where_its_stack_is(
         world.cloud.delete_stack(name, "a person")
         world.cloud.settle()
     else:
-        world.cloud._live[name].tags = environment(Y).tags  # a person gives it to another environment
+        world.cloud._live[name].tags = environment(
+            "refs/heads/y"
+        ).tags  # a person gives it to another environment
     world.cloud.calls.clear()
     world.run()
     touched = world.cloud.called("update_stack") + world.cloud.called("start")

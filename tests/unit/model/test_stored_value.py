@@ -78,6 +78,13 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert EnvironmentRecord.from_json(full.to_json()) == full
 
 
+def test_followed_executions_keep_their_order() -> None:
+    ids = ["e9", "e1", "e5"]
+    full = record(open={each: FollowedExecution("c1") for each in ids}, started=dict.fromkeys(ids, "c1"))
+    pipeline = EnvironmentRecord.from_json(full.to_json()).status.pipeline
+    assert (list(pipeline.open), list(pipeline.started)) == (ids, ids)
+
+
 def test_an_empty_detail_is_false() -> None:
     assert not TeardownReport()
     assert not TeardownReport().is_running
