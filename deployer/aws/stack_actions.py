@@ -38,21 +38,23 @@ def _stack_action(detail: Any) -> StackAction | None:
     name = _stack_name(configuration)
     if not name:
         return None
-    reported = str(
-        ((detail.get("output") or {}).get("executionResult") or {}).get("externalExecutionId") or ""
-    )
-    # the ARN of a change set is reported for actions that prepare one
-    is_stack = reported.startswith("arn:") and f":stack/{name}/" in reported
     role = str(given.get("roleArn") or "").split(":")
     ended = detail.get("status") != "InProgress"
     return StackAction(
         id=str(required_member(detail, "actionExecutionId")),
-        stack=reported if is_stack else name,
+        stack=_reported_arn(detail, name) or name,
         region=str(given.get("region") or ""),
         account=role[4] if len(role) > 4 else "",
         began_at=_epoch_seconds(detail.get("startTime")),
         ended_at=_epoch_seconds(detail.get("lastUpdateTime")) if ended else 0,
     )
+
+
+def _reported_arn(detail: Any, stack_name: str) -> str:
+    """The ARN of the stack that a run reports; empty if it reports another one, such as that of a change set."""
+    result = (detail.get("output") or {}).get("executionResult") or {}
+    reported = str(result.get("externalExecutionId") or "")
+    return reported if reported.startswith("arn:") and f":stack/{stack_name}/" in reported else ""
 
 
 def _deploys_stack(kind: Any) -> bool:

@@ -103,10 +103,11 @@ class Reconciler:
         foreign = ForeignExecutions(clouds, reporter)
         self._executions = Executions(reporter, foreign)
         self._tracker = RefTracker(host, self._folders, clock)
-        gate = ProductionGate(host, clouds, evaluator.read_repository_config)
-        self._judge = CandidateJudge(
-            host, self._tracker, reporter, gate, lanes, options.tag_wait_seconds, clock
+        gate, patience = (
+            ProductionGate(host, clouds, evaluator.read_repository_config),
+            options.tag_wait_seconds,
         )
+        self._judge = CandidateJudge(host, self._tracker, reporter, gate, lanes, patience, clock)
         production = DesiredProduction(
             host, self._tracker, self._judge, self._executions, foreign, reporter, lanes
         )
@@ -363,10 +364,8 @@ class Reconciler:
         return observation.context.again(Task.DELETE)
 
     def _wait_for_stack(self, observation: Observation, decision: Decision) -> StepResult:
-        context = observation.context
-        if observation.desired.exists and not (
-            context.work.progress.created or context.work.progress.updated
-        ):
+        context, progress = observation.context, observation.context.work.progress
+        if observation.desired.exists and not (progress.created or progress.updated):
             context = self._reporter.post_progress(context, "pending", f"waiting: {decision.reason}")
         return context.snooze()
 
@@ -377,9 +376,8 @@ class Reconciler:
         return self._executions.find_or_start(observation.context, stack)
 
     def _page_url(self, environment: Environment) -> str:
-        if not self._options.public_url:
-            return ""
-        return f"{self._options.public_url}/environments/{environment.stack_name}"
+        url = self._options.public_url
+        return f"{url}/environments/{environment.stack_name}" if url else ""
 
 
 def _unwrap_failure(

@@ -387,9 +387,11 @@ def refused_tag_to_recheck(record: EnvironmentRecord, now: float) -> Work | None
         None if a push cannot change the decision, or `RECHECK_SECONDS` after the tag's own push.
     """
     refused = next((each for each in reversed(record.history.refused_tags) if each.recheck), None)
-    if not refused or refused.pushed_at <= record.decision_time:
-        return None
-    if now - refused.accepted_at > RECHECK_SECONDS:
+    if (
+        not refused
+        or refused.pushed_at <= record.decision_time
+        or now - refused.accepted_at > RECHECK_SECONDS
+    ):
         return None
     return Work.of(
         environment=record.environment, cause=Cause.PUSH, ref=refused.ref, after=refused.object,

@@ -141,12 +141,7 @@ class Teardown:
         since = max(context.work.accepted_at, context.now - _LISTING_AGE)
         listed = self._inventory.stacks(context.repository, since, LISTING_PATIENCE, environment.kind).stacks
         every = _root_stacks(context, listed)
-        pipelines = {context.name, *environment.stack_names}
-        others = [each for each in every if each.region == context.cloud.region and each.name != context.name]
-        others.sort(key=lambda each: each.name in pipelines)
-        for other in others:
-            if other.name in pipelines:
-                self._stop_executions(context, other)
+        others = self._stop_other_pipelines(context, every)
         names = [each.name for each in others]
         applications = list(dict.fromkeys([*applications, *record.status.stack.applications, *names]))
         policies = [each.tags.get(TEARDOWN_TAG, "") for each in ([own_stack] if own_stack else []) + others]
@@ -160,6 +155,18 @@ class Teardown:
         )
         elsewhere = [*_stacks_in_other_regions(context, every), *self._deployed_elsewhere(context, actions)]
         return self._start_report(context, listed, elsewhere, newest)
+
+    def _stop_other_pipelines(self, context: ReconcileContext, every: Iterable[Stack]) -> list[Stack]:
+        """Stop the executions of the environment's pipelines under former names.
+
+        Returns:
+            The environment's other stacks in its region, those of pipelines last.
+        """
+        others = [each for each in every if each.region == context.cloud.region and each.name != context.name]
+        pipelines = [each for each in others if each.name in context.environment.stack_names]
+        for pipeline in pipelines:
+            self._stop_executions(context, pipeline)
+        return [each for each in others if each not in pipelines] + pipelines
 
     def _start_report(
         self,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,29 +34,6 @@ _BOUNDARY = {
 _AT_ONCE = 8  # pushes in one installation
 _TRIALS = 3
 _STOPPED = "cfn-lint: stopped"
-# behaviour that is not built yet, by the part of the work that builds it
-NOT_YET: dict[str, dict[str, str]] = {
-    "validate": {},
-    "bounded": {
-        "untagged-stack": "tear",
-    },
-    "push": {
-        "cdk-pipeline, corrected": "tear",
-        "self-update-foreign-tags": "tear",
-        "self-update-last": "tear",
-        "stackset": "tear",
-        "untagged-stack": "tear",
-    },
-}
-
-
-def cases(test: str, rows: Iterable[Case] = CASES) -> list[Any]:
-    """The parameters of a test; what is not built yet must fail until it is."""
-    return [pytest.param(case, id=case.name, marks=_marks(NOT_YET[test].get(case.name, ""))) for case in rows]
-
-
-def _marks(part: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.xfail(strict=True, raises=AssertionError, reason=part)] if part else []
 
 
 def test_every_folder_has_a_row() -> None:
@@ -96,7 +73,7 @@ def matches(expected: Expected, found: dict[str, Any]) -> bool:
     return bool(re.search(expected.text, found["text"]) and re.search(expected.line, found["at"]))
 
 
-@pytest.mark.parametrize("case", cases("validate"))
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_validate(case: Case, tmp_path: Path) -> None:
     found = validate(case, tmp_path, DEPLOYER_UNFENCED="yes")
     missing = [each for each in case.errors if not any(matches(each, error) for error in found)]
@@ -106,7 +83,7 @@ def test_validate(case: Case, tmp_path: Path) -> None:
     assert not [error for error in found if re.search(case.never, error["text"])]
 
 
-@pytest.mark.parametrize("case", cases("bounded", [case for case in CASES if case.bounded]))
+@pytest.mark.parametrize("case", [case for case in CASES if case.bounded], ids=str)
 def test_validate_with_a_permissions_boundary(case: Case, tmp_path: Path) -> None:
     found = validate(case, tmp_path, warnings=True, DEPLOYER_TARGETS=json.dumps(_BOUNDARY))
     missing = [each for each in case.bounded if not any(matches(each, error) for error in found)]
@@ -142,7 +119,7 @@ def prepare_account(here: Installation) -> None:
         ssm.put_parameter(Name=name, Value=value, Type="String")
 
 
-@pytest.mark.parametrize("case", cases("push"))
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_push_and_deletion(case: Case, pushed: dict[str, Future[Pushed]]) -> None:
     found = pushed[case.name].result()
     assert re.search(case.reason, found.reason), found.reason
