@@ -145,12 +145,7 @@ class AwsStacks:
             return True
 
     def restore_tags(self, arn: str, tags: Mapping[str, str], token: str) -> None:
-        """See `CloudRegion.restore_tags`. Two calls.
-
-        Raises:
-            PermanentError: AWS rejects the update.
-            TransientError: another operation is in progress, or the stack does not exist any more.
-        """
+        """See `CloudRegion.restore_tags`. Two calls."""
         with translate_errors(f"restoring the tags of stack {arn}"):
             update_stack_tags(
                 self._aws.cloudformation, arn, tags, token, _CAPABILITIES, self._target.service_role_arn

@@ -161,7 +161,12 @@ class CloudRegion(Protocol):
         """Order an update of a stack; returns False if CloudFormation finds nothing to update."""
 
     def restore_tags(self, arn: str, tags: Mapping[str, str], token: str) -> None:
-        """Order an update that changes only a stack's tags: these are added, others stay."""
+        """Order an update that changes only a stack's tags: these are added, others stay.
+
+        Raises:
+            PermanentError: AWS rejects the update.
+            TransientError: another operation is in progress, or the stack does not exist any more.
+        """
 
     def continue_rollback(self, name: str, token: str) -> None:
         """Roll back an update that stopped half-way, or continue its failed rollback."""

@@ -17,13 +17,12 @@ from deployer.model.refs import Ref, parse_sha, skip_reason
 from deployer.queue import progress_log as progress
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.lookup import why_of_another_stack
+from deployer.queue.refused_tags import refused_tag_to_recheck
 from deployer.queue.store import Accepted, Dispatcher, QueueStore
 
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
 APPROVER_LENGTH = 100
-# After this time since a tag's push only a person can deploy the tag, because its author no longer expects that.
-RECHECK_SECONDS = 3600
 _EXPIRED_AT_ONCE = 50  # a shorter time to live must not delete all environments within a minute
 
 
@@ -374,29 +373,6 @@ class WorkSubmitter:
 
 def _resync_work(**fields: Any) -> Work:
     return Work.of(environment=RESYNC_KEY, task=Task.RESYNC, cause=Cause.RESYNC, **fields)
-
-
-def refused_tag_to_recheck(record: EnvironmentRecord, now: float) -> Work | None:
-    """Work that checks the newest refused tag again, because a push to the default branch may contain its commit.
-
-    Args:
-        record: production's record.
-        now: epoch seconds by Redis's clock.
-
-    Returns:
-        None if a push cannot change the decision, or `RECHECK_SECONDS` after the tag's own push.
-    """
-    refused = next((each for each in reversed(record.history.refused_tags) if each.recheck), None)
-    if (
-        not refused
-        or refused.pushed_at <= record.decision_time
-        or now - refused.accepted_at > RECHECK_SECONDS
-    ):
-        return None
-    return Work.of(
-        environment=record.environment, cause=Cause.PUSH, ref=refused.ref, after=refused.object,
-        pushed_at=refused.pushed_at, candidate=True,
-    )  # fmt: skip
 
 
 def delete_command(environment: Environment) -> str:

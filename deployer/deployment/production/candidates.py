@@ -26,9 +26,9 @@ from deployer.model.production_record import (
 )
 from deployer.model.refs import Ref, skip_reason
 from deployer.queue.items import Cause, Task, Work
+from deployer.queue.refused_tags import refused_tag_to_recheck
 from deployer.queue.step_results import Finished, StepResult, WaitUntil
 from deployer.queue.store import QueueStore
-from deployer.queue.submit import refused_tag_to_recheck
 
 _audit = logging.getLogger("deployer.audit")
 
