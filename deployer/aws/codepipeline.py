@@ -199,6 +199,7 @@ class AwsPipelines:
                 return None
             raise
         read = required_member(answer, "pipeline")
+        stage_names(read)  # an answer without stages is none
         self._definitions = {pipeline: (time.monotonic(), read)}
         self._startable = {pipeline}
         return read

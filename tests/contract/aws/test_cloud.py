@@ -428,7 +428,7 @@ def test_the_actions_that_deployed_stacks(kit: Kit, name: str) -> None:
     assert kit.cloud.stack_actions(f"{name}-not-there") == []
     created(kit, name, kit.commit())
     first = kit.cloud.executions(name)[0]
-    started = kit.cloud.start(name, kit.commit(), f"start-{name}")
+    started = kit.cloud.start(name, kit.commit(), f"start-{name}", HERE)
     kit.until(lambda: kit.cloud.executions(name)[0].ended)
 
     application = kit.cloud.stack(f"{name}-app")

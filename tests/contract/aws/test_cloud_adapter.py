@@ -15,10 +15,10 @@ from cloud_kit import HERE, TEMPLATE, SandboxKit, cloud, clouds, created, named,
 
 from deployer.aws import buckets as aws_buckets
 from deployer.aws import cloudformation as aws_stacks
-from deployer.aws import codepipeline as aws_pipelines
 from deployer.aws import storage
 from deployer.aws.clients import own_region
 from deployer.aws.cloudformation import INLINE_LIMIT
+from deployer.aws.execution_answers import commit_of_revisions, execution_from_summary, execution_with_stages
 from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind
 from deployer.model.errors import PermanentError, TransientError
@@ -506,7 +506,7 @@ def action(stage: str, name: str, status: str, minute: int, **result: Any) -> di
 def whole(status: str, *actions: dict[str, Any]) -> list[StageState]:
     declared = [{"name": "Build", "actions": [{"name": "Lint"}, {"name": "Compile"}]}]
     found = {"pipelineExecutionId": "1", "status": status}
-    execution = aws_pipelines.execution_with_stages(found, reversed(actions), lambda: {"stages": declared})
+    execution = execution_with_stages(found, reversed(actions), lambda: {"stages": declared})
     return list(execution.stages)
 
 
@@ -576,10 +576,10 @@ def test_of_several_sources_the_one_counts_that_reads_the_repository(
     by_action = [{"actionName": "Config", "revisionId": OTHERS}, {"actionName": "App", "revisionId": OURS}]
     by_artifact = [{"name": "Settings", "revisionId": OTHERS}, {"name": "Code", "revisionId": OURS}]
 
-    listed = aws_pipelines.execution_from_summary(
+    listed = execution_from_summary(
         {**found, "sourceRevisions": by_action}, lambda: definition, HERE.repository
     )
-    whole = aws_pipelines.execution_with_stages(
+    whole = execution_with_stages(
         {**found, "artifactRevisions": by_artifact}, [], lambda: definition, HERE.repository
     )
 
@@ -590,7 +590,7 @@ def test_a_commit_of_another_source_alone_is_not_the_commit_of_the_execution() -
     definition = {"stages": [{"name": "Source", "actions": [CONFIG, APP]}]}
     first = [{"actionName": "Config", "revisionId": OTHERS}]  # App has not reported its commit yet
 
-    assert aws_pipelines.commit_of_revisions(first, lambda: definition, HERE.repository) == ""
+    assert commit_of_revisions(first, lambda: definition, HERE.repository) == ""
 
 
 @pytest.mark.parametrize(
@@ -612,18 +612,15 @@ def test_a_commit_whose_address_names_the_repository_needs_no_definition(url: st
         {"actionName": "App", "revisionId": OURS, "revisionUrl": url},
     ]
 
-    assert (
-        aws_pipelines.commit_of_revisions(revisions, lambda: pytest.fail("it was asked"), HERE.repository)
-        == OURS
-    )
-    assert aws_pipelines.commit_of_revisions([], lambda: pytest.fail("it was asked"), HERE.repository) == ""
+    assert commit_of_revisions(revisions, lambda: pytest.fail("it was asked"), HERE.repository) == OURS
+    assert commit_of_revisions([], lambda: pytest.fail("it was asked"), HERE.repository) == ""
 
 
 def test_without_a_repository_only_a_single_commit_is_known() -> None:
     revisions = [{"actionName": "App", "revisionId": OURS}, {"actionName": "Config", "revisionId": OTHERS}]
 
-    assert aws_pipelines.commit_of_revisions(revisions[:1], lambda: pytest.fail("it was asked")) == OURS
-    assert aws_pipelines.commit_of_revisions(revisions, lambda: pytest.fail("it was asked")) == ""
+    assert commit_of_revisions(revisions[:1], lambda: pytest.fail("it was asked")) == OURS
+    assert commit_of_revisions(revisions, lambda: pytest.fail("it was asked")) == ""
 
 
 def test_a_profile_that_is_not_there_is_no_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:

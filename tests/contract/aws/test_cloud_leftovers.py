@@ -10,7 +10,7 @@ from botocore.stub import Stubber
 
 from deployer.aws.build_logs import resource_history
 from deployer.aws.images import delete_images
-from deployer.aws.stack_sets import deployed_stack_sets
+from deployer.aws.pipeline_definition import deployed_stack_sets
 from deployer.model.errors import PermanentError
 
 ARN = "arn:aws:cloudformation:eu-west-1:123456789012:stack/hello/1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from sandbox.aws.actions import Actions
@@ -48,7 +49,7 @@ def test_an_action_is_performed_if_its_type_says_so() -> None:
 
 def test_the_page_lists_every_simulated_resource_type() -> None:
     place = Place()
-    simulated = handlers_by_type(place, NOTHING, NOTHING, ProjectHandler(place))
+    simulated = handlers_by_type(place, NOTHING, NOTHING, ProjectHandler(place), NOTHING)
 
     assert {row[0].strip("`") for row in rows(2) if "::" in row[0]} - set(SIMULATED) == set(simulated)
 
@@ -68,5 +69,5 @@ def test_the_page_lists_every_call() -> None:
 
     assert names(cloudformation) == set(CloudFormation(NOTHING)._operations)
     assert names(codepipeline) - {"InvalidAction"} == set(
-        CodePipeline(NOTHING, NOTHING, Jobs(""))._operations
+        CodePipeline(SimpleNamespace(), NOTHING, Jobs(""))._operations
     )
