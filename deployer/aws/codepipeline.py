@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 from deployer.aws.clients import AwsClients, call_with_retries, read_pages
 from deployer.aws.errors import is_execution_ended, is_not_found, required_member, translate_errors
 from deployer.aws.execution_answers import execution_from_summary, execution_with_stages
-from deployer.aws.pipeline_definition import deployed_stack_sets, source_actions, stage_names
-from deployer.aws.stack_actions import deployed_stacks, stack_actions
+from deployer.aws.pipeline_definition import deployed_stack_sets, deployed_stacks, source_actions, stage_names
+from deployer.aws.stack_actions import stack_actions
 from deployer.environment.cloud_region import Execution, StackAction
 from deployer.model.environments import Repository
 from deployer.model.errors import PermanentError

@@ -6,12 +6,30 @@ from typing import Any
 from deployer.aws.errors import required_member
 from deployer.model.source_actions import SourceAction
 
+STACK_ACTION = ("Deploy", "CloudFormation")  # category and provider
 _STACK_SET_PROVIDERS = ("CloudFormationStackSet", "CloudFormationStackInstances")
 
 
 def stage_names(definition: Any) -> list[str]:
     """Return the names of the definition's stages in their order."""
     return [str(required_member(stage, "name")) for stage in required_member(definition, "stages")]
+
+
+def deployed_stacks(definition: Any) -> list[str]:
+    """Return the names of the stacks that the definition's CloudFormation actions deploy, the last one first."""
+    found: dict[str, None] = {}
+    for stage in required_member(definition, "stages"):
+        for action in sorted(required_member(stage, "actions"), key=lambda action: action.get("runOrder", 1)):
+            name = deployed_stack(action.get("configuration", {}))
+            if _action_type(action) == STACK_ACTION and name:
+                found.setdefault(name)
+    return list(reversed(found))
+
+
+def deployed_stack(configuration: Any) -> str:
+    """Return the name of the stack that an action creates or updates; empty if there is none, or it has a variable."""
+    name = str(configuration.get("StackName") or "")
+    return "" if "#{" in name or configuration.get("ActionMode") == "DELETE_ONLY" else name
 
 
 def source_actions(definition: Any) -> list[SourceAction]:

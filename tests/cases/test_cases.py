@@ -1,6 +1,7 @@
 """Every case below `templates/`: validated, pushed, deleted; what remains is compared with the receipt."""
 
 import json
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -73,7 +74,7 @@ def matches(expected: Expected, found: dict[str, Any]) -> bool:
     return bool(re.search(expected.text, found["text"]) and re.search(expected.line, found["at"]))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=operator.attrgetter("name"))
 def test_validate(case: Case, tmp_path: Path) -> None:
     found = validate(case, tmp_path, DEPLOYER_UNFENCED="yes")
     missing = [each for each in case.errors if not any(matches(each, error) for error in found)]
@@ -83,7 +84,7 @@ def test_validate(case: Case, tmp_path: Path) -> None:
     assert not [error for error in found if re.search(case.never, error["text"])]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.bounded], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.bounded], ids=operator.attrgetter("name"))
 def test_validate_with_a_permissions_boundary(case: Case, tmp_path: Path) -> None:
     found = validate(case, tmp_path, warnings=True, DEPLOYER_TARGETS=json.dumps(_BOUNDARY))
     missing = [each for each in case.bounded if not any(matches(each, error) for error in found)]
@@ -119,7 +120,7 @@ def prepare_account(here: Installation) -> None:
         ssm.put_parameter(Name=name, Value=value, Type="String")
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=operator.attrgetter("name"))
 def test_push_and_deletion(case: Case, pushed: dict[str, Future[Pushed]]) -> None:
     found = pushed[case.name].result()
     assert re.search(case.reason, found.reason), found.reason
