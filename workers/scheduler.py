@@ -240,8 +240,8 @@ class Scheduler:
         try:
             if self._deployer.lifecycle.has_no_scheduled_resync(repository):
                 return
-            age = listing_age(self._deployer.config.resync_seconds)
-            self._deployer.submitter.resync(repository, age, in_turn=True)
+            since = self._deployer.lanes.now() - listing_age(self._deployer.config.resync_seconds)
+            self._deployer.submitter.resync(repository, since, in_turn=True)
         except UnavailableError:
             raise
         except DeployerError as error:

@@ -246,13 +246,13 @@ class WorkSubmitter:
         return accepted
 
     def resync(
-        self, repository: Repository, age: float = 0, *, in_turn: bool = False, recreate: bool = False
+        self, repository: Repository, since: float = 0, *, in_turn: bool = False, recreate: bool = False
     ) -> Accepted:
         """Queue a resync of a repository.
 
         Args:
             repository: the repository.
-            age: how old a listing of all stacks may be, in seconds; 0 for a new one.
+            since: the oldest listing of all stacks that may be used (epoch seconds by Redis's clock); 0 for a new one.
             in_turn: whether the resync waits for its turn, because many are requested at once.
             recreate: whether a person asks for what people deleted although its branch exists.
 
@@ -260,7 +260,7 @@ class WorkSubmitter:
             PermanentError: the repository is not served here.
         """
         self.require_served(repository)
-        work = _resync_work(looked_at=self._lanes.now() - age, turned=not in_turn, recreate=recreate)
+        work = _resync_work(looked_at=since or self._lanes.now(), turned=not in_turn, recreate=recreate)
         return self._enqueue(repository, work)
 
     def queue_expiry_checks(self, now: float) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,10 +155,14 @@ class CaseRun:
         ]
 
     def _approve(self, stage: str, action: str, token: str) -> None:
-        self._client("codepipeline").put_approval_result(
-            pipelineName=self._pipeline, stageName=stage, actionName=action, token=token,
-            result={"status": "Approved", "summary": "yes"},
-        )  # fmt: skip
+        client = self._client("codepipeline")
+        with suppress(
+            client.exceptions.ApprovalAlreadyCompletedException
+        ):  # an answer to the former request was lost
+            client.put_approval_result(
+                pipelineName=self._pipeline, stageName=stage, actionName=action, token=token,
+                result={"status": "Approved", "summary": "yes"},
+            )  # fmt: skip
 
     def _revisions(self) -> dict[str, str]:
         executions = self._here.executions(self._pipeline)

@@ -45,5 +45,5 @@ def follow_the_remedies(text: str) -> str:
     for action in pipeline["Stages"][-1]["Actions"]:
         if "StackName" in action.get("Configuration", {}):
             action["Configuration"]["StackName"] = {"Fn::Sub": "${PipelineName}-Dev-App"}
-    resources[_SYNTH]["Properties"]["Source"]["BuildSpec"] = json.dumps(_BUILD)
+    resources[_SYNTH]["Properties"]["Source"]["BuildSpec"] = json.dumps(_BUILD, indent=2)
     return json.dumps(template, indent=1)

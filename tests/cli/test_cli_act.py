@@ -3,6 +3,7 @@
 import getpass
 import json
 import socket
+import time
 
 import pytest
 from cli_world import PIPELINE, REPOSITORY, World
@@ -11,6 +12,7 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, TransientError
 from deployer.model.refs import Ref
 from deployer.queue.items import Cause
+from tests.doubles.cloud import BY_DEPLOYER
 from tests.unit.identities import former_release
 
 A, B = "a" * 40, "b" * 40
@@ -212,7 +214,7 @@ def test_redeploy_starts_the_pipeline_again(world: World) -> None:
     world.run("redeploy", "acme/api", "staging")
     world.work()
     name = Environment.of_ref(REPOSITORY, Ref.of_branch("main"), "main").stack_name
-    assert len(world.cloud.pipelines[name]) == 2
+    assert [each.trigger for each in world.cloud.pipelines[name]].count(BY_DEPLOYER) == 2
 
 
 def test_redeploy_of_an_older_tag(world: World) -> None:
@@ -461,7 +463,8 @@ def refused(world: World) -> World:
     """Production's v1 runs, v2 is on no branch and was refused."""
     world.push("refs/heads/main", A)
     world.push("refs/tags/v1", A)
-    world.host.push(REPOSITORY, "refs/tags/v2", B, files={"pipeline.yml": PIPELINE}, parent=A)
+    later = time.time() + 60
+    world.host.push(REPOSITORY, "refs/tags/v2", B, files={"pipeline.yml": PIPELINE}, parent=A, at=later)
     world.deliver("refs/tags/v2", B, "v2")
     world.work()
     assert world.outcome("v2") == "skipped"

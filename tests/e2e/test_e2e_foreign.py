@@ -33,7 +33,7 @@ def wait_for_foreign(here: Installation, repository: str, trigger: str) -> dict[
 
     def look() -> dict[str, Any]:
         found = here.environment("production", repository) or {}
-        foreign = found["foreign_executions"]
+        foreign = found.get("foreign_executions", [])
         has_ended = any((each["trigger"], each["status"]) == (trigger, "succeeded") for each in foreign)
         return found if has_ended else {}
 
@@ -83,6 +83,10 @@ def test_production_stays_the_tags_although_people_and_aws_start_its_pipeline(
     assert found["foreign_executions"][0]["commit"] == merged
     assert (found["commit"], found["execution"]) == (sha, own["id"])
 
+    refused = here.cli("redeploy", repository, "production", "--wait")
+    assert "AWS starts it when the source of Source changes" in refused.stderr
+    source["configuration"]["DetectChanges"] = "false"
+    ada.update_pipeline(pipeline=definition)
     done = here.cli("redeploy", repository, "production", "--wait")
     assert done.returncode == 0, done.stderr
     found = here.settled("production", sha, repository)

@@ -144,8 +144,8 @@ def _queue_resyncs(
     deadline = time.monotonic() + (timeout or 0)
     many = len(chosen) > 1
     # all resyncs can use the listing of stacks that found the repositories, because it is newer than the command
-    submit, now = deployer.submitter.resync, deployer.lanes.now
-    queued = [(each, submit(each, now() - asked_at, in_turn=many, recreate=recreate).goal) for each in chosen]
+    submit = deployer.submitter.resync
+    queued = [(each, submit(each, asked_at, in_turn=many, recreate=recreate).goal) for each in chosen]
     entries = []
     for each, goal in queued:
         entry = {"repository": each.full_name, "task": goal, "outcome": "queued", "reason": ""}

@@ -84,7 +84,7 @@ def test_a_listing_that_another_began_meanwhile_is_left_to_it(
 
 def test_a_resync_that_a_clock_ahead_asked_for_lists_once(world: World) -> None:
     before = len(world.cloud.called("stacks"))
-    world.deployer.submitter.resync(HELLO, age=-120)
+    world.deployer.submitter.resync(HELLO, world.lanes.now() + 120)
     world.run()
     assert len(world.cloud.called("stacks")) - before == 1
 

@@ -244,7 +244,7 @@ def test_repositories_that_were_renamed_share_a_listing(world: World) -> None:
     world.resync(HELLO)
     count = len(world.cloud.called("stacks"))
     for _ in range(5):
-        world.deployer.submitter.resync(HELLO, 900, in_turn=True)
+        world.deployer.submitter.resync(HELLO, world.lanes.now() - 900, in_turn=True)
         world.run()
     assert len(world.cloud.called("stacks")) == count
 
