@@ -106,8 +106,11 @@ class Executions:
                 context.cloud.stop(
                     context.name, execution.id, problem or f"deployer starts {sha[:12]} instead"
                 )
-        if listed and not own_executions(context, listed) and _changes_application(context):
-            return context.snooze(event_follows=False)
+        if listed and not own_executions(context, listed):
+            if _changes_application(context):
+                return context.snooze(event_follows=False)
+            # the stacks that the stopped execution has created are the environment's as well
+            context = record_deployed_stacks(context, context.cloud.stack_actions(context.name))
         started = context.start_execution()
         if isinstance(started, Stop):
             return started.result

@@ -264,13 +264,15 @@ class Beginning:
         self.world.settle()
         for name, start in self.found.items():
             if Ref.parse(name).is_tag and (start.stack or start.application):
-                # the execution that AWS started itself was of the default branch
-                pipelines = self.stage.region_at(place_of_stack(name, start)).pipelines
-                pins = {"Checkout": commit_id(name, start.built)}
+                # the execution that AWS started itself was of the default branch; this one is deployer's
+                environment, at = environment_of(name), place_of_stack(name, start)
+                caller = self.world.clouds.at(environment.kind, at.region).principal()
+                pipelines = self.stage.region_at(at).pipelines
                 with self.stage.simulator.scheduler.lock:
                     pipelines.start(
-                        pipelines.get(environment_of(name).stack_name), trigger="", detail="", pins=pins
-                    )
+                        pipelines.get(environment.stack_name), trigger="StartPipelineExecution", detail=caller,
+                        pins={"Checkout": commit_id(name, start.built)},
+                    )  # fmt: skip
         self.world.settle()
 
     def release(self, name: str, start: Start) -> Release:

@@ -68,6 +68,9 @@ class Look:
 
     def __init__(self, world: SteppedWorld) -> None:
         state = world.stage.state
+        self._recorded = {
+            each.environment: each.status.stack.stack_arn for each in world.lanes.environments(HELLO)
+        }
         self.stacks = state["stacks"]
         self._pipelines = state["pipelines"]
         self._buckets = state["buckets"]
@@ -77,8 +80,14 @@ class Look:
         return [
             s
             for s in self.stacks
-            if of.owns(s["tags"]) and Place(s["account"], s["region"]) in possible_places(of)
+            if self._owns(of, s) and Place(s["account"], s["region"]) in possible_places(of)
         ]
+
+    def _owns(self, of: Environment, stack: dict[str, Any]) -> bool:
+        """Whether a stack is the environment's: by its tags, or by its recorded ARN if its tags name nobody."""
+        if of.owns(stack["tags"]):
+            return True
+        return stack["id"] == self._recorded.get(of.key) and not of.contradicts(stack["tags"])
 
     def stack(self, of: Environment, name: str = "") -> dict[str, Any] | None:
         return next((each for each in self.stacks_of(of) if each["name"] == (name or of.stack_name)), None)
@@ -321,6 +330,9 @@ FOUND = {
     "the same of a branch that is gone": {X: Start(live=0, beside="exile")},
     "production that was never made, and the ledger lost": {V1: Start(stack="ROLLBACK_COMPLETE")},
     "a stack that is another's where production is to be": {
+        V1: Start(stack=READY, owner="nobody", known=Known(commit=0, arn=""))
+    },
+    "production whose stack has lost its tags": {
         V1: Start(stack=READY, owner="nobody", known=Known(commit=0))
     },
     "production on its way back from a creation, and the ledger lost": {

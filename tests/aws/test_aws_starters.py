@@ -226,7 +226,9 @@ class Project:
         self.world.run()
         (pipeline,) = self.simulation.state["pipelines"]
         assert pipeline["name"] == self.environment.stack_name
-        (execution,) = pipeline["executions"]  # the pipeline does not start itself
+        # nothing starts the pipeline but its creation, whose execution deployer stops, and deployer
+        creation, execution = pipeline["executions"]
+        assert (creation["trigger"], creation["status"]) == ("CreatePipeline", "Stopped")
         return dict(execution)
 
     def delete(self) -> None:

@@ -28,7 +28,7 @@ _WAYS: dict[str, dict[str, Any]] = {
 _OPERATIONS = {
     "DescribeStacks", "ListPipelineExecutions", "StopPipelineExecution", "GetPipeline", "ListStackResources",
     "GetTemplate", "ListObjectVersions", "DeleteObjects", "ListMultipartUploads", "AbortMultipartUpload",
-    "DeleteStack",
+    "DeleteStack", "ListActionExecutions",
 }  # fmt: skip
 _Call = tuple[str, str | None, int]  # operation, subject, number among these calls
 

@@ -11,7 +11,7 @@ from sandbox.installation import Installation, WorkingCopy, call, wait_for
 
 # of a creation with events on: calls to AWS, without those that read the stages of an execution, and reads from GitHub
 MOST_CALLS, MOST_READS = 6, 4
-_STAGES = {"GetPipelineExecution", "ListActionExecutions"}
+_STAGES = {"GetPipelineExecution", "ListActionExecutions", "ListPipelineExecutions"}
 _DELETED = "refs/tags/v1 was deleted; production stays as it is"
 
 
@@ -104,9 +104,11 @@ def test_production_is_deleted_only_by_one_who_says_so(
     assert not here.stacks().keys() & both
     receipt = (here.environment("production", repository) or {})["receipt"]
     assert receipt["outcome"] == "partly"
-    (retained,) = receipt["retained"]
+    retained, *logs = receipt["retained"]
     assert (retained["what"], retained["id"]) == (f"AWS::S3::Bucket {bucket}", bucket)
     assert "not empty" in retained["why"]
+    assert {each["why"] for each in logs} == {"deployer deletes the logs of builds in development only"}
+    assert {each["id"].startswith(f"/aws/codebuild/{name}-") for each in logs} == {True}
     assert {each["id"] for each in receipt["removed"]} == {stacks[name]["id"], application["id"]}
     state = here.aws_state()
     assert state["buckets"][bucket] > 0
