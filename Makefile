@@ -45,7 +45,7 @@ format: $(READY) ## format the code
 numbers: $(READY) ## measure the code: sizes, complexity, layers, the path of a push, with limits and targets
 	@$(BIN)/python -m tools.numbers
 
-bench: $(READY) ## measure the hot paths; make scale measures a whole organization
+bench: $(READY) ## measure the hot paths next to other programs; make scale measures a whole organization
 	@$(BIN)/python -m sandbox.bench
 
 scale: $(READY) ## measure 1,000 repositories with 10,000 environments on real processes: ten minutes; SIZE= other options

@@ -33,11 +33,14 @@ class Calls:
         self._used: Counter[str] = Counter()
         self._reset = int(time.time()) + _HOUR
 
-    def record_call(self, method: str, path: str, status: int) -> None:
-        """Record a call."""
+    def record_call(self, method: str, path: str, status: int, arrived: float) -> None:
+        """Record a call that arrived at a time (epoch seconds) and has been answered."""
         with self._lock:
             self._seq += 1
-            self._calls.append({"seq": self._seq, "method": method, "path": path, "status": status})
+            self._calls.append(
+                {"seq": self._seq, "time": arrived, "seconds": time.time() - arrived, "method": method,
+                 "path": path, "status": status}
+            )  # fmt: skip
 
     def since(self, seq: int) -> list[dict[str, Any]]:
         """The calls after the one with this number."""
@@ -72,8 +75,8 @@ def add_api(app: Flask, hub: Hub) -> Calls:
     _add_general_calls(pages, calls)
     app.register_blueprint(pages)
     api_graphql.add_routes(app, hub)
-    _add_refusals(app, hub)
     _add_recording(app, calls)
+    _add_refusals(app, hub)
     _add_error_handlers(app)
     return calls
 
@@ -134,6 +137,10 @@ def _add_refusals(app: Flask, hub: Hub) -> None:
 
 
 def _add_recording(app: Flask, calls: Calls) -> None:
+    @app.before_request
+    def note_arrival() -> None:
+        g.arrived = time.time()
+
     @app.after_request
     def record_answer(answer: Response) -> Response:
         if _counted_resource():
@@ -143,7 +150,7 @@ def _add_recording(app: Flask, calls: Calls) -> None:
             for name, value in limit.items():
                 answer.headers[f"X-RateLimit-{name.capitalize()}"] = str(value)
             answer.headers["X-GitHub-Enterprise-Version"] = "3.14.0"
-            calls.record_call(request.method, raw_path(), answer.status_code)
+            calls.record_call(request.method, raw_path(), answer.status_code, g.arrived)
         return answer
 
 

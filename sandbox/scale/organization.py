@@ -4,6 +4,7 @@ import json
 import tempfile
 import time
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,15 @@ class Size:
 
 
 class Organization:
-    """An installation of a given size, in which nothing is queued."""
+    """An installation of a given size, in which nothing is queued.
 
-    def __init__(self, size: Size, directory: Path) -> None:
+    Args:
+        size: how large it is.
+        directory: for all of its state.
+        settings: environment variables that differ.
+    """
+
+    def __init__(self, size: Size, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self.size = size
         room = {
             "pipelines_limit": 2 * size.environment_count + 100
@@ -110,6 +117,7 @@ class Organization:
                 "DEPLOYER_RESYNC_SECONDS": str(7 * 86400),
                 "DEPLOYER_SANDBOX_SPEED": "5",
                 "DEPLOYER_TARGETS": json.dumps({"development": room, "staging": room}),
+                **(settings or {}),
             },
         )
         self.repositories = [Repository.parse(f"{_OWNER}/service-{n}") for n in range(size.repositories)]
@@ -154,7 +162,7 @@ class Organization:
             stacks=2 * self.size.environment_count + 100, pipelines=2 * self.size.environment_count + 100
         )
         ref = Ref.of_branch("model")
-        self.push(self.repositories[0], ref)
+        self.model_pushed_at = self.push(self.repositories[0], ref)
         self.home.settled(ref.name, self.commits[0], self.repositories[0].full_name)
         self.wait_until_idle()
 

@@ -1,26 +1,19 @@
-"""`make bench`: measures the frequent operations, each relative to a plain operation of the same run.
+"""Measures frequent operations in one process, each relative to a plain operation of the same run.
 
 Absolute times of one machine say little about another machine. Ratios can be compared: a webhook costs four times a
 plain request, and a full queue is no slower than an empty one.
 """
 
-import argparse
 import hashlib
 import hmac
 import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
-from deployer.local.embedded_redis import prepare
 from deployer.model.environments import Environment, Repository
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
@@ -30,6 +23,7 @@ from deployer.queue.store import Accepted
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisQueueStore
 from deployer.templates.release import check_release
+from sandbox.bench.redis_server import redis_server
 
 _ROUNDS = 5  # the median counts
 _SECRET = "bench"
@@ -192,45 +186,14 @@ def measure_releases(times: int) -> Iterator[Row]:
     yield Row("a release from the sample's deploy/ folder", took, "reading its YAML", plain)
 
 
-@contextmanager
-def redis_server() -> Iterator[str]:
-    """Run a Redis of the kind that `deployer up` embeds; yield its URL."""
-    with tempfile.TemporaryDirectory(prefix="deployer-bench-") as name:
-        server = prepare(Path(name), with_password=False)
-        process = subprocess.Popen(server.command)
-        try:
-            while not server.is_ready():
-                if process.poll() is not None:
-                    raise RuntimeError(server.log.read_text())
-                time.sleep(0.02)
-            yield server.url
-        finally:
-            process.terminate()
-            process.wait()
-            os.close(server.lock)
+def measure_operations(times: int, waiting: int) -> Iterator[Row]:
+    """Measure every operation.
 
-
-def main() -> int:
-    """Measure and print; return the exit status."""
-    parser = argparse.ArgumentParser(prog="sandbox.bench", description=__doc__)
-    parser.add_argument("--times", type=int, default=200, help="calls in each round")
-    parser.add_argument("--waiting", type=int, default=2000, help="queue items in a full queue")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args()
-    rows = []
+    Args:
+        times: calls in each round.
+        waiting: queue items in a full queue.
+    """
     with redis_server() as url:
-        for row in (
-            *measure_releases(max(5, given.times // 20)),
-            *measure_queues(url, given.times, given.waiting),
-            *measure_webhooks(url, given.times),
-        ):
-            rows.append(row)
-            if not given.json:
-                print(f"{row.what:<48} {row.micros:>9,.0f} us  {row.ratio:>6.1f} x {row.plain}", flush=True)
-    if given.json:
-        print(json.dumps([{**row.__dict__, "ratio": round(row.ratio, 2)} for row in rows], indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        yield from measure_releases(max(5, times // 20))
+        yield from measure_queues(url, times, waiting)
+        yield from measure_webhooks(url, times)

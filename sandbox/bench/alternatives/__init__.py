@@ -1,0 +1,1 @@
+"""The programs that deployer is compared with."""
