@@ -42,6 +42,17 @@ local function dispatched(dispatch)
   return unpack(dispatch)
 end
 
+-- Whether a message of another queue waits for a worker: in one of Celery's lists, or in a worker whose processes are busy
+-- (`unacked`). The names are those of celery_dispatch.py.
+local function other_messages_wait()
+  for command, keys in pairs({ LLEN = { 'deployer', 'deployer\006\0229' }, HLEN = { 'unacked' } }) do
+    for _, key in ipairs(keys) do
+      if redis.pcall(command, key) ~= 0 then return true end
+    end
+  end
+  return false
+end
+
 local INVALID_ITEM = redis.error_reply('ERR a field of the given queue item has another type, or a number is not finite')
 local ops = {}
 
@@ -81,20 +92,34 @@ function ops.accept(text, delivery, event, ttl, grace, full_name, stack_name, fo
   return reply('queued', work.goal, dispatched(dispatch_after_enqueue(work, grace)))
 end
 
--- begin token, lease -> work
-function ops.begin(token, lease)
-  if state_field('token') ~= token or queue_status() ~= 'sent' then return reply() end
+-- Begin the sent item. `message` is the token of the message whose worker begins it. It is stored together with the item's
+-- own token, so that a value that an earlier item left is recognised.
+local function begin_first(message, token, lease)
   local key = call('LPOP', queue)
   local work = key and waiting_item(key)
   if not work then
     call('HSET', state, 'status', 'idle', 'until', 0)
-    return reply()
+    return nil
   end
   call('HDEL', items, key)
   work.attempts, work.not_before, work.began_at = work.attempts + 1, nil, now / 1000
   local text = encode_item(work)
-  call('HSET', state, 'status', 'running', 'current', text, 'until', now + lease, 'why', '')
-  return reply(text)
+  call('HSET', state, 'status', 'running', 'current', text, 'until', now + lease, 'why', '', 'message',
+    message .. ' ' .. token)
+  return text
+end
+
+-- The token of the message whose worker holds the queue. It is that of an earlier item if the worker has taken this one
+-- from the queue itself.
+local function message_token()
+  local message, token = string.match(state_field('message'), '^(%d+) (%d+)$')
+  return token == state_field('token') and message or state_field('token')
+end
+
+-- begin token, lease -> work
+function ops.begin(token, lease)
+  if state_field('token') ~= token or queue_status() ~= 'sent' then return reply() end
+  return reply(begin_first(token, token, lease))
 end
 
 -- extend token, lease -> 1 or 0
@@ -104,14 +129,17 @@ function ops.extend(token, lease)
   return reply(1)
 end
 
--- expire token, key, why -> 1 or 0: end the lease now, because the process of the holder has ended
+-- expire token, key, why -> 1 or 0: end the lease now, because the process that got the message with this token and key
+-- has ended
 function ops.expire(token, key, why)
   local running = queue_status() == 'running'
-  if running and state_field('token') == token then
+  if running and message_token() == token then
     call('HSET', state, 'until', now, 'why', why)
     return reply(1)
   end
-  if state_field('lost') ~= token then return reply(0) end
+  local lost, lost_key = string.match(state_field('lost'), '^(%d+) ?(.*)$')
+  if lost ~= token then return reply(0) end
+  if lost_key ~= '' then key = lost_key end  -- the worker may have taken a later item from the queue
   -- A sweep has ended the lease already. Correct the error of the attempt that it has added.
   local runs = running and state_field('env') == key
   local work = runs and running_item() or waiting_item(key)
@@ -124,9 +152,10 @@ function ops.expire(token, key, why)
   return reply(1)
 end
 
--- finish token, kind, work, record, seconds, outcome, reason, commit, letter, counts, ttl, grace
--- -> lost|finished, dispatch
-function ops.finish(token, kind, text, record, seconds, outcome, reason, commit, letter, counts, ttl, grace)
+-- finish token, kind, work, record, seconds, outcome, reason, commit, letter, counts, ttl, grace, next_item, lease
+-- -> lost | finished, dispatch | begun, token, work
+function ops.finish(token, kind, text, record, seconds, outcome, reason, commit, letter, counts, ttl, grace, next_item,
+    lease)
   if state_field('token') ~= token or queue_status() ~= 'running' then return reply('lost') end
   local ran = running_item()
   local env = ran.environment
@@ -166,7 +195,12 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
       snooze_item(work, now + seconds * 1000, ttl)
     end
   end
-  return reply('finished', dispatched(dispatch_next(grace)))
+  local message, dispatch = message_token(), dispatch_next(grace)
+  local _, _, next_token, low = unpack(dispatch)
+  if next_token and (next_item == 'take' and low == '0' or next_item ~= '' and not other_messages_wait()) then
+    return reply('begun', next_token, begin_first(message, next_token, lease))
+  end
+  return reply('finished', dispatched(dispatch))
 end
 
 -- sweep grace, ttl, max_attempts -> dispatch
@@ -189,7 +223,7 @@ function ops.sweep(grace, ttl, max_attempts)
       return reply(dispatched(dispatch_next(grace)))
     end
     add_failed_attempt(work, work, why ~= '' and why or WORKER_LOST_ERROR)
-    call('HSET', state, 'lost', state_field('token'))
+    call('HSET', state, 'lost', message_token() .. ' ' .. item_key(work))
     -- The item is handed out once more than `max_attempts`: that worker only makes a dead letter and reports it on the
     -- commit.
     if work.attempts > tonumber(max_attempts) then

@@ -15,6 +15,7 @@ from deployer.model.stored_value import field_groups
 from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
 from deployer.queue.items import Cause, Task, Work, split_key
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
+from deployer.queue.store import NextItem
 from tests.records import field_value
 
 REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
@@ -118,7 +119,8 @@ class Lane:
     sent: Handed | None = None
     token: int = 0
     until: float = 0  # the end of the grace if sent, of the lease if running
-    lost: int = 0  # the last token whose lease expired
+    message: int = 0  # the token of the message whose worker holds the lane; it may have taken further items
+    lost: tuple[int, str] = (0, "")  # the last message whose lease expired, and the key of its item
     why: str = ""  # how the running attempt has ended, if that is known before its lease expires
     sends: int = 0
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # by key: how often, its goal
@@ -160,6 +162,10 @@ class Lane:
         """The item that was handed out under this token, or None."""
         if self.status != "sent" or token != self.token:
             return None
+        self.message = token
+        return self._begin_first(now)
+
+    def _begin_first(self, now: float) -> Entry:
         first = self.waiting.pop(0)
         self.running = first.but(attempts=first.attempts + 1, not_before=0, began_at=now)
         self.status, self.until, self.why = "running", now + self.lease, ""
@@ -173,12 +179,16 @@ class Lane:
         return True
 
     def expire(self, now: float, token: int, key: str, why: str) -> bool:
-        """Whether the token held the lane; then its lease ends now, or the error that a sweep recorded is corrected."""
-        if self.status == "running" and token == self.token:
+        """Whether this message's worker held the lane; then its lease ends now, or a sweep's error is corrected.
+
+        Its worker's main process knows the key of the message's item only.
+        """
+        if self.status == "running" and token == self.message:
             self.until, self.why = now, why
             return True
-        if token != self.lost:
+        if token != self.lost[0]:
             return False
+        key = self.lost[1]
         if self.running and self.running.key == key:
             changed = self.running = _with_last_error(entry := self.running, why)
             return changed is not entry
@@ -194,9 +204,15 @@ class Lane:
         return False
 
     def finish(
-        self, now: float, token: int, verdict: StepResult, counts: Mapping[str, int]
-    ) -> Handed | str | None:
-        """LOST, or the next message."""
+        self,
+        now: float,
+        token: int,
+        verdict: StepResult,
+        counts: Mapping[str, int],
+        then: NextItem = NextItem.SEND,
+        others_wait: bool = False,
+    ) -> Handed | Entry | str | None:
+        """LOST, the next message, or the next item, which the worker has begun."""
         if self.status != "running" or token != self.token:
             return LOST
         self.counters.update(counts)
@@ -230,7 +246,11 @@ class Lane:
             case RetryLater(work, seconds, error):
                 entry = entry_of(work).with_failed_attempt(now, ran, error)
                 self._snooze(now, entry.but(not_before=now + seconds), now + seconds)
-        return self._dispatch_next(now)
+        handed = self._dispatch_next(now)
+        urgent = then == NextItem.TAKE and handed and not handed.low
+        if handed and (urgent or (then != NextItem.SEND and not others_wait)):
+            return self._begin_first(now)
+        return handed
 
     def sweep(self, now: float) -> Handed | None:
         """The message that is sent, for the first time or again."""
@@ -251,7 +271,7 @@ class Lane:
             return self.sent
         lost, self.running = self.running, None
         with_failed_attempt = lost.with_failed_attempt(now, lost, self.why or "its worker was lost")
-        self.lost = self.token
+        self.lost = self.message, lost.key
         if lost.attempts <= self.max_attempts:  # once more, for the worker that reports it
             self.counters["lane:expired"] += 1
             self._enqueue(now, with_failed_attempt, "running")
