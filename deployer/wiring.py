@@ -31,11 +31,10 @@ from deployer.queue.call_counter import count_call
 from deployer.queue.items import RESYNC_KEY, Work
 from deployer.queue.lease import Timer
 from deployer.queue.progress_log import LOG_FORMAT
-from deployer.queue.runner import Runner
+from deployer.queue.runner import Runner, WorkerProcess
 from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.step_runner import RunnerOptions
 from deployer.queue.submit import WorkSubmitter
-from deployer.queue.worker_process import WorkerProcess
 from deployer.redis_store.allowance import RedisAllowance
 from deployer.redis_store.aws.inventory import StackInventory
 from deployer.redis_store.aws.sharing import RedisSharing
@@ -84,6 +83,7 @@ class Deployer:
             lease_seconds=self.config.lease_seconds,
             grace_seconds=self.config.grace_seconds,
             max_attempts=self.config.max_attempts,
+            sends_messages=True,
         )
 
     @cached_property

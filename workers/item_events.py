@@ -1,5 +1,6 @@
 """Reports items that a process takes from a queue without a message to Flower, as Celery reports those with one."""
 
+import json
 import mmap
 import time
 from contextlib import suppress
@@ -59,7 +60,7 @@ class ItemEvents:
         self._add_event(
             "task-received",
             name=work.task,
-            args=repr((repository.full_name, work.key, token)),
+            args=json.dumps([repository.full_name, work.key, token]),
             kwargs="{}",
             root_id=self._task_id,
             parent_id=None,

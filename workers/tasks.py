@@ -18,7 +18,7 @@ from deployer.model.errors import DeployerError, PayloadError, TransientError
 from deployer.queue.items import Cause, Task
 from deployer.queue.lease import Timer
 from deployer.queue.lookup import find_environment_record
-from deployer.queue.worker_process import WorkerProcess
+from deployer.queue.runner import WorkerProcess
 from deployer.wiring import Deployer
 from workers.item_events import ItemEvents, StopSign
 

@@ -115,6 +115,11 @@ class Lane:
     )  # by key: when the item is due, and the item
     running: Entry | None = None
 
+    # Items wait in rounds, in each of which every sender has one item.
+    round: int = 0  # that of the item handed out last
+    rounds: dict[str, int] = field(default_factory=dict)  # by key: of items that were put at the end
+    senders: dict[str, int] = field(default_factory=dict)  # by sender: the round of the last item
+
     status: str = "idle"  # or sent, or running
     sent: Handed | None = None
     token: int = 0
@@ -258,7 +263,7 @@ class Lane:
         for key, (due, entry) in sorted(self.snoozed.items(), key=lambda item: (item[1][0], item[0])):
             if due <= now:
                 del self.snoozed[key]
-                self._list_of(entry).append(entry)
+                self._append(entry)
                 woken.append(entry)
         if self.status == "idle":
             return self._dispatch_next(now)
@@ -433,10 +438,25 @@ class Lane:
             older, newer = (there.entry, entry) if newest else (entry, there.entry)
             entry = self._merge(now, older, newer)
             self._place_merged(now, entry, there)
+        elif was == "running":
+            self._list_of(entry).insert(0, entry)
         else:
-            among = self._list_of(entry)
-            among.insert(0 if was == "running" else len(among), entry)
+            self._append(entry)
         return entry
+
+    def _append(self, entry: Entry) -> None:
+        """Put an item at the end: of the resyncs' items, or of the next round in which its sender has none."""
+        if self._list_of(entry) is self.later:
+            self.later.append(entry)
+            return
+        number = self._next_round(entry.sender)
+        self.senders = {name: last for name, last in self.senders.items() if last >= self.round}
+        self.senders[entry.sender] = self.rounds[entry.key] = number
+        place = [self.rounds.get(each.key, 0) > number for each in self.waiting]
+        self.waiting.insert(place.index(True) if any(place) else len(place), entry)
+
+    def _next_round(self, sender: str) -> int:
+        return max(self.round, self.senders.get(sender, -1) + 1)
 
     def _snooze(self, now: float, entry: Entry, due: float) -> None:
         """Snooze an item, unless a newer one that does not rest arrived while it ran."""
@@ -445,26 +465,33 @@ class Lane:
             if entry.not_before <= now:
                 self._place_merged(now, entry, there)
                 return
+            self.rounds.pop(entry.key, None)
         self.snoozed[entry.key] = due, entry
 
     def _place_merged(self, now: float, entry: Entry, there: Place) -> None:
         """Put a merged item in the place of the earlier one; a snoozed one wakes, unless the merged item rests."""
         if there.among is not None and not (there.among is self.later and entry.cause != Cause.RESYNC):
-            there.among.insert(there.place, entry)
+            earlier = self._next_round(entry.sender) < self.rounds.get(entry.key, 0)
+            if earlier and entry.sender != there.entry.sender:
+                self._append(entry)
+            else:
+                there.among.insert(there.place, entry)
         elif there.among is None and entry.not_before > now:
             self.snoozed[entry.key] = there.due, entry
         else:
-            self._list_of(entry).append(entry)
+            self._append(entry)
 
     def _dispatch_next(self, now: float) -> Handed | None:
         if self.later and not self.waiting:
             self.waiting.append(self.later.pop(0))
         if not self.waiting:
             self.status, self.sent = "idle", None
+            self.round, self.rounds, self.senders = 0, {}, {}
             return None
         self.token += 1
         self.status, self.until, self.sends = "sent", now + self.grace, 1
         first = self.waiting[0]
+        self.round = max(self.round, self.rounds.pop(first.key, 0))
         low = self._list_of(first) is self.later and len(self.waiting) == 1
         self.sent = Handed(first.key, first.task, self.token, low)
         return self.sent
@@ -535,6 +562,9 @@ class Lane:
                 record = self.deliveries[delivery]
                 if (record.outcome, record.letter) != ("dead-lettered", name):
                     yield f"4: {delivery} of {name} is {record}"
+        numbers = [self.rounds[each.key] for each in self.waiting if each.key in self.rounds]
+        if numbers != sorted(numbers) or set(self.rounds) - {each.key for each in self.waiting}:
+            yield f"12: {self.rounds} are the rounds of {[each.key for each in self.waiting]}"
         if self.status == "idle" and (self.waiting or self.later):
             yield f"7: nobody is given {[*self.waiting, *self.later][0].key}"
         if self.status == "sent":

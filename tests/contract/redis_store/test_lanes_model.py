@@ -53,10 +53,11 @@ REFUSALS = 2  # few, so that the last one happens often
 # the fields of work that the model knows
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
-    "replaced_after", "replaced_at", "candidate", "decided_at", "accepted_at", "attempts", "polls", "created",
+    "sender", "replaced_after", "replaced_at", "candidate", "decided_at", "accepted_at", "attempts", "polls", "created",
     "deletions", "execution", "not_before", "began_at", "tries", "looked_at", "turned",
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
+SENDERS = st.sampled_from(["bot", "bot", "ann", ""])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # the first one often
 KINDS = st.sampled_from(
     [
@@ -146,12 +147,24 @@ class LaneMachine(RuleBasedStateMachine):
         environment=PLACES,
         cause=st.sampled_from([Cause.PUSH, Cause.PUSH, Cause.DELETION]),
         pushed_at=st.integers(0, 3),
+        sender=SENDERS,
     )
-    def accept_push(self, environment: str, cause: Cause, pushed_at: int) -> Any:
+    def accept_push(self, environment: str, cause: Cause, pushed_at: int, sender: str) -> Any:
         n = self.number()
         ref = f"refs/tags/v{n % 3}" if environment == PRODUCTION else environment.partition(":")[2]
         work = Work.of(environment, cause=cause, ref=ref, before=f"b{n}", after=f"a{n}", pushed_at=pushed_at)
-        return self.accept_both(work.but(candidate=environment == PRODUCTION), f"d.{n}", "push")
+        work = work.but(candidate=environment == PRODUCTION, sender=sender)
+        return self.accept_both(work, f"d.{n}", "push")
+
+    @rule(target=messages, sender=SENDERS, count=st.integers(2, 5))
+    def accept_many(self, sender: str, count: int) -> Any:
+        """Somebody pushes several branches at once."""
+        numbers = [self.number() for _ in range(count)]
+        for n in numbers:
+            ref = f"refs/heads/{'z' * (n % 4 + 1)}"
+            work = Work.of(f"development:{ref}", ref=ref, after=f"a{n}", sender=sender)
+            found = self.accept_both(work, f"d.{n}", "push")
+        return found
 
     @rule(target=messages, environment=PLACES)
     def accept_event(self, environment: str) -> Any:
@@ -466,6 +479,7 @@ class LaneMachine(RuleBasedStateMachine):
         pipe.lrange(f"{PREFIX}:later", 0, -1)
         pipe.lrange(f"{PREFIX}:activity", 0, -1)
         pipe.zrange(f"{PREFIX}:snoozed", 0, -1, withscores=True)
+        pipe.zrange(f"{PREFIX}:rounds", 0, -1, withscores=True)
         pipe.zscore("deployer:lanes", HELLO.key)
         pipe.hgetall(
             "deployer:{-/-}:counters"
@@ -474,7 +488,7 @@ class LaneMachine(RuleBasedStateMachine):
             pipe.hgetall(f"{PREFIX}:delivery:{delivery}")
             pipe.ttl(f"{PREFIX}:delivery:{delivery}")
         state, items, environments, dead, counters, refused, *rest = pipe.execute()
-        queue, later, activity, snoozed, look, totals, *records = rest
+        queue, later, activity, snoozed, rounds, look, totals, *records = rest
         places = {*queue, *later, *(name for name, _ in snoozed)}
         assert set(items) == places, "1: an item is in one place"
         if items or state.get("status", "idle") != "idle":
@@ -500,6 +514,9 @@ class LaneMachine(RuleBasedStateMachine):
             "acme/hello", LEASE, GRACE, ATTEMPTS,
             waiting=[self.entry(json.loads(items[name])) for name in queue],
             later=[self.entry(json.loads(items[name])) for name in later],
+            round=int(state.get("round", 0)),
+            rounds={name: int(score // 2**32) for name, score in rounds},
+            senders=json.loads(state.get("senders") or "{}"),
             snoozed={name: (since_start(due / 1000), self.entry(json.loads(items[name]))) for name, due in snoozed},
             running=self.entry(json.loads(state["current"])) if status == "running" else None,
             status=status,
@@ -618,7 +635,7 @@ BREAKAGES = {
         "next_item == 'take' and low == '0' or",
         "next_item == 'take' or",
     ),
-    "messages that a worker has fetched do not count as waiting": (", HLEN = { 'unacked' }", ""),
+    "messages that a worker has fetched do not count as waiting": (", HLEN = { FETCHED_MESSAGES }", ""),
     "the item that a killed worker has taken is not found by its message": (
         "if running and message_token() == token then",
         "if running and state_field('token') == token then",
@@ -674,6 +691,16 @@ BREAKAGES = {
         "",
     ),
     "reporting a dead letter is an attempt": ("not REPORT_ONLY[dead_letter.kind]", "true"),
+    "senders take no turns": ("last[work.sender] = round", "last[''] = round"),
+    "a sender's item waits at the very end": (
+        "(round + 1) * NUMBERS_IN_ROUND",
+        "(round + 99) * NUMBERS_IN_ROUND",
+    ),
+    "a person's push waits in the place of a bot's": (
+        "if work.sender ~= former_sender then move_to_sender(work) end",
+        "",
+    ),
+    "a snoozed item keeps its round": ("    call('ZREM', rounds, key)\n  else", "  else"),
     "a queued delivery expires": (
         "    call('HDEL', key, 'finished_at')\n    call('PERSIST', key)\n    add_to_counter",
         "    call('HDEL', key, 'finished_at')\n    add_to_counter",

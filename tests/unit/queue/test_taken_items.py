@@ -8,11 +8,11 @@ from world import HELLO, World, environment, sha
 
 from deployer.model.errors import UnavailableError
 from deployer.model.outcomes import Outcome
-from deployer.queue import worker_process
+from deployer.queue import runner
 from deployer.queue.items import Task, Work
+from deployer.queue.runner import SHARE_ITEMS, SHARE_SECONDS, WorkerShare
 from deployer.queue.step_results import Finished
 from deployer.queue.store import NextItem
-from deployer.queue.worker_process import SHARE_ITEMS, SHARE_SECONDS, WorkerShare
 
 BRANCHES = [f"refs/heads/b{number}" for number in range(4)]
 KEYS = [environment(ref).key for ref in BRANCHES]
@@ -117,7 +117,7 @@ def test_a_worker_that_is_being_stopped_sends_the_next_message(world: World) -> 
 def test_beyond_its_share_a_worker_takes_no_item_while_another_queue_waits(
     world: World, monkeypatch: pytest.MonkeyPatch, waits: str
 ) -> None:
-    monkeypatch.setattr(worker_process, "SHARE_ITEMS", 2)
+    monkeypatch.setattr(runner, "SHARE_ITEMS", 2)
     world.redis.hset(waits, "tag", "a message") if waits == "unacked" else world.redis.lpush(waits, "one")
     steps = Steps()
     run_message(world, steps, Process())
@@ -127,7 +127,7 @@ def test_beyond_its_share_a_worker_takes_no_item_while_another_queue_waits(
 
 def test_the_share_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(worker_process.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
     share = WorkerShare(Process())
     assert [share.next_item() for _ in range(SHARE_ITEMS + 1)] == [
         *[NextItem.TAKE] * (SHARE_ITEMS - 1), NextItem.TAKE_IF_ALONE, NextItem.TAKE_IF_ALONE
