@@ -31,8 +31,9 @@ from deployer.queue.call_counter import count_call
 from deployer.queue.items import RESYNC_KEY, Work
 from deployer.queue.lease import Timer
 from deployer.queue.progress_log import LOG_FORMAT
-from deployer.queue.runner import Runner, RunnerOptions
+from deployer.queue.runner import Runner, WorkerProcess
 from deployer.queue.step_results import Finished, StepResult
+from deployer.queue.step_runner import RunnerOptions
 from deployer.queue.submit import WorkSubmitter
 from deployer.redis_store.allowance import RedisAllowance
 from deployer.redis_store.aws.inventory import StackInventory
@@ -82,6 +83,7 @@ class Deployer:
             lease_seconds=self.config.lease_seconds,
             grace_seconds=self.config.grace_seconds,
             max_attempts=self.config.max_attempts,
+            sends_messages=True,
         )
 
     @cached_property
@@ -216,11 +218,11 @@ class Deployer:
             self.linter,
         )
 
-    def make_runner(self, timer: Timer | None = None) -> Runner:
+    def make_runner(self, timer: Timer | None = None, process: WorkerProcess | None = None) -> Runner:
         """Return a runner of queue items.
 
         Args:
-            timer: see `Runner`.
+            timer, process: see `Runner`.
         """
         config = self.config
         options = RunnerOptions(
@@ -238,6 +240,7 @@ class Deployer:
             allows=lambda repository: not config.repositories or config.allows(repository),
             options=options,
             timer=timer,
+            process=process,
         )
 
     def carry_out(self, repository: Repository, work: Work, guard: Callable[[], None]) -> StepResult:

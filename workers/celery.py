@@ -17,6 +17,7 @@ from deployer.model.errors import ConfigError, DeployerError, TransientError, Un
 from deployer.queue.items import OUT_OF_TIME
 from deployer.queue.lease import KernelTimer
 from deployer.wiring import build, check_redis, check_worker, setup_logging, warn_at_start
+from workers.item_events import StopSign
 from workers.tasks import register
 
 try:
@@ -25,7 +26,8 @@ except ConfigError as error:
     raise SystemExit(f"deployer: {error}") from None
 app = deployer.celery
 app.conf.worker_consumer = "workers.consumer:Consumer"
-register(app, deployer, KernelTimer())
+stop_sign = StopSign()
+register(app, deployer, KernelTimer(), stop_sign)
 _log = logging.getLogger("deployer.tasks")
 _start_warnings: list[str] = []  # found before logging is set up
 
@@ -52,6 +54,11 @@ def _check_worker(**_: Any) -> None:
     except Exception as error:
         logging.getLogger("deployer.start").exception("this worker cannot start")
         raise SystemExit(1) from error
+
+
+@signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+def _take_no_more_items(**_: Any) -> None:
+    stop_sign.set()
 
 
 @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]

@@ -11,38 +11,49 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Ignore
 
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, PayloadError, TransientError
 from deployer.queue.items import Cause, Task
 from deployer.queue.lease import Timer
 from deployer.queue.lookup import find_environment_record
+from deployer.queue.runner import WorkerProcess
 from deployer.wiring import Deployer
+from workers.item_events import ItemEvents, StopSign
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_ARGUMENTS = 150  # characters of a person's arguments that an error repeats
 
 
-def register(app: Celery, deployer: Deployer, timer: Timer | None = None) -> dict[str, Any]:
+def register(
+    app: Celery, deployer: Deployer, timer: Timer | None = None, stop_sign: StopSign | None = None
+) -> dict[str, Any]:
     """Register the tasks in the application; returns them by name.
 
     Args:
         app: Celery's.
         deployer: the wired parts.
         timer: ends the process of a task that exceeds its time; None if the process must survive.
+        stop_sign: set when the worker is being stopped.
     """
-    tasks = Tasks(deployer, timer)
-    return {str(task): _define_task(app, tasks, task) for task in Task}
+    tasks, sign = Tasks(deployer, timer), stop_sign or StopSign()
+    return {str(task): _define_task(app, tasks, task, sign) for task in Task}
 
 
-def _define_task(app: Celery, tasks: "Tasks", task: Task) -> Any:
+def _define_task(app: Celery, tasks: "Tasks", task: Task, stop_sign: StopSign) -> Any:
     def run(*arguments: object, **named: object) -> str:
+        events = ItemEvents(app, stop_sign)
         try:
             message = _Message.from_arguments(task, arguments, named)
-            return tasks.carry_out(task, message.repository, message.environment, message.token)
+            outcome = tasks.carry_out(task, message.repository, message.environment, message.token, events)
         except DeployerError as error:  # only calls of people raise; an item of a queue ends in a step result
             _log.warning("%s is refused: %s", task, error)
             return f"refused: {error}"
+        if events.took_items:
+            events.end(outcome)
+            raise Ignore  # the end of the message's own item has been reported
+        return outcome
 
     run.__name__ = run.__qualname__ = str(task).rpartition(".")[2]
     run.__doc__ = f"Carry out {task} for an environment of a repository."
@@ -92,14 +103,22 @@ class Tasks:
         self._deployer = deployer
         self._timer = timer
 
-    def carry_out(self, task: Task, repository_name: str, environment: str, token: int) -> str:
-        """Run one task.
+    def carry_out(
+        self,
+        task: Task,
+        repository_name: str,
+        environment: str,
+        token: int,
+        process: WorkerProcess | None = None,
+    ) -> str:
+        """Run the task of a message, and as many further items of its queue as the process takes.
 
         Args:
             task: the task that the message names.
             repository_name: `owner/repo`.
             environment: the environment's key; a person may give a branch, a ref, `staging` or `production`.
             token: the token of the message; 0 for a call of a person.
+            process: the worker's process; None if it runs one item for each message.
 
         Returns:
             The outcome in a line that Flower shows.
@@ -107,7 +126,7 @@ class Tasks:
         repository = Repository.parse(repository_name)
         if not token:
             return self._enqueue(task, repository, environment)
-        return self._deployer.make_runner(self._timer).run_item(task, repository, token)
+        return self._deployer.make_runner(self._timer, process).run_message(task, repository, token)
 
     def _enqueue(self, task: Task, repository: Repository, environment: str) -> str:
         submitter = self._deployer.submitter

@@ -16,6 +16,7 @@ from deployer.model.refs import Ref, is_full_sha, parse_sha
 BODY_LIMIT = 25 * 1024 * 1024  # GitHub's own limit for a payload
 _PIECE = re.compile(rb"(?s)(?:%..|.){1,65536}")
 _MOST_FORM_FIELDS = 20  # GitHub sends one
+_LONGEST_LOGIN = 100  # GitHub's have at most 39 characters, or a few more for an App
 _DUPLICATE_EVENTS = {
     "create": "a push event also reports the created ref",
     "delete": "a push event also reports the deleted ref",
@@ -128,7 +129,15 @@ def _read_push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
         pushed_at=_push_time(repository_fields.get("pushed_at")),
         repository_id=identity if type(identity := repository_fields.get("id")) is int else 0,
         commit=_commit_id(head_commit, after),
+        sender=_sender_login(payload.get("sender")),
     )
+
+
+def _sender_login(sender: Any) -> str:
+    """The login of who sent the event, or an empty text; it only decides about turns, so it refuses no delivery."""
+    login = sender.get("login") if isinstance(sender, dict) else None
+    known = isinstance(login, str) and login.isascii() and len(login) <= _LONGEST_LOGIN
+    return str(login) if known else ""
 
 
 def _repository_change(delivery: str, kind: str, payload: dict[str, Any]) -> RepositoryChange | Ignored:

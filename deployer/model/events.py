@@ -16,6 +16,7 @@ class Push:
         message: the head commit's message; empty if the event has none.
         pushed_at: when GitHub received the push (epoch seconds); 0 if the event does not say it.
         repository_id: GitHub's numeric id of the repository; 0 if the event does not say it.
+        sender: the login of who pushed; empty if the event does not say it.
         commit: the commit that the ref points to (for an annotated tag not the tag object); empty if it was deleted.
     """
 
@@ -29,6 +30,7 @@ class Push:
     pushed_at: float = 0
     repository_id: int = 0
     commit: str = ""
+    sender: str = ""
 
     @property
     def deleted(self) -> bool:

@@ -106,6 +106,7 @@ class PushFacts(FieldGroup, frozen=True):
         after: the object that the ref was moved to: a hint, because GitHub is asked for the ref's head.
         pushed_at: when GitHub took the push (epoch seconds); 0 where that is not known.
         repository_id: GitHub's number of the repository; 0 where that is not known.
+        sender: who pushed, by GitHub's name; empty if that is not known. Waiting items of several senders take turns.
         replaced_after, replaced_at: where a push that this item replaced had moved the ref to, and when it was
             accepted.
     """
@@ -115,6 +116,7 @@ class PushFacts(FieldGroup, frozen=True):
     default_branch: str = ""
     pushed_at: float = 0
     repository_id: int = 0
+    sender: str = ""
     replaced_after: str = ""
     replaced_at: float = 0
 

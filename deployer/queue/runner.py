@@ -1,80 +1,102 @@
-"""Runs one queue item under a lease."""
+"""Runs the queue items of one message, each under a lease."""
 
 import logging
-import random
 import time
-import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from deployer.model.durations import backoff
-from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
-from deployer.model.errors import (
-    DeployerError,
-    LaneLostError,
-    QueueItemError,
-    StoredValueError,
-    ThrottledError,
-    TransientError,
-    UnavailableError,
-    UnknownStatusError,
-    machine_shortage,
-)
+from deployer.model.errors import DeployerError, LaneLostError, QueueItemError, UnavailableError
 from deployer.model.outcomes import Outcome
-from deployer.queue.call_counter import MOST_CALLS, CallCount, allowance_wait, call_counters, count_calls
-from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST, DeadLetter
-from deployer.queue.dead_letters import error_kind, make_letter
-from deployer.queue.items import RESYNC_KEY, TIMEOUTS, Cause, Task, Work
+from deployer.queue.call_counter import MOST_CALLS, CallCount, call_counters, count_calls
+from deployer.queue.items import RESYNC_KEY, Task, Work
 from deployer.queue.lease import LAST_CALL, NoTimer, TaskLease, Timer
 from deployer.queue.progress_log import log_result
-from deployer.queue.step_results import (
-    Continue,
-    DeadLettered,
-    Finished,
-    RetryLater,
-    StepHandler,
-    StepResult,
-    WaitUntil,
-    describe_result,
-)
-from deployer.queue.store import Allowance, Dispatch, Dispatcher, QueueStore
+from deployer.queue.step_results import Continue, Finished, StepHandler, StepResult, describe_result
+from deployer.queue.step_runner import RunnerOptions, StepRunner
+from deployer.queue.store import Allowance, Dispatch, Dispatcher, NextItem, QueueStore, Taken
 
 _log = logging.getLogger("deployer.tasks")
-_LONGEST_RETRY = 600.0
-_STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
-# Turns spread the calls to GitHub if a thousand repositories are resynced at once. Each kind of turn has a name in
-# Redis, the seconds between turns, and how many turns are granted at once. A resync calls GitHub once, and each item
-# that it queues about five times; a GitHub App may make 5,000 calls an hour and 900 to 2,000 a minute.
-_TURNS_OF_RESYNCS = ("resyncs", 0.2, 20)
-_TURNS_OF_RESYNC_ITEMS = ("wishes", 4.0, 60)
-_LONGEST_TRACEBACK = 6000  # characters at its end, which says most
 _FINISH_ATTEMPTS = 30  # one a second; after that the lease expires and the task is repeated
+_LOST = "lost: the lane was handed out again"
+# After an item a process takes the queue's next item itself, which saves a message. Other queues wait meanwhile, so
+# beyond this share of time or of items it does so only while no message of another queue waits for a worker.
+SHARE_SECONDS, SHARE_ITEMS = 0.05, 20
+
+
+class WorkerProcess(Protocol):
+    """A process of a worker, which may run several items for one message."""
+
+    def takes_items(self) -> bool:
+        """Whether the process may take another item; not if its worker is being stopped."""
+
+    def report_begin(self, repository: Repository, token: int, work: Work) -> None:
+        """Report that an item begins which no message has announced."""
+
+    def report_end(self, result: str) -> None:
+        """Report how the running item ended, before the next one begins or the process waits for a message."""
+
+
+class OneItemProcess:
+    """A process that runs one item for each message."""
+
+    def takes_items(self) -> bool:
+        """See `WorkerProcess.takes_items`."""
+        return False
+
+    def report_begin(self, repository: Repository, token: int, work: Work) -> None:
+        """See `WorkerProcess.report_begin`."""
+
+    def report_end(self, result: str) -> None:
+        """See `WorkerProcess.report_end`."""
+
+
+class WorkerShare:
+    """Decides after each item whether its worker takes the next one.
+
+    Args:
+        process: runs the items.
+    """
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self._process = process
+        self._ends_at = time.monotonic() + SHARE_SECONDS
+        self._items_left = SHARE_ITEMS
+
+    def next_item(self) -> NextItem:
+        """Who gets the next item, now that an item has ended."""
+        self._items_left -= 1
+        if not self._process.takes_items():
+            return NextItem.SEND
+        if self._items_left > 0 and time.monotonic() < self._ends_at:
+            return NextItem.TAKE
+        return NextItem.TAKE_IF_ALONE
 
 
 @dataclass(frozen=True, slots=True)
-class RunnerOptions:
-    """What the installation decides about tasks.
+class _BegunItem:
+    """An item that this process has begun.
 
     Attributes:
-        lease_seconds: the length of a lease.
-        max_attempts: the number of failed attempts after which an item becomes a dead letter.
-        retry_seconds: the wait before the second attempt.
-        poll_seconds: the shortest wait after AWS's rate limit was reached.
-        public_url: the dashboard's URL; empty if it is not known.
+        requested_at: `time.monotonic()` before the item was requested. Its lease began at this time or later.
+        tally: its calls.
+        result: its result, once that is being returned to the queue.
+        request: the id of the request that returns the result.
     """
 
-    lease_seconds: float
-    max_attempts: int
-    retry_seconds: float
-    poll_seconds: float
-    public_url: str = ""
+    token: int
+    work: Work
+    requested_at: float
+    tally: CallCount
+    result: StepResult | None = None
+    request: str = ""
 
 
 class Runner:
-    """Takes an item from a queue, lets its step run, and returns the result to the queue.
+    """Takes items from a queue, lets their steps run, and returns the results to the queue.
 
     Args:
         lanes: the queues.
@@ -84,6 +106,7 @@ class Runner:
         allows: whether the installation serves a repository.
         options: the installation's settings.
         timer: ends the process of a task that exceeds its time; None if the process must survive.
+        process: the worker's process; None if it runs one item for each message.
     """
 
     def __init__(
@@ -96,17 +119,19 @@ class Runner:
         allows: Callable[[Repository], bool],
         options: RunnerOptions,
         timer: Timer | None = None,
+        process: WorkerProcess | None = None,
     ) -> None:
         self._lanes = lanes
         self._queue = queue
         self._allowance = allowance
-        self._steps = steps
-        self._allows = allows
+        self._step_runner = StepRunner(lanes, allowance, steps, allows=allows, options=options)
         self._options = options
         self._timer = timer or NoTimer()
+        self._process = process or OneItemProcess()
+        self._begun: _BegunItem | None = None
 
-    def run_item(self, task: Task, repository: Repository, token: int) -> str:
-        """Run one task.
+    def run_message(self, task: Task, repository: Repository, token: int) -> str:
+        """Run the item of a message, and further items of its queue as long as `WorkerShare` allows.
 
         Args:
             task: the task that the message names.
@@ -114,9 +139,9 @@ class Runner:
             token: the token of the message.
 
         Returns:
-            The outcome in a line that Flower shows.
+            The outcome of the last item in a line that Flower shows.
         """
-        taken_at = time.monotonic()
+        share, requested_at = WorkerShare(self._process), time.monotonic()
         try:
             work = self._lanes.begin(repository, token)
         except QueueItemError as error:
@@ -126,49 +151,69 @@ class Runner:
         if work is None:
             _log.info("%s of %s: its token is not the current one; nothing is done", task, repository)
             return "stale: the lane was handed out again"
-        with count_calls(MOST_CALLS[work.environment == RESYNC_KEY], taken_at + LAST_CALL) as tally:
+        self._begun = _BegunItem(token, work, requested_at, CallCount())
+        try:
+            outcome = ""
+            while self._begun:
+                outcome = self._run_item(repository, self._begun, share)
+                if self._begun:
+                    self._process.report_end(outcome)
+                    self._process.report_begin(repository, self._begun.token, self._begun.work)
+            return outcome
+        except SystemExit:
+            # this process must end now (see workers.drain), so another worker continues at once
+            if self._begun:
+                self._hand_back(repository, self._begun)
+            raise
+
+    def _run_item(self, repository: Repository, item: _BegunItem, share: WorkerShare) -> str:
+        """Run an item; afterwards `_begun` is the next one."""
+        limit = MOST_CALLS[item.work.environment == RESYNC_KEY]
+        with count_calls(limit, item.requested_at + LAST_CALL) as tally:
+            self._begun = item = replace(item, tally=tally)
+            lease = TaskLease(
+                self._lanes,
+                repository,
+                item.token,
+                self._options.lease_seconds,
+                item.requested_at,
+                self._timer,
+            )
             try:
-                lease = TaskLease(
-                    self._lanes,
-                    repository,
-                    token,
-                    self._options.lease_seconds,
-                    taken_at,
-                    self._timer,
-                )
-                return self._run_leased(task, repository, work, token, tally, lease)
-            except SystemExit:
-                # this process must end now (see workers.drain), so another worker continues at once
-                self._hand_back(repository, work, token, tally)
-                raise
+                return self._run_leased(repository, item, share, lease)
             finally:
                 with suppress(UnavailableError):
                     self._allowance.count_calls_made(repository, tally.github_all, tally.github_quota)
 
     def _run_leased(
-        self, task: Task, repository: Repository, work: Work, token: int, tally: CallCount, lease: TaskLease
+        self, repository: Repository, item: _BegunItem, share: WorkerShare, lease: TaskLease
     ) -> str:
-        started = time.monotonic()
+        started, work, task = time.monotonic(), item.work, item.work.task
         with lease:
-            verdict = self._carry_out_step(repository, work, token)
+            verdict = self._step_runner.carry_out_step(repository, work, item.token)
         if verdict is None:
             _log.warning("%s of %s: its lease has expired; stopped before its next step", task, repository)
-            return "lost: the lane was handed out again"
+            self._begun = None
+            return _LOST
         if not lease.held:
             _log.warning(
                 "%s of %s: its lease has expired; its result counts only if no other worker has the queue",
                 task,
                 repository,
             )
+        self._begun = item = replace(item, result=verdict, request=uuid.uuid4().hex)
         try:
-            dispatch = self._return_result(repository, token, verdict, call_counters(tally))
+            follows = self._return_result(repository, item, share)
         except LaneLostError as error:
             _log.warning("%s of %s: %s", task, repository, error)
-            return "lost: the lane was handed out again"
+            self._begun = None
+            return _LOST
         except UnavailableError as error:
+            self._begun = None
             return _describe_unavailable(task, repository, error)
-        if dispatch:
-            self._queue.send(dispatch)
+        self._begun = follows if isinstance(follows, _BegunItem) else None
+        if isinstance(follows, Dispatch):
+            self._queue.send(follows)
         elif (
             work.environment == RESYNC_KEY
             and isinstance(verdict, Finished)
@@ -182,150 +227,73 @@ class Runner:
                   time.monotonic() - started)  # fmt: skip
         return result
 
-    def _hand_back(self, repository: Repository, work: Work, token: int, tally: CallCount) -> None:
-        """Return an interrupted item unchanged: the next worker repeats it, and the attempt is not counted.
-
-        If Redis is unavailable, the lease expires instead.
-        """
-        try:
-            dispatch = self._lanes.finish(repository, token, Continue(work), call_counters(tally))
-        except DeployerError as error:
-            _log.warning("handing back %s of %s: %s", work.task, repository, error)
-            return
-        _log.warning("%s of %s was interrupted and handed back", work.task, repository)
-        if dispatch:
-            self._queue.send(dispatch)
-
-    def _carry_out_step(self, repository: Repository, work: Work, token: int) -> StepResult | None:
-        """Run the step, and map its result or error to a step result; None if the lease was lost."""
-
-        def assert_lease() -> None:
-            if not self._lanes.extend(repository, token):
-                raise LaneLostError(f"the lane of {repository} was handed out again")
-
-        limit = self._options.max_attempts
-        if work.timed_out or (work.log.attempts > limit and work.ended_with_its_worker):
-            return self._dead_letter_for_lost_worker(repository, work, token)
-        if not self._allows(repository):
-            return Finished(
-                str(Outcome.IGNORED), f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
-            )
-        try:
-            if wait := self._wait_for_turn(repository, work):
-                return wait
-            work = work.but(rests_for="", turned=work.turned or work.cause == Cause.RESYNC)
-            return self._steps.carry_out(repository, work, assert_lease)
-        except LaneLostError:
-            return None
-        except ThrottledError as error:
-            # AWS was not called, so this is not an attempt. It is no success either, so earlier attempts still count.
-            seconds = max(error.retry_after or 0, self._options.poll_seconds)
-            return WaitUntil(restart_at_sync(work), seconds, keeps_attempts=True)
-        except TransientError as error:
-            return self._retry_or_dead_letter(repository, work, token, error)
-        except (StoredValueError, UnknownStatusError) as error:
-            # only operators of deployer can correct it
-            return self._dead_letter_for_error(repository, work, token, error)
-        except DeployerError as error:
-            # people must change something first, so neither a retry nor a dead letter would help
-            return Finished("failed", str(error))
-        except Exception as error:  # noqa: BLE001  an unexpected error must not lose the item
-            return self._result_of_unexpected_error(repository, work, token, error)
-
-    def _retry_or_dead_letter(
-        self, repository: Repository, work: Work, token: int, error: TransientError
-    ) -> RetryLater | DeadLettered:
-        """Retry the item later; after its last attempt make a dead letter of it."""
-        if work.log.attempts < self._options.max_attempts:
-            seconds = self._retry_delay(work.log.attempts, error.retry_after)
-            return RetryLater(restart_at_sync(work), seconds, str(error))
-        return self._dead_letter_for_error(repository, work, token, error)
-
-    def _result_of_unexpected_error(
-        self, repository: Repository, work: Work, token: int, error: Exception
-    ) -> RetryLater | DeadLettered:
-        """Retry if this machine lacks memory or files; any other error is a bug."""
-        if missing := machine_shortage(error):
-            return self._retry_or_dead_letter(repository, work, token, TransientError(missing))
-        return self._dead_letter_for_error(repository, work, token, error)
-
-    def _wait_for_turn(self, repository: Repository, work: Work) -> WaitUntil | None:
-        """The result for an item that must wait: for its repository's share of GitHub's calls, or for its turn."""
-        if seconds := allowance_wait(self._allowance, repository, work):
-            reason = (
-                f"{repository} has used its share of the calls to GitHub that all repositories have together"
-            )
-            return WaitUntil(work.but(rests_for=reason), seconds, keeps_attempts=True)
-        if work.cause == Cause.RESYNC and not work.turned:
-            turns = _TURNS_OF_RESYNCS if work.environment == RESYNC_KEY else _TURNS_OF_RESYNC_ITEMS
-            if seconds := self._lanes.take_turn(*turns):
-                return WaitUntil(work.but(rests_for="", turned=True), seconds, keeps_attempts=True)
-        return None
-
-    def _dead_letter_for_error(
-        self, repository: Repository, work: Work, token: int, error: Exception
-    ) -> DeadLettered:
-        expected = isinstance(error, DeployerError)
-        reason = " ".join((str(error) if expected else f"{type(error).__name__}: {error}").split())[:500]
-        # the dead letter has the traceback; in the log it is useful only for a bug
-        _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason,
-                   exc_info=None if expected else error)  # fmt: skip
-        text = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
-        return self._make_dead_letter(repository, work, token, error_kind(error), reason, text)
-
-    def _dead_letter_for_lost_worker(self, repository: Repository, work: Work, token: int) -> DeadLettered:
-        """The result for an item whose every attempt lost its process; this attempt only reports that."""
-        work = work.but(attempts=work.log.attempts - 1)  # this one is not counted
-        kind, reason = WORKER_LOST, f"its worker was lost {work.log.attempts} times while running {work.task}"
-        if work.timed_out:
-            kind, reason = (
-                TASK_TIMEOUT,
-                f"{work.task} ran out of time and was killed, {TIMEOUTS} times in a row",
-            )
-        _log.error("%s of %s %s is a dead letter: %s", work.task, repository, work.environment, reason)
-        return self._make_dead_letter(repository, work, token, kind, reason)
-
-    def _make_dead_letter(
-        self, repository: Repository, work: Work, token: int, kind: str, reason: str, traceback_text: str = ""
-    ) -> DeadLettered:
-        letter = make_letter(repository, work, token, kind, reason, traceback_text)
-        return DeadLettered(letter, self._report_dead_letter(repository, work, letter))
-
-    def _report_dead_letter(
-        self, repository: Repository, work: Work, letter: DeadLetter
-    ) -> EnvironmentRecord | None:
-        """Report a dead letter on its commit if that is possible now; returns the environment's new record."""
-        if work.environment == RESYNC_KEY:
-            return None
-        try:
-            return self._steps.report_death(repository, work, letter.id, letter.public_reason)
-        except Exception as error:  # noqa: BLE001  a failed report must not fail the item again
-            _log.warning("reporting dead letter %s: %s", letter.id, error)
-            return None
-
-    def _retry_delay(self, attempts: int, retry_after: float | None) -> float:
-        seconds = backoff(self._options.retry_seconds, 2, attempts - 1, _LONGEST_RETRY)
-        seconds *= random.uniform(0.75, 1.25)  # noqa: S311  jitter, no secret
-        return max(seconds, retry_after or 0)
-
     def _return_result(
-        self, repository: Repository, token: int, verdict: StepResult, counts: Mapping[str, int]
-    ) -> Dispatch | None:
+        self, repository: Repository, item: _BegunItem, share: WorkerShare
+    ) -> Dispatch | _BegunItem | None:
+        """Return an item's result to the queue; returns the message to send or the item to continue with."""
+        next_item = share.next_item()
         # the same id for all attempts, because Redis may have carried out one whose answer was lost
-        request = uuid.uuid4().hex
         for left in range(_FINISH_ATTEMPTS, -1, -1):
+            requested_at = time.monotonic()
             try:
-                return self._lanes.finish(repository, token, verdict, counts, request)
+                found = self._finish(repository, item, next_item)
             except UnavailableError as error:
                 if not left:
                     raise
                 if left == _FINISH_ATTEMPTS:
                     _log.warning("returning a result to the queue of %s: %s; trying again", repository, error)
+                # The first attempt may have begun the next item, whose lease has become shorter since.
+                next_item = NextItem.SEND
                 time.sleep(1)
+                continue
+            if not isinstance(found, Taken):
+                return found
+            if left < _FINISH_ATTEMPTS:
+                return self._return_taken(repository, found)
+            try:
+                return _BegunItem(found.token, found.read_item(), requested_at, CallCount())
+            except QueueItemError as error:
+                refuse_item(self._lanes, self._queue, repository, found.token, str(error))
+                return None
         raise AssertionError("unreachable")
 
+    def _finish(
+        self, repository: Repository, item: _BegunItem, next_item: NextItem
+    ) -> Dispatch | Taken | None:
+        result = item.result or Continue(item.work)
+        return self._lanes.finish(
+            repository, item.token, result, call_counters(item.tally), item.request, next_item
+        )
 
-def _describe_unavailable(task: Task, repository: Repository, error: UnavailableError) -> str:
+    def _hand_back(self, repository: Repository, item: _BegunItem) -> None:
+        """Return an interrupted item unchanged: the next worker repeats it, and the attempt is not counted.
+
+        An item that has its result returns the result. If Redis is unavailable, the lease expires instead.
+        """
+        try:
+            found = self._finish(repository, item, NextItem.SEND)
+            if isinstance(found, Taken):  # this process was interrupted before it got this answer
+                found = self._return_taken(repository, found)
+        except DeployerError as error:
+            _log.warning("handing back %s of %s: %s", item.work.task, repository, error)
+            return
+        if not item.result:
+            _log.warning("%s of %s was interrupted and handed back", item.work.task, repository)
+        if found:
+            self._queue.send(found)
+
+    def _return_taken(self, repository: Repository, taken: Taken) -> Dispatch | None:
+        """Return the next item of the queue, which this process has begun and does not run."""
+        try:
+            item = _BegunItem(taken.token, taken.read_item(), time.monotonic(), CallCount())
+        except QueueItemError as error:
+            refuse_item(self._lanes, self._queue, repository, taken.token, str(error))
+            return None
+        found = self._finish(repository, item, NextItem.SEND)
+        return found if isinstance(found, Dispatch) else None
+
+
+def _describe_unavailable(task: str, repository: Repository, error: UnavailableError) -> str:
     """What Flower shows of a task that could not reach Redis. The task did not fail, and its item is not lost."""
     _log.warning("%s of %s: %s; the scheduler will hand it out again", task, repository, error)
     return f"given up: {error}"
@@ -366,20 +334,3 @@ def refuse_item(lanes: QueueStore, queue: Dispatcher, repository: Repository, to
         refused.seconds,
     )
     return f"refused: {why}"
-
-
-def restart_at_sync(work: Work) -> Work:
-    """Return an item that failed in a step to the task `sync`, which decides again, because AWS may have changed.
-
-    An update or rollback that AWS refused counts as not ordered; if AWS carried it out, the stack shows it.
-    """
-    if work.task not in _STEPS:
-        return work
-    ordering = work.task == Task.UPDATE
-    return work.but(
-        task=Task.SYNC,
-        updated=work.progress.updated and not ordering,
-        # the update task also updates a stack that was rolled back before
-        recovered=work.progress.recovered and (work.progress.updated or not ordering),
-        restored=work.progress.restored and not ordering,
-    )

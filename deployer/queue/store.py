@@ -6,6 +6,7 @@ An adapter raises `UnavailableError` if Redis is unavailable.
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from deployer.model.environments import Repository
@@ -98,6 +99,35 @@ class Refused:
     dispatch: Dispatch | None
 
 
+class NextItem(StrEnum):
+    """Who gets the next item of a queue whose item has ended."""
+
+    SEND = ""  # any worker, by a message
+    TAKE = "take"  # this worker; if its priority is low, only if no message waits for a worker
+    TAKE_IF_ALONE = "alone"  # this worker, if no message waits for a worker
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The next item of a queue, which the worker that ended the item before has begun in the same step.
+
+    Attributes:
+        token: its token.
+        text: the item as stored.
+    """
+
+    token: int
+    text: str
+
+    def read_item(self) -> Work:
+        """Read the item.
+
+        Raises:
+            QueueItemError: this version does not understand it; the caller must `refuse` it.
+        """
+        return Work.read_item(self.text)
+
+
 class QueueStore(RecordStore, Protocol):
     """The repositories' queues, and the records that an operation of a queue writes in the same step."""
 
@@ -140,8 +170,8 @@ class QueueStore(RecordStore, Protocol):
 
         Args:
             repository: whose queue.
-            token: the token of the lease.
-            key: the key of the queue item.
+            token: the token of the message whose process has ended.
+            key: the key of the queue item that the message names.
             why: the error of the attempt, in a line.
 
         Returns:
@@ -155,8 +185,9 @@ class QueueStore(RecordStore, Protocol):
         verdict: StepResult,
         counts: Mapping[str, int] = ...,
         request: str = ...,
-    ) -> Dispatch | None:
-        """Record the result of a step, and hand out the next item.
+        next_item: NextItem = ...,
+    ) -> Dispatch | Taken | None:
+        """Record the result of a step, and hand out the next item, or begin it for this worker.
 
         Args:
             repository: whose queue.
@@ -165,6 +196,7 @@ class QueueStore(RecordStore, Protocol):
             counts: added to the counters in the same step, so that nothing is lost or counted twice.
             request: an id of this call. A caller that got no answer repeats the call with the same id, and within five
                 minutes gets the answer to the first call.
+            next_item: who gets the next item.
 
         Raises:
             LaneLostError: the token is old; nothing has changed.

@@ -92,6 +92,7 @@ class WorkSubmitter:
             default_branch=event.default_branch,
             pushed_at=event.pushed_at,
             repository_id=event.repository_id,
+            sender=event.sender,
             candidate=event.ref.is_tag,
         )
         accepted = self._enqueue(event.repository, work, event.delivery, "push")

@@ -7,6 +7,7 @@
 -- ARGV[3] the id of the request; it is empty if a repeat of the operation changes nothing.
 --   :queue, :later  LISTs of item keys, next first              :items     HASH item key -> item (JSON)
 --   :snoozed       ZSET item key -> when it is due (ms)        :state     HASH who holds the queue
+--   :rounds        ZSET item key -> its round in :queue
 --   :delivery:<id> HASH                                        :environments, :dead  HASH of JSON
 --   :activity      LIST of JSON, newest first                  :counters  HASH
 --   :repository    JSON, the record of the repository (no script reads it)
@@ -20,7 +21,6 @@
 local IDLE_SWEEP_MS = 60000
 -- a client repeats a request at once; a worker repeats its result while Redis is unavailable
 local REPLY_KEPT_MS, FINISH_REPLY_KEPT_MS = 15000, 300000
-local REPORT_ONLY = { [WORKER_LOST] = true, TaskTimeout = true }  -- the attempt that makes such a letter only reports it
 -- A delivery with such an outcome is accepted again if GitHub sends it again (*Redeliver*).
 local REPEATABLE = { failed = true, ['dead-lettered'] = true, ignored = true }
 
@@ -30,20 +30,6 @@ local function next_sweep_at()
   local due = first[2] and tonumber(first[2])
   return due and is_finite(due) and due or now + IDLE_SWEEP_MS
 end
-
--- The reply of an operation. A dispatch at its end, of four values, is followed by the repository's name as last spelled.
-local function reply(...) return { ... } end
-
-local function dispatched(dispatch)
-  if #dispatch > 0 then
-    local name = redis.pcall('HGET', SPELLED_NAMES, repository)
-    dispatch[#dispatch + 1] = type(name) == 'string' and name or repository
-  end
-  return unpack(dispatch)
-end
-
-local INVALID_ITEM = redis.error_reply('ERR a field of the given queue item has another type, or a number is not finite')
-local ops = {}
 
 -- accept work, delivery, event, ttl, grace, full_name, stack_name, former_stack_name
 -- -> queued|duplicate, goal or outcome, dispatch
@@ -81,94 +67,6 @@ function ops.accept(text, delivery, event, ttl, grace, full_name, stack_name, fo
   return reply('queued', work.goal, dispatched(dispatch_after_enqueue(work, grace)))
 end
 
--- begin token, lease -> work
-function ops.begin(token, lease)
-  if state_field('token') ~= token or queue_status() ~= 'sent' then return reply() end
-  local key = call('LPOP', queue)
-  local work = key and waiting_item(key)
-  if not work then
-    call('HSET', state, 'status', 'idle', 'until', 0)
-    return reply()
-  end
-  call('HDEL', items, key)
-  work.attempts, work.not_before, work.began_at = work.attempts + 1, nil, now / 1000
-  local text = encode_item(work)
-  call('HSET', state, 'status', 'running', 'current', text, 'until', now + lease, 'why', '')
-  return reply(text)
-end
-
--- extend token, lease -> 1 or 0
-function ops.extend(token, lease)
-  if state_field('token') ~= token or queue_status() ~= 'running' then return reply(0) end
-  call('HSET', state, 'until', now + lease)
-  return reply(1)
-end
-
--- expire token, key, why -> 1 or 0: end the lease now, because the process of the holder has ended
-function ops.expire(token, key, why)
-  local running = queue_status() == 'running'
-  if running and state_field('token') == token then
-    call('HSET', state, 'until', now, 'why', why)
-    return reply(1)
-  end
-  if state_field('lost') ~= token then return reply(0) end
-  -- A sweep has ended the lease already. Correct the error of the attempt that it has added.
-  local runs = running and state_field('env') == key
-  local work = runs and running_item() or waiting_item(key)
-  local before, last = string.match(work and not work.raw and work.tries or '', '^(.-)([^\n]+)$')
-  local try = last and decode_object(last)
-  if not try or try.error ~= WORKER_LOST_ERROR then return reply(0) end
-  try.error = why
-  work.tries = before .. cjson.encode(try)
-  if runs then call('HSET', state, 'current', encode_item(work)) else call('HSET', items, key, encode_item(work)) end
-  return reply(1)
-end
-
--- finish token, kind, work, record, seconds, outcome, reason, commit, letter, counts, ttl, grace
--- -> lost|finished, dispatch
-function ops.finish(token, kind, text, record, seconds, outcome, reason, commit, letter, counts, ttl, grace)
-  if state_field('token') ~= token or queue_status() ~= 'running' then return reply('lost') end
-  local ran = running_item()
-  local env = ran.environment
-  local work, dead_letter = text ~= '' and decode_item(text), kind == 'dead' and cjson.decode(letter)
-  local died = dead_letter and read_item(dead_letter.work)
-  if work == nil then return INVALID_ITEM end
-  seconds = tonumber(seconds)
-  if not is_finite(seconds) then seconds = LONGEST_PAUSE / 1000 end
-  for name, by in pairs(cjson.decode(counts)) do add_to_counter(name, by) end
-  call('HDEL', refused, item_key(ran))
-  if record ~= '' then call('HSET', environments, env, record) end
-  if outcome == 'deleted' then call('HDEL', PREFIX .. ':kept', env) end
-  if kind == 'done' or kind == 'dead' then
-    end_deliveries(ran, outcome, reason, ttl)
-    -- events that AWS sends about deployer's own operations are not listed
-    if ran.cause ~= 'event' or outcome ~= 'skipped' then
-      add_activity(ran, outcome, reason, commit)
-    end
-    add_to_counter('goal:' .. outcome)
-    if dead_letter then
-      if not REPORT_ONLY[dead_letter.kind] and not died.raw then
-        add_failed_attempt(died, ran, dead_letter.reason)
-        dead_letter.work = cjson.encode(died)
-      end
-      store_dead_letter(ran, dead_letter)
-    end
-  else
-    -- A task that succeeded is not counted as an attempt. Failed attempts before it still count, because a failed step
-    -- runs again by way of the task that decides. Only a snooze resets them.
-    if kind == 'again' or kind == 'rest' then work.attempts = math.max(work.attempts - 1, 0) end
-    if kind == 'snooze' then work.attempts, work.tries = 0, '' end
-    if kind == 'retry' then add_failed_attempt(work, ran, reason) end
-    if kind == 'again' then
-      enqueue(work, item_key(work) == item_key(ran) and 'running' or 'admitted', ttl)
-    else
-      if kind == 'retry' or kind == 'rest' then work.not_before = now + seconds * 1000 end
-      snooze_item(work, now + seconds * 1000, ttl)
-    end
-  end
-  return reply('finished', dispatched(dispatch_next(grace)))
-end
-
 -- sweep grace, ttl, max_attempts -> dispatch
 function ops.sweep(grace, ttl, max_attempts)
   local urgent = false
@@ -176,7 +74,7 @@ function ops.sweep(grace, ttl, max_attempts)
     call('ZREM', snoozed, key)
     local work = waiting_item(key)
     local place = work and list_of(work)
-    if place then call('RPUSH', place, key) end
+    if work then append_item(work) end
     urgent = urgent or place == queue
   end
   local status, due = queue_status(), state_number('until') <= now
@@ -189,7 +87,7 @@ function ops.sweep(grace, ttl, max_attempts)
       return reply(dispatched(dispatch_next(grace)))
     end
     add_failed_attempt(work, work, why ~= '' and why or WORKER_LOST_ERROR)
-    call('HSET', state, 'lost', state_field('token'))
+    call('HSET', state, 'lost', message_token() .. ' ' .. item_key(work))
     -- The item is handed out once more than `max_attempts`: that worker only makes a dead letter and reports it on the
     -- commit.
     if work.attempts > tonumber(max_attempts) then
@@ -270,23 +168,6 @@ end
 
 -- discard id -> 1 or 0
 function ops.discard(id) return reply(call('HDEL', dead_letters, id)) end
-
--- refuse token, why, ttl, grace -> lost | refused|dead, the pause in ms, dispatch: the worker with this token does not
--- understand the item, or does not know the task that the message names
-function ops.refuse(token, why, ttl, grace)
-  local status = queue_status()
-  if state_field('token') ~= token or status == 'idle' then return reply('lost') end
-  local key = state_field('env')
-  local work = status == 'running' and running_item() or waiting_item(key)
-  if status == 'running' then
-    work.attempts = math.max(work.attempts - 1, 0)
-  else
-    call('HDEL', items, key)  -- its key stays the first of the queue, and keys without an item are skipped
-  end
-  local outcome, pause = 'refused', 0
-  if work then outcome, pause = refuse_item(work, why, ttl) end
-  return reply(outcome, string.format('%.0f', pause), dispatched(dispatch_next(grace)))
-end
 
 local key, found, expected = first_key_of_wrong_type(op, ARGV[10])  -- only `accept` has so many
 if key then

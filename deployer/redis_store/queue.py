@@ -14,7 +14,7 @@ from deployer.model.outcomes import Outcome
 from deployer.model.stored_value import replace_surrogates
 from deployer.queue.items import RESYNC_KEY, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
-from deployer.queue.store import Accepted, Dispatch, Refused
+from deployer.queue.store import Accepted, Dispatch, NextItem, Refused, Taken
 from deployer.redis_store.coordination import Coordination
 from deployer.redis_store.dead_letters import DeadLetters
 from deployer.redis_store.errors import refuses_all_commands, unavailable
@@ -95,7 +95,8 @@ class RedisQueueStore(
         verdict: StepResult,
         counts: Mapping[str, int] = _NO_COUNTS,
         request: str = "",
-    ) -> Dispatch | None:
+        next_item: NextItem = NextItem.SEND,
+    ) -> Dispatch | Taken | None:
         """See `QueueStore.finish`."""
         work = record = outcome = reason = commit = letter = ""
         seconds = 0.0
@@ -122,11 +123,12 @@ class RedisQueueStore(
             status, *rest = self._run_operation(
                 repository, "finish", token, kind, work, record, seconds, outcome,
                 replace_surrogates(reason)[:_LONGEST_REASON], commit, letter,
-                json.dumps(dict(counts)), DELIVERY_TTL, self._grace_ms, request=request or None,
+                json.dumps(dict(counts)), DELIVERY_TTL, self._grace_ms, next_item, self._lease_ms,
+                request=request or None,
             )  # fmt: skip
         if status == "lost":
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
-        return parse_dispatch(repository, rest)
+        return Taken(int(rest[0]), rest[1]) if status == "begun" else parse_dispatch(repository, rest)
 
     def _index_former_name(self, repository: Repository, record: EnvironmentRecord) -> None:
         """Let events of a former stack name find the environment that uses it, whichever had the name before."""

@@ -12,11 +12,13 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + 
 local repository = string.match(PREFIX, '{(.*)}')
 local queue, later = PREFIX .. ':queue', PREFIX .. ':later'
 local items, snoozed, state = PREFIX .. ':items', PREFIX .. ':snoozed', PREFIX .. ':state'
+local rounds = PREFIX .. ':rounds'
 local environments, dead_letters, refused = PREFIX .. ':environments', PREFIX .. ':dead', PREFIX .. ':refused'
 local FALLBACK_TASK = 'deployer.sync'  -- the task of an unreadable item: every worker knows it
 local REQUIRED = { 'environment', 'task', 'cause' }
 -- the fields that this script reads, with the default of a missing one
-local TEXT_FIELDS = { 'goal', 'deliveries', 'ref', 'before', 'after', 'word', 'sha', 'tries', 'replaced_after' }
+local TEXT_FIELDS = { 'goal', 'deliveries', 'ref', 'before', 'after', 'word', 'sha', 'tries', 'replaced_after',
+  'sender' }
 local NUMBER_FIELDS = { 'pushed_at', 'accepted_at', 'decided_at', 'attempts', 'polls', 'looked_at', 'replaced_at',
   'began_at' }
 local DEFAULTS, FIELD_TYPES = {}, { not_before = 'number', candidate = 'boolean' }
@@ -31,8 +33,8 @@ end
 -- The keys that an operation writes and that would make it fail if they had another type. Counters are not among them,
 -- because a counter that fails stops nothing else.
 local STATE_KEY = { state = 'hash' }
-local QUEUE_KEYS = { state = 'hash', items = 'hash', queue = 'list', later = 'list', snoozed = 'zset', refused = 'hash',
-  dead = 'hash', activity = 'list' }
+local QUEUE_KEYS = { state = 'hash', items = 'hash', queue = 'list', later = 'list', snoozed = 'zset', rounds = 'zset',
+  refused = 'hash', dead = 'hash', activity = 'list' }
 local ALL_KEYS = { environments = 'hash', kept = 'hash' }
 for name, kind in pairs(QUEUE_KEYS) do ALL_KEYS[name] = kind end
 -- `begin` checks what `finish` writes, because a task must not change AWS if its result cannot be recorded.

@@ -1,5 +1,6 @@
 """Runs the Lua script of a queue."""
 
+import json
 import uuid
 from importlib import resources
 from typing import Any
@@ -23,9 +24,46 @@ _FILES = (
     "queue_merge.lua",
     "queue_order.lua",
     "queue_indexes.lua",
+    "queue_tasks.lua",
     "queue.lua",
 )
 DELIVERY_TTL = 30 * 86400  # seconds
+# Celery's message for a dispatch, in which the script replaces each `@name@`. kombu also accepts a body that is not
+# encoded. tests/contract/redis_store/test_celery_message.py compares this message with kombu's own.
+_MESSAGE = {
+    "body": '[@arguments@, {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]',
+    "content-encoding": "utf-8",
+    "content-type": "application/json",
+    "headers": {
+        "lang": "py",
+        "task": "@task@",
+        "id": "@id@",
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": "@id@",
+        "parent_id": None,
+        "argsrepr": "@arguments@",
+        "kwargsrepr": "{}",
+        "origin": "deployer",
+        "ignore_result": None,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    },
+    "properties": {
+        "correlation_id": "@id@",
+        "reply_to": "",
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": "deployer"},
+        "priority": "@priority@",
+        "delivery_tag": "@id@",
+    },
+}
 
 
 class QueueScript(RepositoryIndex):
@@ -37,6 +75,8 @@ class QueueScript(RepositoryIndex):
         grace_seconds: how long a dispatch may take to reach a worker before it is sent again.
         max_attempts: how often a queue item may lose its worker before it becomes a dead letter.
         clock_offset_ms: added to Redis's clock; only tests use it, to let time pass.
+        sends_messages: whether the script sends the message of each dispatch to Celery's list, so that no dispatch is
+            returned, except by a sweep.
     """
 
     def __init__(
@@ -47,12 +87,13 @@ class QueueScript(RepositoryIndex):
         grace_seconds: float = 10,
         max_attempts: int = 5,
         clock_offset_ms: int = 0,
+        sends_messages: bool = False,
     ) -> None:
         super().__init__(client, clock_offset_ms=clock_offset_ms)
         self._lease_ms = int(lease_seconds * 1000)
         self._grace_ms = int(grace_seconds * 1000)
         self._max_attempts = max_attempts
-        self._script: Any = client.register_script(queue_script_text())
+        self._script: Any = client.register_script(queue_script_text(sends_messages=sends_messages))
 
     def _run_operation(
         self, repository: Repository, operation: str, *arguments: object, request: str | None = None
@@ -76,10 +117,16 @@ class QueueScript(RepositoryIndex):
         return reply
 
 
-def queue_script_text() -> str:
-    """The text of the script, joined from its files."""
+def queue_script_text(*, sends_messages: bool = False) -> str:
+    """The text of the script, joined from its files.
+
+    Args:
+        sends_messages: see `QueueScript`.
+    """
     files = resources.files("deployer.redis_store")
-    return "\n".join(files.joinpath(name).read_text() for name in _FILES)
+    message = json.dumps(_MESSAGE).replace('"@priority@"', "@priority@") if sends_messages else ""
+    texts = [files.joinpath(name).read_text() for name in _FILES]
+    return "\n".join([f"local MESSAGE = [==[{message}]==]", *texts])
 
 
 def parse_dispatch(repository: Repository, reply: list[str]) -> Dispatch | None:

@@ -14,7 +14,13 @@ from deployer.redis_store.records.repository_index import RepositoryIndex, repos
 from deployer.redis_store.records.values import is_environment_key, to_number
 
 # The keys that `finish` writes and `lanes` does not read, with their types as in queue_items.lua.
-_OTHER_KEY_TYPES = {"environments": "hash", "kept": "hash", "dead": "hash", "activity": "list"}
+_OTHER_KEY_TYPES = {
+    "environments": "hash",
+    "kept": "hash",
+    "dead": "hash",
+    "activity": "list",
+    "rounds": "zset",
+}
 
 
 class QueueView(RepositoryIndex):

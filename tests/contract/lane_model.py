@@ -15,6 +15,7 @@ from deployer.model.stored_value import field_groups
 from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
 from deployer.queue.items import Cause, Task, Work, split_key
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
+from deployer.queue.store import NextItem
 from tests.records import field_value
 
 REPLACES = {Cause.PUSH, Cause.DELETION, Cause.REDEPLOY, Cause.TEARDOWN}
@@ -114,11 +115,17 @@ class Lane:
     )  # by key: when the item is due, and the item
     running: Entry | None = None
 
+    # Items wait in rounds, in each of which every sender has one item.
+    round: int = 0  # that of the item handed out last
+    rounds: dict[str, int] = field(default_factory=dict)  # by key: of items that were put at the end
+    senders: dict[str, int] = field(default_factory=dict)  # by sender: the round of the last item
+
     status: str = "idle"  # or sent, or running
     sent: Handed | None = None
     token: int = 0
     until: float = 0  # the end of the grace if sent, of the lease if running
-    lost: int = 0  # the last token whose lease expired
+    message: int = 0  # the token of the message whose worker holds the lane; it may have taken further items
+    lost: tuple[int, str] = (0, "")  # the last message whose lease expired, and the key of its item
     why: str = ""  # how the running attempt has ended, if that is known before its lease expires
     sends: int = 0
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # by key: how often, its goal
@@ -160,6 +167,10 @@ class Lane:
         """The item that was handed out under this token, or None."""
         if self.status != "sent" or token != self.token:
             return None
+        self.message = token
+        return self._begin_first(now)
+
+    def _begin_first(self, now: float) -> Entry:
         first = self.waiting.pop(0)
         self.running = first.but(attempts=first.attempts + 1, not_before=0, began_at=now)
         self.status, self.until, self.why = "running", now + self.lease, ""
@@ -173,12 +184,16 @@ class Lane:
         return True
 
     def expire(self, now: float, token: int, key: str, why: str) -> bool:
-        """Whether the token held the lane; then its lease ends now, or the error that a sweep recorded is corrected."""
-        if self.status == "running" and token == self.token:
+        """Whether this message's worker held the lane; then its lease ends now, or a sweep's error is corrected.
+
+        Its worker's main process knows the key of the message's item only.
+        """
+        if self.status == "running" and token == self.message:
             self.until, self.why = now, why
             return True
-        if token != self.lost:
+        if token != self.lost[0]:
             return False
+        key = self.lost[1]
         if self.running and self.running.key == key:
             changed = self.running = _with_last_error(entry := self.running, why)
             return changed is not entry
@@ -194,9 +209,15 @@ class Lane:
         return False
 
     def finish(
-        self, now: float, token: int, verdict: StepResult, counts: Mapping[str, int]
-    ) -> Handed | str | None:
-        """LOST, or the next message."""
+        self,
+        now: float,
+        token: int,
+        verdict: StepResult,
+        counts: Mapping[str, int],
+        then: NextItem = NextItem.SEND,
+        others_wait: bool = False,
+    ) -> Handed | Entry | str | None:
+        """LOST, the next message, or the next item, which the worker has begun."""
         if self.status != "running" or token != self.token:
             return LOST
         self.counters.update(counts)
@@ -230,7 +251,11 @@ class Lane:
             case RetryLater(work, seconds, error):
                 entry = entry_of(work).with_failed_attempt(now, ran, error)
                 self._snooze(now, entry.but(not_before=now + seconds), now + seconds)
-        return self._dispatch_next(now)
+        handed = self._dispatch_next(now)
+        urgent = then == NextItem.TAKE and handed and not handed.low
+        if handed and (urgent or (then != NextItem.SEND and not others_wait)):
+            return self._begin_first(now)
+        return handed
 
     def sweep(self, now: float) -> Handed | None:
         """The message that is sent, for the first time or again."""
@@ -238,7 +263,7 @@ class Lane:
         for key, (due, entry) in sorted(self.snoozed.items(), key=lambda item: (item[1][0], item[0])):
             if due <= now:
                 del self.snoozed[key]
-                self._list_of(entry).append(entry)
+                self._append(entry)
                 woken.append(entry)
         if self.status == "idle":
             return self._dispatch_next(now)
@@ -251,7 +276,7 @@ class Lane:
             return self.sent
         lost, self.running = self.running, None
         with_failed_attempt = lost.with_failed_attempt(now, lost, self.why or "its worker was lost")
-        self.lost = self.token
+        self.lost = self.message, lost.key
         if lost.attempts <= self.max_attempts:  # once more, for the worker that reports it
             self.counters["lane:expired"] += 1
             self._enqueue(now, with_failed_attempt, "running")
@@ -414,10 +439,25 @@ class Lane:
             older, newer = (there.entry, entry) if newest else (entry, there.entry)
             entry = self._merge(now, older, newer)
             self._place_merged(now, entry, there)
+        elif was == "running":
+            self._list_of(entry).insert(0, entry)
         else:
-            among = self._list_of(entry)
-            among.insert(0 if was == "running" else len(among), entry)
+            self._append(entry)
         return entry
+
+    def _append(self, entry: Entry) -> None:
+        """Put an item at the end: of the resyncs' items, or of the next round in which its sender has none."""
+        if self._list_of(entry) is self.later:
+            self.later.append(entry)
+            return
+        number = self._next_round(entry.sender)
+        self.senders = {name: last for name, last in self.senders.items() if last >= self.round}
+        self.senders[entry.sender] = self.rounds[entry.key] = number
+        place = [self.rounds.get(each.key, 0) > number for each in self.waiting]
+        self.waiting.insert(place.index(True) if any(place) else len(place), entry)
+
+    def _next_round(self, sender: str) -> int:
+        return max(self.round, self.senders.get(sender, -1) + 1)
 
     def _snooze(self, now: float, entry: Entry, due: float) -> None:
         """Snooze an item, unless a newer one that does not rest arrived while it ran."""
@@ -426,26 +466,33 @@ class Lane:
             if entry.not_before <= now:
                 self._place_merged(now, entry, there)
                 return
+            self.rounds.pop(entry.key, None)
         self.snoozed[entry.key] = due, entry
 
     def _place_merged(self, now: float, entry: Entry, there: Place) -> None:
         """Put a merged item in the place of the earlier one; a snoozed one wakes, unless the merged item rests."""
         if there.among is not None and not (there.among is self.later and entry.cause != Cause.RESYNC):
-            there.among.insert(there.place, entry)
+            earlier = self._next_round(entry.sender) < self.rounds.get(entry.key, 0)
+            if earlier and entry.sender != there.entry.sender:
+                self._append(entry)
+            else:
+                there.among.insert(there.place, entry)
         elif there.among is None and entry.not_before > now:
             self.snoozed[entry.key] = there.due, entry
         else:
-            self._list_of(entry).append(entry)
+            self._append(entry)
 
     def _dispatch_next(self, now: float) -> Handed | None:
         if self.later and not self.waiting:
             self.waiting.append(self.later.pop(0))
         if not self.waiting:
             self.status, self.sent = "idle", None
+            self.round, self.rounds, self.senders = 0, {}, {}
             return None
         self.token += 1
         self.status, self.until, self.sends = "sent", now + self.grace, 1
         first = self.waiting[0]
+        self.round = max(self.round, self.rounds.pop(first.key, 0))
         low = self._list_of(first) is self.later and len(self.waiting) == 1
         self.sent = Handed(first.key, first.task, self.token, low)
         return self.sent
@@ -516,6 +563,9 @@ class Lane:
                 record = self.deliveries[delivery]
                 if (record.outcome, record.letter) != ("dead-lettered", name):
                     yield f"4: {delivery} of {name} is {record}"
+        numbers = [self.rounds[each.key] for each in self.waiting if each.key in self.rounds]
+        if numbers != sorted(numbers) or set(self.rounds) - {each.key for each in self.waiting}:
+            yield f"12: {self.rounds} are the rounds of {[each.key for each in self.waiting]}"
         if self.status == "idle" and (self.waiting or self.later):
             yield f"7: nobody is given {[*self.waiting, *self.later][0].key}"
         if self.status == "sent":

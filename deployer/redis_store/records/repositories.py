@@ -116,7 +116,8 @@ def drop_repository(client: Any, repository: Repository) -> bool:
     holds = [f"{prefix}:{name}" for name in ("environments", "items", "dead")]
     state, counters = f"{prefix}:state", f"{prefix}:counters"
     rest = [
-        f"{prefix}:{name}" for name in ("repository", "seen", "kept", "queue", "later", "snoozed", "refused")
+        f"{prefix}:{name}"
+        for name in ("repository", "seen", "kept", "queue", "later", "snoozed", "rounds", "refused")
     ]
 
     def drop(pipe: Any) -> bool:

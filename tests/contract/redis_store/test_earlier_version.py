@@ -12,12 +12,13 @@ from deployer.model.stored_value import field_groups
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.items import Work
 from deployer.queue.step_results import Finished
+from deployer.queue.store import Dispatch, NextItem, Taken
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisQueueStore
 
 HELLO = Repository.parse("acme/hello")
 PREFIX = "deployer:{acme/hello}"
-KEY = "development:refs/heads/x"
+KEY, OTHER_KEY = "development:refs/heads/x", "development:refs/heads/y"
 # fields that version 0.1.0 wrote and this version does not know, with a value that each may have had
 OLD_WORK = {
     "aws_calls": 5, "github_calls": 4, "aws_stage_calls": 13, "github_stage_calls": 7,
@@ -92,6 +93,26 @@ def test_a_task_that_runs_ends_under_its_token(lanes: RedisQueueStore, client: A
     client.hset(state, "current", rewritten(client.hget(state, "current"), OLD_WORK))
     lanes.finish(HELLO, dispatch.token, Finished("deployed", "because"))
     assert outcome(lanes, "d1") == "deployed"
+
+
+def test_a_kill_of_an_earlier_item_is_not_taken_for_one_that_another_version_began(
+    lanes: RedisQueueStore, client: Any
+) -> None:
+    """The version before does not store which message an item belongs to."""
+    message = lanes.accept(HELLO, Work(KEY), "d1", "push").dispatch
+    lanes.accept(HELLO, Work(OTHER_KEY), "d2", "push")
+    lanes.accept(HELLO, Work(f"{OTHER_KEY}2"), "d3", "push")
+    assert message
+    lanes.begin(HELLO, message.token)
+    taken = lanes.finish(HELLO, message.token, Finished("deployed", "because"), next_item=NextItem.TAKE)
+    assert isinstance(taken, Taken)
+    dispatch = lanes.finish(HELLO, taken.token, Finished("deployed", "because"))
+    assert isinstance(dispatch, Dispatch)
+    before = client.hget(f"{PREFIX}:state", "message")
+    assert lanes.begin(HELLO, dispatch.token)
+    client.hset(f"{PREFIX}:state", "message", before)
+    assert not lanes.end_lease(HELLO, message.token, KEY, "killed")
+    assert lanes.end_lease(HELLO, dispatch.token, f"{OTHER_KEY}2", "killed")
 
 
 def test_a_dead_letter_is_shown_and_replayed(lanes: RedisQueueStore, client: Any) -> None:

@@ -26,6 +26,7 @@ from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.items import Cause, Task, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
+from deployer.queue.store import Dispatch, NextItem, Taken
 from deployer.redis_store.connection import connect
 from deployer.redis_store.coordination import hold_lock
 from deployer.redis_store.errors import unavailable
@@ -169,6 +170,7 @@ def operations(lanes: RedisQueueStore, token: int) -> dict[str, Callable[[], obj
         "refuse": lambda: lanes.refuse(HELLO, token, "unknown"),
         **{f"finish {name}": lambda verdict=verdict: lanes.finish(HELLO, token, verdict)  # type: ignore[misc]
            for name, verdict in verdicts.items()},
+        "finish and take": lambda: lanes.finish(HELLO, token, verdicts["done"], next_item=NextItem.TAKE),
     }  # fmt: skip
 
 
@@ -458,6 +460,33 @@ def test_a_result_that_is_repeated_later_gets_the_same_answer(lanes: RedisQueueS
     ages = [client.pttl(key) for key in client.keys("*:answer:*")]
     assert ages
     assert all(0 < age <= 300_000 for age in ages)
+
+
+def test_a_result_whose_answer_has_the_next_item_is_repeated(lanes: RedisQueueStore, client: Any) -> None:
+    first = push(lanes, "d1").dispatch
+    push(lanes, "d2", Y)
+    lanes.begin(HELLO, first.token)
+    result = Finished("deployed", "because")
+    taken = lanes.finish(HELLO, first.token, result, request="r", next_item=NextItem.TAKE)
+    whole = stored(client)
+    assert isinstance(taken, Taken)
+    assert taken.read_item().environment == Y
+    assert lanes.finish(HELLO, first.token, result, request="r", next_item=NextItem.SEND) == taken
+    assert stored(client) == whole
+    assert lanes.extend(HELLO, taken.token)
+    assert not lanes.extend(HELLO, first.token)
+
+
+def test_a_damaged_list_of_celery_counts_as_a_waiting_message(lanes: RedisQueueStore, client: Any) -> None:
+    first = push(lanes, "d1").dispatch
+    push(lanes, "d2", Y)
+    lanes.begin(HELLO, first.token)
+    client.set("deployer", "no list")
+    found = lanes.finish(
+        HELLO, first.token, Finished("deployed", "because"), next_item=NextItem.TAKE_IF_ALONE
+    )
+    assert isinstance(found, Dispatch)
+    assert outcome(lanes, "d1") == "deployed"
 
 
 def test_a_lock_whose_answer_was_lost_is_held(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

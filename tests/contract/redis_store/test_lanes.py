@@ -1097,3 +1097,105 @@ def test_the_record_of_production_is_not_deleted_while_a_tag_waits_to_be_checked
         lanes.finish(HELLO, dispatch.token, WaitUntil(work, 60))
     lanes.delete_environment_records(HELLO, lanes.environments(HELLO))
     assert [each.environment for each in lanes.environments(HELLO)] == [PRODUCTION]
+
+
+# --- turns of senders
+
+
+def served(lanes: RedisQueueStore, dispatch: Any) -> list[str]:
+    """The goals of all items in the order in which they run."""
+    found = []
+    while dispatch:
+        found.append(begin(lanes, dispatch).goal)
+        dispatch = lanes.finish(HELLO, dispatch.token, done())
+    return found
+
+
+def branch(lanes: RedisQueueStore, delivery: str, sender: str, name: str = "") -> Any:
+    return push(lanes, delivery, f"development:refs/heads/{name or delivery}", sender=sender)
+
+
+def test_a_push_waits_for_one_item_of_each_other_sender(lanes: RedisQueueStore) -> None:
+    running = branch(lanes, "bot0", "bot").dispatch
+    for number in range(1, 100):
+        branch(lanes, f"bot{number}", "bot")
+    begin(lanes, running)
+    branch(lanes, "ann0", "ann")
+    branch(lanes, "ann1", "ann")
+    branch(lanes, "bob0", "bob")
+    next_one = lanes.finish(HELLO, running.token, done())
+    order = served(lanes, next_one)
+    assert order[:5] == ["ann0", "bob0", "bot1", "ann1", "bot2"]
+    assert [goal for goal in order if goal.startswith("bot")] == [f"bot{n}" for n in range(1, 100)]
+
+
+def test_a_person_who_pushes_to_a_branch_that_a_bot_has_pushed_takes_a_turn_of_their_own(
+    lanes: RedisQueueStore,
+) -> None:
+    first = branch(lanes, "bot0", "bot").dispatch
+    for number in range(1, 5):
+        branch(lanes, f"bot{number}", "bot")
+    branch(lanes, "ann", "ann", name="bot4")
+    assert served(lanes, first) == ["bot0", "ann", "bot1", "bot2", "bot3"]
+    assert outcome(lanes, "bot4") == "superseded"
+
+
+def test_a_bot_that_pushes_to_a_branch_of_a_person_does_not_delay_it(lanes: RedisQueueStore) -> None:
+    first = branch(lanes, "bot0", "bot").dispatch
+    for number in range(1, 5):
+        branch(lanes, f"bot{number}", "bot")
+    branch(lanes, "ann", "ann")
+    branch(lanes, "bot5", "bot", name="ann")
+    assert served(lanes, first) == ["bot0", "bot5", "bot1", "bot2", "bot3", "bot4"]
+
+
+def test_snoozed_items_that_are_due_take_turns_too(lanes: RedisQueueStore) -> None:
+    dispatch = branch(lanes, "bot0", "bot").dispatch
+    for number in range(1, 4):
+        branch(lanes, f"bot{number}", "bot")
+    branch(lanes, "ann", "ann")
+    while dispatch:
+        work = begin(lanes, dispatch)
+        dispatch = lanes.finish(HELLO, dispatch.token, WaitUntil(work, 30 - len(work.goal)))
+    later(lanes, 31)
+    (dispatch,) = lanes.sweep()
+    assert served(lanes, dispatch) == ["bot0", "ann", "bot1", "bot2", "bot3"]
+
+
+def test_items_without_a_sender_take_turns_as_one_sender(lanes: RedisQueueStore) -> None:
+    first = push(lanes, "d0", "development:refs/heads/d0").dispatch
+    for number in range(1, 3):
+        push(lanes, f"d{number}", f"development:refs/heads/d{number}")
+    branch(lanes, "ann", "ann")
+    assert served(lanes, first) == ["d0", "ann", "d1", "d2"]
+
+
+def test_items_that_another_version_has_put_into_the_list_keep_their_place(
+    lanes: RedisQueueStore, client: Any
+) -> None:
+    """It knows neither senders nor rounds: it appends keys to the list, and takes them from its front."""
+    prefix = "deployer:{acme/hello}"
+    first = branch(lanes, "bot0", "bot").dispatch
+    for number in range(1, 4):
+        branch(lanes, f"bot{number}", "bot")
+    client.rpush(f"{prefix}:queue", Y)
+    work = json.loads(Work(Y, goal="old").to_json())
+    del work["sender"]
+    client.hset(f"{prefix}:items", Y, json.dumps(work))
+    begin(lanes, first)
+    gone = client.lindex(f"{prefix}:queue", 0)  # the other version hands it out; its round stays
+    client.hdel(f"{prefix}:items", gone)
+    client.lpop(f"{prefix}:queue")
+    branch(lanes, "ann", "ann")
+    assert served(lanes, lanes.finish(HELLO, first.token, done())) == ["ann", "bot2", "bot3", "old"]
+    assert not client.exists(f"{prefix}:rounds")
+
+
+def test_an_item_that_another_version_has_sent_stays_the_first(lanes: RedisQueueStore, client: Any) -> None:
+    first = branch(lanes, "bot0", "bot").dispatch
+    branch(lanes, "bot1", "bot")
+    begin(lanes, first)
+    sent = lanes.finish(HELLO, first.token, done())
+    client.zadd("deployer:{acme/hello}:rounds", {sent.environment: 5 * 2**32})
+    branch(lanes, "ann", "ann")
+    assert served(lanes, sent) == ["bot1", "ann"]

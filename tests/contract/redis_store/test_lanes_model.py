@@ -38,7 +38,7 @@ from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST, DeadLet
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
-from deployer.queue.store import Dispatch
+from deployer.queue.store import Dispatch, NextItem, Taken
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisQueueStore
 from deployer.redis_store.queue_script import queue_script_text
@@ -53,11 +53,12 @@ REFUSALS = 2  # few, so that the last one happens often
 # the fields of work that the model knows
 FIELDS = [
     "environment", "task", "cause", "goal", "deliveries", "ref", "before", "after", "sha", "pushed_at",
-    "replaced_after", "replaced_at", "candidate", "decided_at", "accepted_at", "attempts", "polls", "created",
+    "sender", "replaced_after", "replaced_at", "candidate", "decided_at", "accepted_at", "attempts", "polls", "created",
     "deletions", "execution", "not_before", "began_at", "tries", "looked_at", "turned",
     "recreate",
 ]  # fmt: skip
 TICKS = st.sampled_from([0, 1, 2, 5])
+SENDERS = st.sampled_from(["bot", "bot", "ann", ""])
 PLACES = st.sampled_from([X, X, X, Y, PRODUCTION])  # the first one often
 KINDS = st.sampled_from(
     [
@@ -106,6 +107,9 @@ class LaneMachine(RuleBasedStateMachine):
         self.numbers = 0
         self.tokens: list[int] = []
         self.works: dict[int, tuple[Work, Entry]] = {}
+        self.messages_of: dict[
+            int, int
+        ] = {}  # the token of the message whose worker has begun the item of a token
         self.read: tuple[list[EnvironmentRecord], dict[str, EnvironmentRecord]] = [], {}
 
     def number(self) -> int:
@@ -118,12 +122,17 @@ class LaneMachine(RuleBasedStateMachine):
         if dispatch is None:
             return multiple()
         if handed.token not in self.tokens:
-            assert dispatch.token > max(self.tokens, default=0)
-            self.tokens.append(dispatch.token)
-            self.model.token = dispatch.token
-            self.model.sent = handed = replace(handed, token=dispatch.token)
+            handed = self.learn(dispatch.token)
         assert dispatch == Dispatch("acme/hello", handed.key, handed.task, handed.token, handed.low)
         return handed.token
+
+    def learn(self, token: int) -> Handed:
+        """Tell the model the token of what it has handed out."""
+        assert token > max(self.tokens, default=0)
+        self.tokens.append(token)
+        self.model.token = token
+        self.model.sent = replace(self.model.sent, token=token)
+        return self.model.sent
 
     def accept_both(self, work: Work, delivery: str = "", event: str = "") -> Any:
         accepted = self.lanes.accept(HELLO, work, delivery, event)
@@ -139,12 +148,24 @@ class LaneMachine(RuleBasedStateMachine):
         environment=PLACES,
         cause=st.sampled_from([Cause.PUSH, Cause.PUSH, Cause.DELETION]),
         pushed_at=st.integers(0, 3),
+        sender=SENDERS,
     )
-    def accept_push(self, environment: str, cause: Cause, pushed_at: int) -> Any:
+    def accept_push(self, environment: str, cause: Cause, pushed_at: int, sender: str) -> Any:
         n = self.number()
         ref = f"refs/tags/v{n % 3}" if environment == PRODUCTION else environment.partition(":")[2]
         work = Work.of(environment, cause=cause, ref=ref, before=f"b{n}", after=f"a{n}", pushed_at=pushed_at)
-        return self.accept_both(work.but(candidate=environment == PRODUCTION), f"d.{n}", "push")
+        work = work.but(candidate=environment == PRODUCTION, sender=sender)
+        return self.accept_both(work, f"d.{n}", "push")
+
+    @rule(target=messages, sender=SENDERS, count=st.integers(2, 5))
+    def accept_many(self, sender: str, count: int) -> Any:
+        """Somebody pushes several branches at once."""
+        numbers = [self.number() for _ in range(count)]
+        for n in numbers:
+            ref = f"refs/heads/{'z' * (n % 4 + 1)}"
+            work = Work.of(f"development:{ref}", ref=ref, after=f"a{n}", sender=sender)
+            found = self.accept_both(work, f"d.{n}", "push")
+        return found
 
     @rule(target=messages, environment=PLACES)
     def accept_event(self, environment: str) -> Any:
@@ -265,10 +286,12 @@ class LaneMachine(RuleBasedStateMachine):
     def begin_both(self, token: int) -> Any:
         work, entry = self.lanes.begin(HELLO, token), self.model.begin(self.now, token)
         assert (work is None) == (entry is None)
-        if work is None:
-            return multiple()
+        return multiple() if work is None else self.hold(token, work, entry)
+
+    def hold(self, token: int, work: Work, entry: Entry) -> int:
         assert self.entry(work.json_fields()) == known(entry)
         self.works[token] = work, entry
+        self.messages_of[token] = self.model.message
         return token
 
     @rule(token=held)
@@ -278,13 +301,13 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(token=held)
     def expire(self, token: int) -> None:
         """The process that had it was killed, and its parent says so: the next sweep hands it out again."""
-        self.expire_both(token)
+        self.expire_both(self.messages_of.get(token, token))
 
-    @precondition(lambda self: self.model.lost in self.works)
+    @precondition(lambda self: self.model.lost[0] in self.works)
     @rule()
     def expire_late(self) -> None:
         """The same, but a sweep was faster."""
-        self.expire_both(self.model.lost)
+        self.expire_both(self.model.lost[0])
 
     def expire_both(self, token: int) -> None:
         key = self.works[token][0].key
@@ -295,21 +318,52 @@ class LaneMachine(RuleBasedStateMachine):
     def finish(self, token: int, kind: str, ticks: int, recorded: bool) -> Any:
         return self.finish_both(token, kind, ticks, recorded)
 
-    def finish_both(self, token: int, kind: str, ticks: int, recorded: bool) -> Any:
+    @precondition(lambda self: self.model.running)
+    @rule(
+        target=held,
+        kind=KINDS,
+        ticks=TICKS,
+        then=st.sampled_from([NextItem.TAKE, NextItem.TAKE, NextItem.TAKE_IF_ALONE]),
+        waits=st.sampled_from(["", "", "deployer", "deployer\x06\x169", "unacked"]),
+    )
+    def finish_and_take(self, kind: str, ticks: int, then: NextItem, waits: str) -> Any:
+        """A worker ends its item and takes the next one. If that is sent instead, its message is lost."""
+        token = self.model.token
+        if waits == "unacked":
+            self.client.hset(waits, "tag", "a message")
+        elif waits:
+            self.client.lpush(waits, "a message")
+        found = self.finish_both(token, kind, ticks, recorded=True, then=then, others_wait=bool(waits))
+        self.client.delete("deployer", "deployer\x06\x169", "unacked")
+        return found if found in self.works else multiple()
+
+    def finish_both(
+        self,
+        token: int,
+        kind: str,
+        ticks: int,
+        recorded: bool,
+        then: NextItem = NextItem.SEND,
+        others_wait: bool = False,
+    ) -> Any:
         times = START + self.now, self.now
         real, modelled = (
             self.verdict(kind, token, work, at, ticks * TICK, recorded)
             for work, at in zip(self.works[token], times, strict=True)
         )
         counts = {"calls:aws": 2, f"calls:{kind}": 1}
-        handed = self.model.finish(self.now, token, modelled, counts)
+        handed = self.model.finish(self.now, token, modelled, counts, then, others_wait)
         try:
-            dispatch = self.lanes.finish(HELLO, token, real, counts)
+            found = self.lanes.finish(HELLO, token, real, counts, next_item=then)
         except LaneLostError:
             assert handed == LOST
             return multiple()
         assert handed != LOST
-        return self.sent(dispatch, handed)
+        assert isinstance(found, Taken) == isinstance(handed, Entry), (found, handed)
+        if not isinstance(found, Taken):
+            return self.sent(found, handed)
+        self.learn(found.token)
+        return self.hold(found.token, found.read_item(), handed)
 
     def verdict(self, kind: str, token: int, work: Work, at: float, seconds: int, recorded: bool) -> Any:
         record = (
@@ -415,6 +469,8 @@ class LaneMachine(RuleBasedStateMachine):
         )
         if model.status == "idle":  # nobody reads them then
             model.until = model.sends = 0
+        if model.status != "running":
+            model.message = 0
         assert vars(seen) == vars(model)
         assert not list(seen.violations())
         assert not list(model.violations())
@@ -428,6 +484,7 @@ class LaneMachine(RuleBasedStateMachine):
         pipe.lrange(f"{PREFIX}:later", 0, -1)
         pipe.lrange(f"{PREFIX}:activity", 0, -1)
         pipe.zrange(f"{PREFIX}:snoozed", 0, -1, withscores=True)
+        pipe.zrange(f"{PREFIX}:rounds", 0, -1, withscores=True)
         pipe.zscore("deployer:lanes", HELLO.key)
         pipe.hgetall(
             "deployer:{-/-}:counters"
@@ -436,12 +493,14 @@ class LaneMachine(RuleBasedStateMachine):
             pipe.hgetall(f"{PREFIX}:delivery:{delivery}")
             pipe.ttl(f"{PREFIX}:delivery:{delivery}")
         state, items, environments, dead, counters, refused, *rest = pipe.execute()
-        queue, later, activity, snoozed, look, totals, *records = rest
+        queue, later, activity, snoozed, rounds, look, totals, *records = rest
         places = {*queue, *later, *(name for name, _ in snoozed)}
         assert set(items) == places, "1: an item is in one place"
         if items or state.get("status", "idle") != "idle":
             assert since_start(look / 1000) <= self.model.look(self.now), "7: it is swept in time"
         status = state.get("status", "idle")
+        message, _, begun = state.get("message", "0 0").partition(" ")
+        lost, _, lost_key = state.get("lost", "0 ").partition(" ")
         deliveries = {}
         for delivery, record, ttl in zip(self.model.deliveries, records[::2], records[1::2], strict=True):
             assert (ttl == -1) == (record["outcome"] == "queued"), (
@@ -460,6 +519,9 @@ class LaneMachine(RuleBasedStateMachine):
             "acme/hello", LEASE, GRACE, ATTEMPTS,
             waiting=[self.entry(json.loads(items[name])) for name in queue],
             later=[self.entry(json.loads(items[name])) for name in later],
+            round=int(state.get("round", 0)),
+            rounds={name: int(score // 2**32) for name, score in rounds},
+            senders=json.loads(state.get("senders") or "{}"),
             snoozed={name: (since_start(due / 1000), self.entry(json.loads(items[name]))) for name, due in snoozed},
             running=self.entry(json.loads(state["current"])) if status == "running" else None,
             status=status,
@@ -469,7 +531,8 @@ class LaneMachine(RuleBasedStateMachine):
             token=int(state.get("token", self.model.token)),
             until=since_start(float(state["until"]) / 1000) if status != "idle" else 0,
             why=state.get("why", ""),
-            lost=int(state.get("lost", 0)),
+            message=int(message) if status == "running" and begun == state["token"] else 0,
+            lost=(int(lost), lost_key),
             sends=int(state["sends"]) if status != "idle" else 0,
             refused={name: (int(text.split(" ")[0]), text.split(" ")[1]) for name, text in refused.items()},
             refusals=REFUSALS,
@@ -563,7 +626,7 @@ BREAKAGES = {
         "if queue_status() ~= 'running' then return reply(0)",
     ),
     "expire does not check the token": (
-        "if running and state_field('token') == token then",
+        "if running and message_token() == token then",
         "if running then",
     ),
     "the reason of an expired lease is lost": ("why ~= '' and why or", ""),
@@ -573,6 +636,16 @@ BREAKAGES = {
         "if queue_status() ~= 'running' then return reply('lost')",
     ),
     "a token begins twice": ("or queue_status() ~= 'sent' then", "then"),
+    "an item of low priority is taken while others wait": (
+        "next_item == 'take' and low == '0' or",
+        "next_item == 'take' or",
+    ),
+    "messages that a worker has fetched do not count as waiting": (", HLEN = { FETCHED_MESSAGES }", ""),
+    "the item that a killed worker has taken is not found by its message": (
+        "if running and message_token() == token then",
+        "if running and state_field('token') == token then",
+    ),
+    "a late reason goes to the item of the message": ("if lost_key ~= '' then key = lost_key end", ""),
     "a running item still waits": ("  call('HDEL', items, key)\n  work.attempts", "  work.attempts"),
     "a lost worker does not count as an attempt": (
         "add_to_counter('lane:expired')",
@@ -623,6 +696,16 @@ BREAKAGES = {
         "",
     ),
     "reporting a dead letter is an attempt": ("not REPORT_ONLY[dead_letter.kind]", "true"),
+    "senders take no turns": ("last[work.sender] = round", "last[''] = round"),
+    "a sender's item waits at the very end": (
+        "(round + 1) * NUMBERS_IN_ROUND",
+        "(round + 99) * NUMBERS_IN_ROUND",
+    ),
+    "a person's push waits in the place of a bot's": (
+        "if work.sender ~= former_sender then move_to_sender(work) end",
+        "",
+    ),
+    "a snoozed item keeps its round": ("    call('ZREM', rounds, key)\n  else", "  else"),
     "a queued delivery expires": (
         "    call('HDEL', key, 'finished_at')\n    call('PERSIST', key)\n    add_to_counter",
         "    call('HDEL', key, 'finished_at')\n    add_to_counter",

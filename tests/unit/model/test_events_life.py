@@ -105,3 +105,23 @@ def test_a_renamed_owner_concerns_all_its_known_repositories() -> None:
 def test_a_missing_or_malformed_field_is_named(kind: str, payload: dict[str, Any]) -> None:
     with pytest.raises(PayloadError):
         _read(kind, **payload)
+
+
+@pytest.mark.parametrize(
+    ("sender", "login"),
+    [
+        ({"login": "octocat", "id": 1}, "octocat"),
+        ({"login": "dependabot[bot]"}, "dependabot[bot]"),
+        ({"login": ""}, ""),
+        ({"login": None}, ""),
+        ({"login": ["octocat"]}, ""),
+        ({"login": "o" * 101}, ""),
+        ({"login": "\ud800"}, ""),
+        ({}, ""),
+        ("octocat", ""),
+        (None, ""),
+    ],
+)
+def test_who_pushed_is_read_and_a_push_without_a_sender_is_accepted(sender: Any, login: str) -> None:
+    push = _read("push", ref="refs/heads/x", before="0" * 40, after="a" * 40, repository=HELLO, sender=sender)
+    assert push.sender == login
