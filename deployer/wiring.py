@@ -25,6 +25,7 @@ from deployer.github.webhook import parse_delivery
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
+from deployer.model.events import Push, RepositoryChange
 from deployer.model.outcomes import Outcome
 from deployer.model.redis_url import parse_redis_url
 from deployer.queue.call_counter import count_call
@@ -40,6 +41,7 @@ from deployer.redis_store.aws.sharing import RedisSharing
 from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import check_certificates, connect, read_server
+from deployer.redis_store.github.sharing import RedisGitHubSharing
 from deployer.redis_store.queue import RedisQueueStore
 from deployer.resync.collect import ResyncPlanner
 from deployer.resync.missed_deliveries import PATH, MissedDeliveries
@@ -107,7 +109,23 @@ class Deployer:
             app_id=self.config.github_app_id,
             private_key=self.config.github_app_private_key,
             api_url=self.config.github_api_url,
+            sharing=self.github_sharing,
         )
+
+    @cached_property
+    def github_sharing(self) -> RedisGitHubSharing:
+        """The rate limits, installations and sealed tokens that all processes share about GitHub."""
+        return RedisGitHubSharing(self.client, self.config.github_rate)
+
+    def _learn_installation(self, event: Push | RepositoryChange) -> None:
+        """Store which installation of the GitHub App serves the repositories of an event."""
+        named = (event.repository,) if isinstance(event, Push) else event.repositories
+        removed = isinstance(event, RepositoryChange) and bool(event.word)
+        for repository in filter(self.config.allows, named):
+            self.github_sharing.learn_installation(repository, 0 if removed else event.installation)
+        if isinstance(event, RepositoryChange):
+            # only a new token has the permissions that the installation has after the change
+            self.github_sharing.save_sealed_token(event.installation, "", 0)
 
     @cached_property
     def clouds(self) -> AwsClouds:
@@ -152,7 +170,14 @@ class Deployer:
         """Adds work to the queues."""
         config = self.config
         accounts = {kind: target.account for kind, target in config.targets.items()}
-        return WorkSubmitter(self.lanes, self.queue, allows=config.allows, accounts=accounts, ttl=config.ttl)
+        return WorkSubmitter(
+            self.lanes,
+            self.queue,
+            allows=config.allows,
+            accounts=accounts,
+            ttl=config.ttl,
+            on_installation=self._learn_installation,
+        )
 
     @cached_property
     def resyncer(self) -> ResyncPlanner:

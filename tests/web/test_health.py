@@ -18,9 +18,9 @@ from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.items import Work
 from deployer.queue.step_results import DeadLettered, Finished
 from deployer.redis_store.aws.region_status import RedisRegionStatus
-from deployer.redis_store.aws.shared_redis import SharedRedis
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import connect
+from deployer.redis_store.shared_redis import SharedRedis
 from tests.web.fill import fill
 from tests.web.site import Site, push_payload
 from web.application import REDIS_SECONDS

@@ -28,6 +28,7 @@ from deployer.model.errors import (
     NotFoundError,
     PermanentError,
     RightsError,
+    ThrottledError,
     TransientError,
 )
 from deployer.model.refs import Ref
@@ -1272,9 +1273,9 @@ NO_REFS = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
 @pytest.mark.parametrize(
     ("answer", "error", "text"),
     [
-        (failure("No points left", type="RATE_LIMITED"), TransientError, "rate limit is exceeded"),
-        (failure("No points left", type="RATE_LIMIT"), TransientError, "rate limit is exceeded"),
-        (failure("You have exceeded a secondary rate limit"), TransientError, "rate limit is exceeded"),
+        (failure("No points left", type="RATE_LIMITED"), ThrottledError, "rate limit is exceeded"),
+        (failure("No points left", type="RATE_LIMIT"), ThrottledError, "rate limit is exceeded"),
+        (failure("You have exceeded a secondary rate limit"), ThrottledError, "rate limit is exceeded"),
         (failure("Protected by SAML", type="FORBIDDEN", path=["repository"]), RightsError, "SAML.*contents: read"),
         (failure("Your token lacks a scope", type="INSUFFICIENT_SCOPES"), RightsError, "contents: read"),
         (failure("Field 'x' doesn't exist", locations=[{"line": 1}]), TransientError, "400.*'x'"),
