@@ -23,7 +23,7 @@ from sandbox.github.store import Row
 
 _REPO = "/repos/<owner>/<name>"
 _LONGEST = 65_536
-APP_LOGIN = "deployer[bot]"  # the author of comments that are written with an installation token
+APP_LOGIN = f"{payloads.APP_SLUG}[bot]"  # the author of comments that are written with an installation token
 
 
 def add_routes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
@@ -103,10 +103,6 @@ def _add_comments(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     @pages.patch(f"{_REPO}/comments/<int:comment_id>")
     def edit_commit_comment(owner: str, name: str, comment_id: int) -> Response:
         return _edit_comment(hub, lookup.find_repository(owner, name), comment_id, on_pull=False)
-
-    @pages.get("/app")
-    def get_app() -> Response:
-        return jsonify({"id": 1, "slug": APP_LOGIN.removesuffix("[bot]"), "name": "deployer"})
 
 
 def commit_comments(hub: Hub, lookup: Lookup, repo: Repository) -> Response:

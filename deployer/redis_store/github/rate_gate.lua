@@ -20,9 +20,10 @@ local order, account, resource = ARGV[1], ARGV[2], ARGV[3]
 local clock = C('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + tonumber(ARGV[4])
 local DAY = 86400000
--- GitHub's limits: a second between two writes, 500 writes an hour, 900 points a minute (2,000 for GraphQL).
--- What may be used at once and what is added in a minute are together not more than the limit of a minute.
-local APART, HOUR, WRITES = 1000, 3600000, 500
+-- GitHub's limits: a second between two writes, 900 points a minute (2,000 for GraphQL). What may be used at once and
+-- what is added in a minute are together not more than the limit of a minute.
+local APART = 1000
+local COUNTED = 500 -- of the latest writes; GitHub allows so many in an hour, but not for all kinds of writes
 local BURST = {core = 180, graphql = 400}
 local ADDED = {core = 720 / 60000, graphql = 1600 / 60000}
 
@@ -45,15 +46,13 @@ local function enter()
   if left < 0 then at = now + math.ceil(-left / added) end
   if writes then
     local last = tonumber(C('LINDEX', KEYS[2], 0))
-    local oldest = tonumber(C('LINDEX', KEYS[2], WRITES - 1))
     if last then at = math.max(at, last + math.ceil(APART / share)) end
-    if oldest then at = math.max(at, oldest + math.ceil(HOUR / share)) end
   end
   if at - now > longest then return {0, at - now} end
   C('HSET', KEYS[1], resource .. ':points', string.format('%.3f', left), resource .. ':counted', whole(now))
   if writes then
     C('LPUSH', KEYS[2], whole(at))
-    C('LTRIM', KEYS[2], 0, WRITES - 1)
+    C('LTRIM', KEYS[2], 0, COUNTED - 1)
     C('PEXPIRE', KEYS[2], DAY)
   end
   return {1, at - now}

@@ -15,8 +15,6 @@ from deployer.redis_store.shared_redis import SharedRedis
 _ACCOUNTS = "deployer:github:accounts"
 _LONGEST_WAIT = 5.0  # seconds; instead of waiting longer, a worker should do another task
 _POINTS = {False: 1, True: 5}  # of a request; True: a write. GitHub counts so for its secondary limit
-WRITES_AN_HOUR = 500
-"""GitHub's limit of requests that create content; `rate_gate.lua` has the same number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Quota:
         remaining: those that remain; all of them once the hour is over.
         resets_at: when the hour ends, in epoch seconds.
         closed_seconds: for how long GitHub refuses requests; 0 if it does not.
-        writes: the writes of the last hour; 0 for another resource than `core`.
+        writes: the writes of the last hour, at most 500, which is GitHub's limit; 0 for another resource than `core`.
     """
 
     account: str
