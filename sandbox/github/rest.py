@@ -54,9 +54,8 @@ class Calls:
             return [call for call in self._calls if call["seq"] > seq]
 
 
-def add_api(app: Flask, hub: Hub) -> Calls:
-    """Add both APIs to the application; returns the record of their calls."""
-    calls = Calls()
+def add_api(app: Flask, hub: Hub, calls: Calls) -> None:
+    """Add both APIs to the application, and record their calls."""
     lookup = Lookup(hub)
     pages = Blueprint("rest", __name__, url_prefix=_PREFIX)
     api.add_routes(pages, hub, lookup)
@@ -69,7 +68,6 @@ def add_api(app: Flask, hub: Hub) -> Calls:
     _add_refusals(app, hub)
     _add_recording(app, hub, calls)
     _add_error_handlers(app)
-    return calls
 
 
 def _add_general_calls(pages: Blueprint, hub: Hub) -> None:
