@@ -90,9 +90,7 @@ def test_a_wrong_limit_is_refused(call: Call, server: GitHubServer, changes: dic
     assert server.hub.limits.allowed == Allowed()
 
 
-def test_a_spent_hour_and_a_secondary_limit_over_http(
-    call: Call, server: GitHubServer, pushed: WorkingCopy
-) -> None:
+def test_a_spent_hour_and_a_secondary_limit_over_http(call: Call, pushed: WorkingCopy) -> None:
     head = pushed("rev-parse", "HEAD")
 
     def read(**more: Any) -> Any:
@@ -132,4 +130,4 @@ def test_the_version_of_the_api_is_checked_and_recorded(call: Call, server: GitH
         answer = call("GET", "/api/v3/repos/acme/app", headers={"X-GitHub-Api-Version": version})
         assert answer.status == status
     assert call("GET", "/api/v3/repos/acme/app").headers["X-GitHub-Api-Version-Selected"] == "2022-11-28"
-    assert [each["version"] for each in server.calls.since(0)][0] == "2022-11-28"
+    assert server.calls.since(0)[0]["version"] == "2022-11-28"
