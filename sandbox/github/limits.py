@@ -95,7 +95,7 @@ class RateLimits:
         self._accounts: dict[str, _Account] = defaultdict(_Account)
 
     def admit(self, account: str, resource: str, *, writes: bool, content: bool) -> Refusal | None:
-        """Count a request, or refuse it; a refused request counts towards the secondary limits as well.
+        """Count a request, or refuse it; a request that is refused counts towards the points of the minute as well.
 
         Args:
             account: who sends it.
@@ -131,15 +131,15 @@ class RateLimits:
             return None
         while state.content and state.content[0] <= now - _HOUR:
             state.content.popleft()
-        state.content.append(now)
         for seconds, allowed in ((_MINUTE, self.allowed.content_minute), (_HOUR, self.allowed.content_hour)):
             recent = [at for at in state.content if at > now - seconds]
-            if len(recent) > allowed:
+            if self.allowed.enforced and len(recent) >= allowed:
                 return Refusal(
                     "You have exceeded a secondary rate limit and have been temporarily blocked from content creation."
                     " Please retry your request again later.",
-                    math.ceil(recent[0] + seconds - now),
+                    math.ceil(recent[0] + seconds - now) if recent else int(seconds),
                 )
+        state.content.append(now)
         return None
 
     def shown(self, account: str, resource: str) -> dict[str, int | str]:

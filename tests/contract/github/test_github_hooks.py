@@ -49,7 +49,7 @@ def _no_organization_hooks(github: GitHubServer) -> None:  # noqa: F811
 def asked(sandbox: SandboxKit, verb: str, path: str, body: Any = None) -> Any:  # noqa: F811
     """The simulated GitHub's answer about a person."""
     data = None if body is None else json.dumps(body).encode()
-    headers = {"Authorization": "token x"}
+    headers = {"Authorization": "token sandbox"}
     request = urllib.request.Request(f"{sandbox.server.url}/api/v3{path}", data, headers, method=verb)  # noqa: S310
     with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
         return json.load(answer)

@@ -128,7 +128,7 @@ class DoubleKit:
 class SandboxKit:
     def __init__(self, server: GitHubServer, directory: Path, name: str) -> None:
         self.server = server
-        self.host: CodeHost = GitHubHost("token", api_url=f"{server.url}/api/v3")
+        self.host: CodeHost = GitHubHost("sandbox", api_url=f"{server.url}/api/v3")
         self.repository = Repository("acme", name)
         server.hub.create(self.repository.full_name)
         self._tree = directory
@@ -1045,7 +1045,7 @@ def test_the_cache_of_files_is_bounded(
 ) -> None:
     monkeypatch.setattr("deployer.github.files._MAX_CACHED_BLOBS", blobs)
     monkeypatch.setattr("deployer.github.files._MAX_CACHED_BYTES", size)
-    host = GitHubHost("token", api_url=f"{sandbox.server.url}/api/v3")
+    host = GitHubHost("sandbox", api_url=f"{sandbox.server.url}/api/v3")
     files = {"deploy/pipeline.yml": "a", "deploy/pipeline.json": "b", "deploy/deployer.yml": "c" * 11}
     sha = sandbox.commit("refs/heads/main", files, "1")
 

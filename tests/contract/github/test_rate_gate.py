@@ -139,7 +139,7 @@ def test_quotas_count_writes_and_refusals_and_end(clock: Clock) -> None:
     core, graphql = gate.quotas()
     assert (core.writes, core.closed_seconds, graphql.writes) == (3, 0, 0)
     assert graphql.closed_seconds == pytest.approx(100, abs=1)
-    clock.advance(3601)
+    clock.advance(3605)
     core, graphql = gate.quotas()
     assert (core.writes, core.remaining, graphql.remaining, graphql.closed_seconds) == (0, 5000, 5000, 0)
     clock.advance(86_400)
