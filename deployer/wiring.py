@@ -25,7 +25,7 @@ from deployer.github.webhook import parse_delivery
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
-from deployer.model.events import Push, RepositoryChange
+from deployer.model.events import Ignored, Push, RepositoryChange
 from deployer.model.outcomes import Outcome
 from deployer.model.redis_url import parse_redis_url
 from deployer.queue.call_counter import count_call
@@ -34,7 +34,7 @@ from deployer.queue.lease import Timer
 from deployer.queue.progress_log import LOG_FORMAT
 from deployer.queue.runner import Runner, RunnerOptions
 from deployer.queue.step_results import Finished, StepResult
-from deployer.queue.submit import WorkSubmitter
+from deployer.queue.submit import Answer, WorkSubmitter
 from deployer.redis_store.allowance import RedisAllowance
 from deployer.redis_store.aws.inventory import StackInventory
 from deployer.redis_store.aws.sharing import RedisSharing
@@ -117,8 +117,18 @@ class Deployer:
         """The rate limits, installations and sealed tokens that all processes share about GitHub."""
         return RedisGitHubSharing(self.client, self.config.github_rate)
 
+    def submit_delivery(self, event: Push | RepositoryChange | Ignored) -> Answer:
+        """Submit an event of GitHub, and store which installation of the GitHub App serves its repositories.
+
+        Raises:
+            UnavailableError: Redis is unavailable; nothing was stored.
+        """
+        answer = self.submitter.submit_github(event)
+        if not isinstance(event, Ignored) and event.installation:
+            self._learn_installation(event)
+        return answer
+
     def _learn_installation(self, event: Push | RepositoryChange) -> None:
-        """Store which installation of the GitHub App serves the repositories of an event."""
         named = (event.repository,) if isinstance(event, Push) else event.repositories
         removed = isinstance(event, RepositoryChange) and bool(event.word)
         for repository in filter(self.config.allows, named):
@@ -170,14 +180,7 @@ class Deployer:
         """Adds work to the queues."""
         config = self.config
         accounts = {kind: target.account for kind, target in config.targets.items()}
-        return WorkSubmitter(
-            self.lanes,
-            self.queue,
-            allows=config.allows,
-            accounts=accounts,
-            ttl=config.ttl,
-            on_installation=self._learn_installation,
-        )
+        return WorkSubmitter(self.lanes, self.queue, allows=config.allows, accounts=accounts, ttl=config.ttl)
 
     @cached_property
     def resyncer(self) -> ResyncPlanner:

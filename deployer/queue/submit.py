@@ -45,7 +45,6 @@ class WorkSubmitter:
         allows: whether the installation serves a repository.
         accounts: the AWS account of each kind of environment; empty if the settings do not name it.
         ttl: the installation's time to live.
-        on_installation: called with each submitted event that names an installation of the GitHub App.
     """
 
     def __init__(
@@ -56,14 +55,12 @@ class WorkSubmitter:
         allows: Callable[[Repository], bool],
         accounts: Mapping[Kind, str],
         ttl: str,
-        on_installation: Callable[[Push | RepositoryChange], None] = lambda _: None,
     ) -> None:
         self._lanes = lanes
         self._queue = queue
         self._allows = allows
         self._accounts = accounts
         self._ttl = ttl
-        self._on_installation = on_installation
         self._last_checked = ""  # the repository at which the last check of expiries reached its limit
 
     def submit_github(self, event: Push | RepositoryChange | Ignored) -> Answer:
@@ -77,16 +74,8 @@ class WorkSubmitter:
             return self._record_ignored(
                 event.delivery, event.reason, event.repository, event.ref if served else ""
             )
-        answer = (
-            self._resync_repositories(event)
-            if isinstance(event, RepositoryChange)
-            else self._submit_push(event)
-        )
-        if event.installation:  # after the event was stored, because only that must not fail
-            self._on_installation(event)
-        return answer
-
-    def _submit_push(self, event: Push) -> Answer:
+        if isinstance(event, RepositoryChange):
+            return self._resync_repositories(event)
         if not self._allows(event.repository):
             reason = f"{event.repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
             return self._record_ignored(event.delivery, reason, event.repository)
