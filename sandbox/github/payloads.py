@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sandbox.github import links
 from sandbox.github.git import ZERO, Changes, Commit, Person, Ref
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def user_json(login: str, root: str) -> dict[str, Any]:
         "url": api,
         "html_url": f"{root}/{login}",
         "repos_url": f"{api}/repos",
+        **links.user_fields(api),
         "type": "Organization" if is_organization(login) else "User",
         "site_admin": False,
     }
@@ -119,6 +121,7 @@ def repository_json(repo: Repository, root: str) -> dict[str, Any]:
         "statuses_url": f"{api}/statuses/{{sha}}",
         "tags_url": f"{api}/tags",
         "trees_url": f"{api}/git/trees{{/sha}}",
+        **links.repository_fields(api),
         "clone_url": f"{html}.git",
         "git_url": f"{html}.git",
         "ssh_url": f"{html}.git",
