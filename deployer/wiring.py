@@ -25,6 +25,7 @@ from deployer.github.webhook import parse_delivery
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
+from deployer.model.events import Ignored, Push, RepositoryChange
 from deployer.model.outcomes import Outcome
 from deployer.model.redis_url import parse_redis_url
 from deployer.queue.call_counter import count_call
@@ -34,13 +35,14 @@ from deployer.queue.progress_log import LOG_FORMAT
 from deployer.queue.runner import Runner, WorkerProcess
 from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.step_runner import RunnerOptions
-from deployer.queue.submit import WorkSubmitter
+from deployer.queue.submit import Answer, WorkSubmitter
 from deployer.redis_store.allowance import RedisAllowance
 from deployer.redis_store.aws.inventory import StackInventory
 from deployer.redis_store.aws.sharing import RedisSharing
 from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import check_certificates, connect, read_server
+from deployer.redis_store.github.sharing import RedisGitHubSharing
 from deployer.redis_store.queue import RedisQueueStore
 from deployer.resync.collect import ResyncPlanner
 from deployer.resync.missed_deliveries import PATH, MissedDeliveries
@@ -109,7 +111,33 @@ class Deployer:
             app_id=self.config.github_app_id,
             private_key=self.config.github_app_private_key,
             api_url=self.config.github_api_url,
+            sharing=self.github_sharing,
         )
+
+    @cached_property
+    def github_sharing(self) -> RedisGitHubSharing:
+        """The rate limits, installations and sealed tokens that all processes share about GitHub."""
+        return RedisGitHubSharing(self.client, self.config.github_rate)
+
+    def submit_delivery(self, event: Push | RepositoryChange | Ignored) -> Answer:
+        """Submit an event of GitHub, and store which installation of the GitHub App serves its repositories.
+
+        Raises:
+            UnavailableError: Redis is unavailable; nothing was stored.
+        """
+        answer = self.submitter.submit_github(event)
+        if not isinstance(event, Ignored) and event.installation:
+            self._learn_installation(event)
+        return answer
+
+    def _learn_installation(self, event: Push | RepositoryChange) -> None:
+        named = (event.repository,) if isinstance(event, Push) else event.repositories
+        removed = isinstance(event, RepositoryChange) and bool(event.word)
+        for repository in filter(self.config.allows, named):
+            self.github_sharing.learn_installation(repository, 0 if removed else event.installation)
+        if isinstance(event, RepositoryChange):
+            # only a new token has the permissions that the installation has after the change
+            self.github_sharing.save_sealed_token(event.installation, "", 0)
 
     @cached_property
     def clouds(self) -> AwsClouds:

@@ -145,6 +145,7 @@ class _StoredMetrics(Collector):
                 *self._dead_letter_metrics(),
                 *self._environment_metrics(),
                 *self._region_metrics(),
+                *self._rate_limit_metrics(),
                 self._repository_metrics(),
             ]
             self._deployer.lanes.ping()  # last, because a full or read-only Redis can still be read
@@ -233,6 +234,31 @@ class _StoredMetrics(Collector):
         for room in newest:
             counted.add_metric([room.account, room.region], room.counted_at)
         return [*families.values(), counted]
+
+    def _rate_limit_metrics(self) -> Iterable[Metric]:
+        """Return GitHub's rate limits as its latest answers named them, without a request to GitHub."""
+        texts = {
+            "limit": "Requests (GraphQL: points) that GitHub allows in an hour",
+            "remaining": "Requests (GraphQL: points) that remain in this hour",
+            "resets_at": "When this hour ends",
+            "closed_seconds": "For how long GitHub refuses requests, 0 if it does not",
+        }
+        names = {"resets_at": "reset_timestamp_seconds"}
+        families = {
+            what: GaugeMetricFamily(
+                f"deployer_github_rate_limit_{names.get(what, what)}", text, labels=["account", "resource"]
+            )
+            for what, text in texts.items()
+        }
+        writes = GaugeMetricFamily(
+            "deployer_github_writes", "Writes of the last hour; GitHub allows 500", labels=["account"]
+        )
+        for quota in self._deployer.github_sharing.quotas():
+            for what, family in families.items():
+                family.add_metric([quota.account, quota.resource], getattr(quota, what))
+            if quota.resource == "core":
+                writes.add_metric([quota.account], quota.writes)
+        return [*families.values(), writes]
 
     def _environment_metrics(self) -> list[Metric]:
         records = self._deployer.lanes.environments()

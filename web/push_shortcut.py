@@ -67,7 +67,7 @@ class PushShortcut:
         if self._deployer.budget:
             self._deployer.budget.start_request()
         try:
-            answer = self._deployer.submitter.submit_github(push)
+            answer = self._deployer.submit_delivery(push)
         except DeployerError as error:
             environ[EARLIER_FAILURE] = (
                 error  # the work may have been stored, so it must not be submitted again

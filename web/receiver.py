@@ -58,7 +58,7 @@ def github() -> Response:
     event = parse_delivery({**headers, "Content-Type": request.mimetype}, content)
     if isinstance(event, Ping):
         return _delivery_response(Answer(event.delivery, "pong", "the webhook works"), 200)
-    return _delivery_response(parts.submitter.submit_github(event), 202)
+    return _delivery_response(parts.submit_delivery(event), 202)
 
 
 @blueprint.post("/aws")

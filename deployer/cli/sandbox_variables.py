@@ -52,6 +52,11 @@ def _check_speed(text: str) -> None:
         raise ConfigError(f"{_SPEED} is {text[:40]!r}; it must be a number above 0")
 
 
+def _github_rate(speed: str) -> str:
+    """The share of GitHub's limits to use: the simulated GitHub allows as many more requests as it is faster."""
+    return f"{min(max(float(speed or 1), 0.01), 1000):g}"
+
+
 def make_variables(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[str, str]:
     """The variables that make processes use the sandbox.
 
@@ -76,6 +81,7 @@ def make_variables(env: Mapping[str, str], dotenv: Mapping[str, str]) -> dict[st
         "DEPLOYER_GITHUB_API_URL": f"{github}/api/v3",
         "DEPLOYER_GITHUB_APP_ID": "",
         "DEPLOYER_GITHUB_APP_PRIVATE_KEY": "",
+        "DEPLOYER_GITHUB_RATE": _github_rate(env.get(_SPEED, "")),
         "DEPLOYER_GITHUB_TOKEN": SECRET,
         "DEPLOYER_GITHUB_WEBHOOK_SECRET": SECRET,
         "DEPLOYER_PUBLIC_URL": f"http://{HOST}:{numbers[_WEB]}",

@@ -218,6 +218,12 @@ class CodeHost(Protocol):
             RightsError: deployer may not read all of it.
         """
 
+    def why_hidden(self, repository: Repository) -> str:
+        """Why `facts` returns None, with the link to the page on which people change that; empty if that is unknown.
+
+        The GitHub App's installation may be suspended, or the App may not be installed on the repository.
+        """
+
     def default_branch(self, repository: Repository) -> str:
         """The short name of the default branch."""
 

@@ -53,14 +53,18 @@ class Repositories:
             TransientError: GitHub or Redis is unavailable.
         """
         facts, now = self._host.facts(repository, only), self._clock()
+        hidden = "" if facts else self._host.why_hidden(repository)
         before = RepositoryRecord(repository.full_name)
 
         def judged(stored: RepositoryRecord) -> RepositoryRecord:
             nonlocal before
             before, known = stored, judge_repository(stored, facts, word, now)
             if known is None:
-                raise NotFoundError(
-                    f"{repository} is not found, or deployer has no access; nothing is deleted because of that"
+                why = hidden or f"{repository} is not found, or deployer has no access"
+                raise NotFoundError(f"{why}; nothing is deleted because of that")
+            if known.state == REMOVED and hidden:
+                return known.but(
+                    reason=f"{hidden}; until then {repository} is not looked at, and nothing is deleted"
                 )
             return known
 

@@ -216,10 +216,20 @@ class User(Struct, frozen=True):
     login: Name
 
 
+class Account(Struct, frozen=True):
+    """A person or an organization; an enterprise has no login."""
+
+    login: str = ""
+    type: str = ""
+
+
 class App(Struct, frozen=True):
     """`GET /app`."""
 
     slug: Name
+    html_url: str = ""
+    owner: Account | None = None
+    permissions: dict[str, str] = {}
 
 
 class Comment(Struct, frozen=True):
@@ -314,6 +324,14 @@ class Installation(Struct, frozen=True):
 
     id: Id
     permissions: dict[str, str]
+    html_url: str = ""
+    account: Account | None = None
+    suspended_at: Timestamp | None = None
+
+    @property
+    def owner(self) -> str:
+        """The login of the account on which the App is installed."""
+        return self.account.login if self.account else "the owner"
 
 
 class Token(Struct, frozen=True):

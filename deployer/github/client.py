@@ -1,13 +1,14 @@
 """Sends requests to GitHub's API.
 
 Each answer is checked against the type that the caller names. This module follows redirects, repeats failed requests
-for some seconds, and asks the credentials to sign each request. `github_errors` translates its errors for the core.
+for some seconds, asks the credentials to sign each request, and obeys GitHub's rate limits. `github.errors` translates
+its errors for the core.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import msgspec
@@ -23,13 +24,20 @@ from deployer.github.errors import (
     Headers,
     UnexpectedAnswerError,
     is_too_large_to_compare,
+    rate_limit_seconds,
     retry_after_seconds,
 )
+from deployer.github.rate_limits import read_rate_limits
+from deployer.github.sharing import OwnProcess, Sharing
+from deployer.github.signature import Credentials, Signature
 from deployer.model.environments import Repository
 from deployer.queue.call_counter import count_call, save_quota
 
 _T = TypeVar("_T")
 
+# https://docs.github.com/rest/about-the-rest-api/api-versions
+API_VERSION = "2022-11-28"
+"""The version of GitHub's REST API that deployer's types of answers describe."""
 _MAX_CONNECTIONS = 4  # per process; a fifth request waits until one of the four has ended
 _TIMEOUT_SECONDS = 15  # to connect, and again between two parts of an answer
 _MAX_ATTEMPTS = 4
@@ -42,16 +50,6 @@ _STATUSES_BELIEVED_WITHOUT_JSON = frozenset({401, 403, 407, 429})
 _backoff = wait_random_exponential(multiplier=0.5, max=4)
 
 
-class Credentials(Protocol):
-    """Signs requests."""
-
-    def authorization(self, repository: Repository) -> str:
-        """The header `Authorization` of a request about a repository."""
-
-    def discard_cached_credentials(self, repository: Repository) -> None:
-        """Sign in again for the next request, because GitHub refused these credentials or hides the repository."""
-
-
 class GitHubClient:
     """A client of one API address. Threads may share it.
 
@@ -61,11 +59,13 @@ class GitHubClient:
     Args:
         api_url: `https://api.github.com`, or `https://<host>/api/v3` of an Enterprise Server.
         credentials: signs the requests about repositories.
+        sharing: lets requests pass as the rate limits allow; by default this process shares nothing.
     """
 
-    def __init__(self, api_url: str, credentials: Credentials) -> None:
+    def __init__(self, api_url: str, credentials: Credentials, sharing: Sharing | None = None) -> None:
         self.api_url = api_url
         self._credentials = credentials
+        self._sharing = sharing or OwnProcess()
         # by process id, because two processes must not share a socket after a fork
         self._sessions: dict[int, requests.Session] = {}
 
@@ -96,19 +96,19 @@ class GitHubClient:
 
         Raises:
             ApiError: GitHub answered with an error.
+            ThrottledError: the rate limits allow no request now.
             UnexpectedAnswerError: no attempt got an answer of this type.
             requests.RequestException: no attempt got an answer.
         """
 
         def once() -> tuple[Headers, _T]:
-            authorization = self._credentials.authorization(repository)
-            return self.send_once(verb, path, answer, authorization, query=query, body=body)
+            signature = self._credentials.sign(repository)
+            return self.send_once(verb, path, answer, signature, query=query, body=body)
 
         try:
             return once() if once_only else retry_transient_failures(once)
         except ApiError as error:
-            if error.status == 401:  # the GitHub App may have been installed again
-                self._credentials.discard_cached_credentials(repository)
+            self._handle_refusal(repository, error)
             raise
 
     def query(
@@ -129,22 +129,33 @@ class GitHubClient:
         body = {"query": query, "variables": variables}
 
         def once() -> _T:
-            authorization = self._credentials.authorization(repository)
-            return read(*self.send_once("POST", self._graphql_url(), QueryAnswer, authorization, body=body))
+            signature = self._credentials.sign(repository)
+            headers, found = self.send_once("POST", self._graphql_url(), QueryAnswer, signature, body=body)
+            try:
+                return read(headers, found)
+            except ApiError as error:  # GraphQL answers most errors with status 200
+                self._record_limits(signature.account, "graphql", headers, error)
+                raise
 
         try:
             return retry_transient_failures(once)
         except ApiError as error:
-            if error.status == 401:
-                self._credentials.discard_cached_credentials(repository)
+            self._handle_refusal(repository, error)
             raise
+
+    def _handle_refusal(self, repository: Repository, error: ApiError) -> None:
+        """Discard a token that GitHub refuses, and find out why GitHub refuses a request."""
+        if error.status == 401:
+            self._credentials.discard_token(repository)
+        if error.status == 403 and rate_limit_seconds(error) is None:
+            error.remedy = self._credentials.explain_refusal(repository, error)
 
     def send_once(
         self,
         verb: str,
         path: str,
         answer: type[_T],
-        authorization: str,
+        signature: Signature,
         *,
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
@@ -153,15 +164,23 @@ class GitHubClient:
 
         GitHub asks clients to send the same request to the new address, whatever its method:
         https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api#follow-redirects
+
+        Raises:
+            ThrottledError: the rate limits allow no request now.
         """
         url = path if path.startswith(("https://", "http://")) else f"{self.api_url}{path}"
         headers = {
-            "Authorization": authorization,
+            "Authorization": signature.authorization,
             "Accept": "application/vnd.github+json",
             "User-Agent": "deployer",
+            "X-GitHub-Api-Version": API_VERSION,
         }
-        parameters = query
+        parameters, account = query, signature.account
+        resource = "graphql" if url == self._graphql_url() else "core"
+        # a query of GraphQL changes nothing, and what the App itself sends (to get a token or a delivery) is no content
+        writes = verb != "GET" and resource == "core" and account != "app"
         for _ in range(_MAX_REDIRECTS + 1):
+            self._sharing.wait_for_turn(account, resource, writes=writes)
             count_call("github")
             found = self._process_session().request(
                 verb,
@@ -174,9 +193,34 @@ class GitHubClient:
             )
             save_quota(found.headers.get("x-ratelimit-limit"))
             if found.status_code not in _REDIRECTS:
-                return found.headers, _read_response(verb, found, answer)
+                return found.headers, self._read_answer(verb, found, answer, account, resource)
             url, parameters = self._redirect_target(url, found.headers.get("location", "")), None
         raise UnexpectedAnswerError(f"more than {_MAX_REDIRECTS} redirects")
+
+    def _read_answer(
+        self, verb: str, found: requests.Response, answer: type[_T], account: str, resource: str
+    ) -> _T:
+        """Read an answer, and share what it says about rate limits."""
+        try:
+            read = _read_response(verb, found, answer)
+        except ApiError as error:
+            self._record_limits(account, resource, found.headers, error)
+            raise
+        self._record_limits(account, resource, found.headers)
+        return read
+
+    def _record_limits(
+        self, account: str, resource: str, headers: Headers, error: ApiError | None = None
+    ) -> None:
+        limits = read_rate_limits(resource, headers, error)
+        if limits.quota or limits.refused_seconds is not None:
+            self._sharing.record_limits(
+                account,
+                limits.resource,
+                quota=limits.quota,
+                refused_seconds=limits.refused_seconds,
+                refuses_all=limits.refuses_all,
+            )
 
     def _redirect_target(self, url: str, location: str) -> str:
         try:

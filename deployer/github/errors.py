@@ -22,6 +22,7 @@ from deployer.model.errors import (
     DeployerError,
     PermanentError,
     RightsError,
+    ThrottledError,
     TransientError,
 )
 
@@ -45,7 +46,10 @@ class ApiError(Exception):
         status: the HTTP status.
         message: GitHub's message; empty if the answer has none.
         headers: the answer's headers.
+        remedy: why GitHub refused the request, with the link to the page that changes it; empty if that is unknown.
     """
+
+    remedy = ""
 
     def __init__(self, status: int, message: str, headers: Headers) -> None:
         super().__init__(f"{status}: {message}")
@@ -67,6 +71,7 @@ def translate_errors(doing: str, repository: Repository) -> Iterator[None]:
         repository: the repository that the action is about.
 
     Raises:
+        ThrottledError: GitHub's rate limit is exceeded, and GitHub did nothing.
         TransientError: a later attempt may succeed, without any change by the repository's people.
         PermanentError: the repository's people must change something.
     """
@@ -104,9 +109,8 @@ def requires_permission(needed: str) -> Iterator[None]:
             or "archived" in error.message
         ):
             raise
-        raise RightsError(
-            f"GitHub answers {error.status} ({error.message}); give deployer's token or App the permission {needed}"
-        ) from error
+        remedy = error.remedy or f"give deployer's token or App the permission {needed}"
+        raise RightsError(f"GitHub answers {error.status} ({error.message}); {remedy}") from error
 
 
 def graphql_error(errors: Sequence[QueryError], headers: Headers) -> ApiError:
@@ -132,6 +136,11 @@ def is_empty_repository(error: ApiError) -> bool:
     return error.status == 409 and error.message == "Git Repository is empty."
 
 
+def is_suspended(error: ApiError) -> bool:
+    """Whether the GitHub App's installation is suspended."""
+    return error.status == 403 and "suspended" in error.message.lower()
+
+
 def is_too_large_to_compare(error: ApiError) -> bool:
     """Whether two commits differ in more than GitHub can compare in time; then every attempt gets a 500.
 
@@ -143,7 +152,8 @@ def is_too_large_to_compare(error: ApiError) -> bool:
 def _core_error(doing: str, repository: Repository, error: ApiError) -> DeployerError:
     message = error.message
     if (pause := rate_limit_seconds(error)) is not None:
-        return TransientError(f"{doing}: GitHub's rate limit is exceeded ({message})", retry_after=pause)
+        # GitHub did nothing, so this is no failed attempt
+        return ThrottledError(f"{doing}: GitHub's rate limit is exceeded ({message})", retry_after=pause)
     if error.status >= 500:
         return TransientError(
             f"{doing}: GitHub answers {error.status} ({message})",
@@ -159,6 +169,8 @@ def _core_error(doing: str, repository: Repository, error: ApiError) -> Deployer
         return TransientError(
             f"{doing}: GitHub refuses deployer's credentials ({message}); renew DEPLOYER_GITHUB_TOKEN or the App's key"
         )
+    if error.status == 403 and error.remedy:
+        return TransientError(f"{doing}: {error.remedy}")
     if error.status == 403:
         needs = error.headers.get("x-accepted-github-permissions")
         lacking = f"; it needs {needs}" if needs else ""

@@ -8,11 +8,9 @@ A whole repository is read by GraphQL, because one call is enough; everything el
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
-
-import requests
 
 from deployer.environment.code_host import Head, HookDelivery, Protection, Relation, RepositoryFacts, Status
 from deployer.github import answers
@@ -20,15 +18,25 @@ from deployer.github import feedback as github_feedback
 from deployer.github import hooks as github_hooks
 from deployer.github import refs as github_refs
 from deployer.github import repository_query as github_facts
+from deployer.github.access_problems import missing_permissions
 from deployer.github.client import GitHubClient, RepositoryClient, retry_transient_failures
 from deployer.github.credentials import AppCredentials, NotInstalledError, TokenCredentials
-from deployer.github.errors import ApiError, Headers, descriptor_remedy, requires_permission, translate_errors
+from deployer.github.errors import (
+    ApiError,
+    Headers,
+    is_suspended,
+    requires_permission,
+    translate_errors,
+)
 from deployer.github.files import FolderReader
+from deployer.github.reachability import probe_api
+from deployer.github.sharing import Sharing
 from deployer.model.environments import Repository
-from deployer.model.errors import TransientError
+from deployer.model.errors import DeployerError, TransientError
 from deployer.model.refs import Ref
 
 PUBLIC_API = "https://api.github.com"
+_NEEDED = {"contents": "read", "statuses": "write"}  # the permissions without which deployer cannot deploy
 
 
 class GitHubHost:
@@ -39,15 +47,24 @@ class GitHubHost:
         app_id: the id of a GitHub App that is installed on each repository.
         private_key: the App's private key (PEM).
         api_url: `https://api.github.com`, or `https://<host>/api/v3` of an Enterprise Server.
+        sharing: what all processes share; by default this process shares nothing and is not limited.
     """
 
     def __init__(
-        self, token: str = "", *, app_id: str = "", private_key: str = "", api_url: str = PUBLIC_API
+        self,
+        token: str = "",
+        *,
+        app_id: str = "",
+        private_key: str = "",
+        api_url: str = PUBLIC_API,
+        sharing: Sharing | None = None,
     ) -> None:
         self._api_url = api_url.rstrip("/") or PUBLIC_API
-        self._app = AppCredentials(app_id, private_key, self._api_url) if app_id else None
-        self._credentials = self._app or TokenCredentials(token)
-        self._client = self._app.client if self._app else GitHubClient(self._api_url, self._credentials)
+        self._app = AppCredentials(app_id, private_key, self._api_url, sharing) if app_id else None
+        self._credentials = self._app or TokenCredentials(token, self._api_url)
+        self._client = (
+            self._app.client if self._app else GitHubClient(self._api_url, self._credentials, sharing)
+        )
         self._folders = FolderReader()
         self._own_login = ""
 
@@ -77,7 +94,7 @@ class GitHubHost:
         found = self._read_facts(repository, only)
         if found is None:
             # if the App is installed again, it has another installation
-            self._credentials.discard_cached_credentials(repository)
+            self._credentials.discard_installation(repository)
         return found
 
     def _read_facts(self, repository: Repository, only: Ref | None) -> RepositoryFacts | None:
@@ -87,7 +104,7 @@ class GitHubHost:
             except NotInstalledError:
                 return None
             except ApiError as error:
-                if error.status == 403 and "suspended" in error.message:
+                if is_suspended(error):
                     return None
                 if error.status != 404:
                     raise
@@ -130,23 +147,7 @@ class GitHubHost:
 
     def check_reachable(self, seconds: float) -> None:
         """See `CodeHost.check_reachable`. One call, which is never repeated."""
-        url = f"{self._api_url}/meta"
-        try:
-            answer = requests.get(url, timeout=seconds, headers={"User-Agent": "deployer"}, stream=True)
-            answer.close()
-        except requests.RequestException as error:
-            if remedy := descriptor_remedy(error):
-                raise TransientError(f"deployer cannot connect to GitHub: {remedy}") from error
-            raise TransientError(
-                f"GitHub does not answer at {_origin_without_credentials(url)} ({type(error).__name__})"
-            ) from error
-        if answer.status_code >= 500:
-            raise TransientError(f"GitHub answers {answer.status_code} at {_origin_without_credentials(url)}")
-        # The body is not read because it is long. The content type JSON distinguishes it from a proxy's page
-        if "json" not in answer.headers.get("content-type", ""):
-            raise TransientError(
-                f"the server at {_origin_without_credentials(url)} is not GitHub's API; check DEPLOYER_GITHUB_API_URL"
-            )
+        probe_api(self._api_url, seconds)
 
     def commit(self, repository: Repository, prefix: str) -> str:
         """The full id of a commit. One call; one more if GitHub does not find it.
@@ -318,7 +319,7 @@ class GitHubHost:
             return github_refs.changed_files(self._repository_client(repository), before, after)
 
     def missing_permissions(self, repository: Repository) -> list[str]:
-        """The permissions that deployer needs on a repository but lacks, as far as GitHub tells. One call.
+        """The permissions that deployer needs on a repository but lacks, as far as GitHub tells. Two calls at most.
 
         Raises:
             PermanentError: GitHub does not show the repository.
@@ -327,11 +328,8 @@ class GitHubHost:
             path = f"/repos/{repository.full_name}"
             headers, described = self._client.call(repository, "GET", path, answers.RepositoryRights)
             if self._app:
-                held = self._app.installation_on(repository).permissions
-                needed = {"contents": ("read", "write"), "statuses": ("write",)}
-                return [
-                    f"{name}: {values[0]}" for name, values in needed.items() if held.get(name) not in values
-                ]
+                held = self._app.read_installation(repository).permissions
+                return [f"{name}: {level}" for name, level in missing_permissions(_NEEDED, held).items()]
             scopes = {each.strip() for each in headers.get("x-oauth-scopes", "").split(",")} - {""}
             # for a fine-grained token GitHub names no scopes, and `permissions` are those of the token's owner
             if scopes and not scopes & {"repo", "repo:status"}:
@@ -339,6 +337,24 @@ class GitHubHost:
             if described.private and scopes and "repo" not in scopes:
                 return ["contents: read (scope repo)"]
             return [] if described.permissions.get("push", True) else ["statuses: write"]
+
+    def permission_remedy(self, repository: Repository) -> str:
+        """How people give the App the permissions that deployer lacks; empty for a token. At most two calls."""
+        if self._app is None:
+            return ""
+        with translate_errors(f"reading deployer's permissions on {repository}", repository):
+            return self._app.permission_remedy(repository, _NEEDED)
+
+    def why_hidden(self, repository: Repository) -> str:
+        """See `CodeHost.why_hidden`. At most two calls for an App, none for a token."""
+        if self._app is None:
+            return ""
+        with (
+            suppress(DeployerError),
+            translate_errors(f"reading the installation on {repository}", repository),
+        ):
+            return self._app.why_hidden(repository)
+        return ""
 
     def clone_token(self, full_name: str) -> str:
         """The token with which a pipeline may clone the repository.
@@ -366,7 +382,7 @@ class GitHubHost:
 
         def call(verb: str, path: str, answer: Any, **more: Any) -> tuple[Headers, Any]:
             return retry_transient_failures(
-                lambda: app.client.send_once(verb, path, answer, app.app_authorization(), **more)
+                lambda: app.client.send_once(verb, path, answer, app.sign_as_app(), **more)
             )
 
         return call
@@ -380,9 +396,3 @@ class GitHubHost:
             else:
                 self._own_login = self._client.call(repository, "GET", "/user", answers.User)[1].login
         return self._own_login
-
-
-def _origin_without_credentials(url: str) -> str:
-    """The scheme and host of an address, without the password that a setting may contain."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

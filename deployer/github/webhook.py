@@ -130,6 +130,7 @@ def _read_push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
         repository_id=identity if type(identity := repository_fields.get("id")) is int else 0,
         commit=_commit_id(head_commit, after),
         sender=_sender_login(payload.get("sender")),
+        installation=_installation_id(payload),
     )
 
 
@@ -144,7 +145,7 @@ def _repository_change(delivery: str, kind: str, payload: dict[str, Any]) -> Rep
     fields = object_field(payload, "repository")
     repository = Repository.parse(text_field(fields, "full_name"))
     if kind == "public":
-        return RepositoryChange(delivery, "public", (repository,))
+        return RepositoryChange(delivery, "public", (repository,), installation=_installation_id(payload))
     action = text_field(payload, "action")
     about = f"repository {action[:50]}"
     changes = object_field(payload, "changes") if action in {"edited", "renamed", "transferred"} else {}
@@ -159,7 +160,11 @@ def _repository_change(delivery: str, kind: str, payload: dict[str, Any]) -> Rep
         login = text_field(object_field(owner, "user" if "user" in owner else "organization"), "login")
         former = (Repository.parse(f"{login}/{repository.name}"),)
     return RepositoryChange(
-        delivery, about, (repository, *former), word="deleted" if action == "deleted" else ""
+        delivery,
+        about,
+        (repository, *former),
+        word="deleted" if action == "deleted" else "",
+        installation=_installation_id(payload),
     )
 
 
@@ -180,8 +185,20 @@ def _installation_change(delivery: str, kind: str, payload: dict[str, Any]) -> R
     )
     owner = text_field(object_field(object_field(payload, "installation"), "account"), "login")
     return RepositoryChange(
-        delivery, about, named, owner="" if named else owner, word=_STATES_OF_INSTALLATION[action]
+        delivery,
+        about,
+        named,
+        owner="" if named else owner,
+        word=_STATES_OF_INSTALLATION[action],
+        installation=_installation_id(payload),
     )
+
+
+def _installation_id(payload: dict[str, Any]) -> int:
+    """GitHub's id of the App's installation, which every delivery to an App names; 0 if a webhook of no App sent it."""
+    installation = payload.get("installation")
+    found = installation.get("id") if isinstance(installation, dict) else None
+    return found if type(found) is int and 0 < found < 2**53 else 0
 
 
 def _commit_message(head_commit: object) -> str:

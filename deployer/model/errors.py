@@ -121,7 +121,7 @@ class ConfigError(DeployerError):
 
 
 class ThrottledError(TransientError):
-    """deployer's own rate limit for GitHub or AWS is reached: the call was not made and must be made later."""
+    """A rate limit of GitHub, of AWS or of deployer is reached: nothing was done, and the call must be made later."""
 
 
 class UnavailableError(TransientError):

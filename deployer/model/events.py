@@ -18,6 +18,7 @@ class Push:
         repository_id: GitHub's numeric id of the repository; 0 if the event does not say it.
         sender: the login of who pushed; empty if the event does not say it.
         commit: the commit that the ref points to (for an annotated tag not the tag object); empty if it was deleted.
+        installation: GitHub's id of the GitHub App's installation; 0 if a webhook of no App sent the event.
     """
 
     delivery: str
@@ -31,6 +32,7 @@ class Push:
     repository_id: int = 0
     commit: str = ""
     sender: str = ""
+    installation: int = 0
 
     @property
     def deleted(self) -> bool:
@@ -47,6 +49,7 @@ class RepositoryChange:
         repositories: the repositories to resync; the one that the event is about comes first.
         owner: if the event names no repository, the owner whose known repositories are resynced.
         word: `deleted` or `removed`, which GitHub's API cannot tell apart later; it answers both with "not found".
+        installation: GitHub's id of the GitHub App's installation; 0 if a webhook of no App sent the event.
     """
 
     delivery: str
@@ -54,6 +57,7 @@ class RepositoryChange:
     repositories: tuple[Repository, ...] = ()
     owner: str = ""
     word: str = ""
+    installation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from deployer.queue.store import Allowance, QueueStore
 
 _log = logging.getLogger("deployer.tasks")
 _LONGEST_RETRY = 600.0
+_LONGEST_JITTER = 30.0
 _STEPS = {Task.PROVISION, Task.UPDATE, Task.TRIGGER, Task.DELETE}
 # Turns spread the calls to GitHub if a thousand repositories are resynced at once. Each kind of turn has a name in
 # Redis, the seconds between turns, and how many turns are granted at once. A resync calls GitHub once, and each item
@@ -45,7 +46,7 @@ class RunnerOptions:
         lease_seconds: the length of a lease.
         max_attempts: the number of failed attempts after which an item becomes a dead letter.
         retry_seconds: the wait before the second attempt.
-        poll_seconds: the shortest wait after AWS's rate limit was reached.
+        poll_seconds: the shortest wait after a rate limit of AWS or GitHub was reached.
         public_url: the dashboard's URL; empty if it is not known.
     """
 
@@ -113,9 +114,11 @@ class StepRunner:
         except LaneLostError:
             return None
         except ThrottledError as error:
-            # AWS was not called, so this is not an attempt. It is no success either, so earlier attempts still count.
+            # AWS or GitHub did nothing, so this is not an attempt. It is no success either, so earlier attempts still
+            # count. The jitter keeps the items that wait for the same limit from returning at the same moment.
             seconds = max(error.retry_after or 0, self._options.poll_seconds)
-            return WaitUntil(restart_at_sync(work), seconds, keeps_attempts=True)
+            seconds += random.uniform(0, min(seconds / 4, _LONGEST_JITTER))  # noqa: S311  no secret
+            return WaitUntil(restart_at_sync(work).but(rests_for=str(error)), seconds, keeps_attempts=True)
         except TransientError as error:
             return self._retry_or_dead_letter(repository, work, token, error)
         except (StoredValueError, UnknownStatusError) as error:

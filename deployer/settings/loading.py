@@ -47,6 +47,7 @@ def load_config(env: Mapping[str, str], resolve: Callable[[str], str] | None = N
         github_app_id=app_id,
         github_app_private_key=app_key,
         github_api_url=read.url("DEPLOYER_GITHUB_API_URL", "https://api.github.com", "http", "https"),
+        github_rate=read.number("DEPLOYER_GITHUB_RATE", 1, 0.01, 1000),
         repositories=_read_repositories(read),
         artifact_bucket=read.text("DEPLOYER_ARTIFACT_BUCKET"),
         connection_arn=read.text("DEPLOYER_CONNECTION_ARN"),

@@ -39,6 +39,10 @@ class Config:
         "DEPLOYER_GITHUB_APP_PRIVATE_KEY", "private key of the App (PEM)", secret=True
     )
     github_api_url: str = _setting_field("DEPLOYER_GITHUB_API_URL", "URL of GitHub's REST API")
+    github_rate: float = _setting_field(
+        "DEPLOYER_GITHUB_RATE",
+        "share of GitHub's usual rate limits that deployer uses; below 1 if others use the same token or App",
+    )
     repositories: tuple[str, ...] = _setting_field(
         "DEPLOYER_REPOSITORIES", "allowed repositories as owner/repo patterns, separated by commas"
     )

@@ -35,6 +35,7 @@ def main() -> int:
     try:
         if options.sample:
             server.ensure_sample(options.sample)
+        server.hub.limits.allowed = server.hub.limits.allowed.with_changes({"enforced": True})
         server.hub.sender.hold(options.hold_webhooks)
         server.start()  # started last, so that the sample exists before the first answer
         if options.sample:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from sandbox.github import api_branches, payloads, rest_json
 from sandbox.github.api_pulls import commit_comments
 from sandbox.github.git import GitError
 from sandbox.github.hub import BadNameError, Hub, Repository
 from sandbox.github.lookup import Lookup
+from sandbox.github.people import OWNER
 from sandbox.github.responses import (
     decode_name,
     error_answer,
@@ -41,7 +42,8 @@ def _add_repository(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
 
     @pages.get(_REPO)
     def get_repository(owner: str, name: str) -> Response:
-        return jsonify(payloads.repository_json(lookup.find_repository(owner, name), rest_json.root_url()))
+        shown = payloads.repository_json(lookup.find_repository(owner, name), rest_json.root_url())
+        return jsonify({**shown, "permissions": g.get("person", OWNER).permissions})
 
     @pages.patch(_REPO)
     def edit_repository(owner: str, name: str) -> Response:
@@ -237,6 +239,9 @@ def _comparison_answer(repo: Repository, base: str, head: str, names: tuple[str,
         {
             "url": f"{rest_json.api_url(repo)}/compare/{base}...{head}",
             "html_url": f"{rest_json.html_url(repo)}/compare/{base}...{head}",
+            "permalink_url": f"{rest_json.html_url(repo)}/compare/{base}...{head}",
+            "diff_url": f"{rest_json.html_url(repo)}/compare/{base}...{head}.diff",
+            "patch_url": f"{rest_json.html_url(repo)}/compare/{base}...{head}.patch",
             "base_commit": rest_json.commit_json(repo, repo.git.read_commit(base)),
             "merge_base_commit": rest_json.commit_json(repo, repo.git.read_commit(middle)),
             "status": status.get((ahead > 0, behind > 0), "diverged"),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from graphql import GraphQLError, build_schema, graphql_sync
 
 from sandbox.github import rest_json, tokens
@@ -105,6 +105,9 @@ def _repository_resolver(hub: Hub) -> Callable[..., _Fields]:
             raise _RefusedError(
                 "NOT_FOUND", f"Could not resolve to a Repository with the name '{full_name}'."
             )
+        if "person" in g and hub.installations.of(repo.owner).requires_sign_on:
+            tokens.announce_sign_on(repo.owner)
+            raise _RefusedError("FORBIDDEN", tokens.PROTECTED)
         return _repository_fields(hub, repo)
 
     return resolve_repository

@@ -21,6 +21,7 @@ from sandbox.github.store import Row
 _REPOSITORY = "/repos/<owner>/<name>/hooks"
 _ORGANIZATION = "/orgs/<org>/hooks"
 _APP = "/app/hook/deliveries"
+_CLOCK_SKEW = 60.0  # seconds by which a client's clock may be ahead
 _CURSOR = re.compile(r"v1_(\d{1,12})")
 
 
@@ -152,7 +153,8 @@ def _add_app(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     @pages.get("/repos/<owner>/<name>/installation")
     def get_installation(owner: str, name: str) -> Response:
         _require_app()
-        return jsonify(payloads.installation_json(lookup.find_repository(owner, name), rest_json.root_url()))
+        owner = lookup.find_repository(owner, name).owner
+        return jsonify(payloads.installation_json(hub.installations.of(owner), rest_json.root_url()))
 
     @pages.post("/app/installations/<int:installation>/access_tokens")
     def create_token(installation: int) -> Response:
@@ -160,6 +162,11 @@ def _add_app(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
         answer = jsonify(tokens.issue_token(hub, installation, json_body()))
         answer.status_code = 201
         return answer
+
+    @pages.get("/app")
+    def get_app() -> Response:
+        _require_app()
+        return jsonify(payloads.app_json(hub.installations.requested, rest_json.root_url()))
 
     @pages.get("/app/hook/config")
     def get_app_hook() -> Response:
@@ -189,16 +196,23 @@ def _add_app(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
 
 
 def _require_app() -> None:
-    """End the request unless it has an App's JSON web token that is valid for at most ten minutes.
+    """End the request unless it has an App's JSON web token that has begun and is valid for at most ten minutes.
 
     The signature is not checked, because the simulator does not know the App's key.
     https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app
     """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     try:
-        claims = jwt.decode(token, options={"verify_signature": False, "require": ["exp", "iat", "iss"]})
+        claims = jwt.decode(
+            token, options={"verify_signature": False, "verify_exp": True, "require": ["exp", "iat", "iss"]}
+        )
     except jwt.PyJWTError as error:
         refuse(401, f"A JSON web token could not be decoded: {error}")
+    if claims["iat"] > time.time() + _CLOCK_SKEW:
+        refuse(
+            401,
+            "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
+        )
     if scheme != "Bearer" or claims["exp"] > time.time() + 600:
         refuse(401, "'Expiration time' claim ('exp') is too far in the future")
 

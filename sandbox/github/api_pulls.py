@@ -23,7 +23,7 @@ from sandbox.github.store import Row
 
 _REPO = "/repos/<owner>/<name>"
 _LONGEST = 65_536
-APP_LOGIN = "deployer[bot]"  # the author of comments that are written with an installation token
+APP_LOGIN = f"{payloads.APP_SLUG}[bot]"  # the author of comments that are written with an installation token
 
 
 def add_routes(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
@@ -104,10 +104,6 @@ def _add_comments(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     def edit_commit_comment(owner: str, name: str, comment_id: int) -> Response:
         return _edit_comment(hub, lookup.find_repository(owner, name), comment_id, on_pull=False)
 
-    @pages.get("/app")
-    def get_app() -> Response:
-        return jsonify({"id": 1, "slug": APP_LOGIN.removesuffix("[bot]"), "name": "deployer"})
-
 
 def commit_comments(hub: Hub, lookup: Lookup, repo: Repository) -> Response:
     """The comments on the commit that the path names."""
@@ -149,9 +145,37 @@ def pull_request_json(repo: Repository, lookup: Lookup, it: Row) -> dict[str, An
             "ref": branch,
             "sha": heads.get(branch, ""),
             "repo": payloads.repository_json(repo, rest_json.root_url()),
+            "user": payloads.user_json(repo.owner, rest_json.root_url()),
         }
 
+    own, page = (
+        f"{rest_json.api_url(repo)}/pulls/{it['number']}",
+        f"{rest_json.html_url(repo)}/pull/{it['number']}",
+    )
+    issue = f"{rest_json.api_url(repo)}/issues/{it['number']}"
+    addresses = {
+        "comments": f"{issue}/comments",
+        "commits": f"{own}/commits",
+        "review_comment": f"{rest_json.api_url(repo)}/pulls/comments{{/number}}",
+        "review_comments": f"{own}/comments",
+        "statuses": f"{rest_json.api_url(repo)}/statuses/{heads.get(it['head'], '')}",
+    }
+    nothing = ("assignee", "auto_merge", "body", "closed_at", "merge_commit_sha", "merged_at", "milestone")
     return {
+        **{f"{name}_url": address for name, address in addresses.items()},
+        **dict.fromkeys(nothing),
+        "_links": {
+            name: {"href": address}
+            for name, address in {**addresses, "self": own, "html": page, "issue": issue}.items()
+        },
+        "node_id": f"PR_{it['id']}",
+        "diff_url": f"{page}.diff",
+        "patch_url": f"{page}.patch",
+        "labels": [],
+        "locked": False,
+        "draft": False,
+        "author_association": "OWNER",
+        "updated_at": it["created_at"],
         "url": f"{rest_json.api_url(repo)}/pulls/{it['number']}",
         "issue_url": f"{rest_json.api_url(repo)}/issues/{it['number']}",
         "id": it["id"],
@@ -168,8 +192,16 @@ def pull_request_json(repo: Repository, lookup: Lookup, it: Row) -> dict[str, An
 
 def comment_json(repo: Repository, it: Row) -> dict[str, Any]:
     """A comment on a pull request or commit."""
-    kind = "issues/comments" if it["place"].startswith("pull ") else "comments"
+    on_pull = it["place"].startswith("pull ")
+    kind = "issues/comments" if on_pull else "comments"
+    more: dict[str, Any] = {"commit_id": it["place"], "line": None, "path": None, "position": None}
+    if on_pull:
+        more = {"issue_url": f"{rest_json.api_url(repo)}/issues/{it['place'].removeprefix('pull ')}"}
     return {
+        **more,
+        "node_id": f"C_{it['id']}",
+        "html_url": f"{rest_json.html_url(repo)}#comment-{it['id']}",
+        "author_association": "OWNER",
         "url": f"{rest_json.api_url(repo)}/{kind}/{it['id']}",
         "id": it["id"],
         "body": it["body"],

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from sandbox.github import payloads
 from sandbox.github.hub import BadNameError, Hub
+from sandbox.github.installations import LEVELS
 from sandbox.github.rest import Calls
 from sandbox.github.seed import push_sample
 
@@ -23,6 +24,7 @@ def blueprint(hub: Hub, calls: Calls) -> Blueprint:
 
     _add_repositories(pages, hub)
     _add_faults(pages, hub)
+    _add_access(pages, hub)
     _add_webhooks(pages, hub)
     _add_records(pages, hub, calls)
     return pages
@@ -82,6 +84,64 @@ def _add_faults(pages: Blueprint, hub: Hub) -> None:
     def clear_faults() -> Response:
         hub.faults.clear()
         return Response(status=204)
+
+
+def _add_access(pages: Blueprint, hub: Hub) -> None:
+    """Add the calls that change who may do what, and how much."""
+
+    @pages.post("/app")
+    def change_app() -> Response:
+        data = _json_object()
+        if data is None or not _is_permissions(data.get("permissions")):
+            return _bad_request('the body must be JSON such as {"permissions": {"contents": "read"}}')
+        hub.installations.request_permissions(
+            data["permissions"], [each.owner for each in hub.repositories()]
+        )
+        return jsonify(data)
+
+    @pages.post("/installations/<owner>")
+    def change_installation(owner: str) -> Response:
+        data = _json_object() or {}
+        known = [each.owner for each in hub.repositories() if each.owner.lower() == owner.lower()]
+        action, permissions = data.get("action"), data.get("permissions")
+        if not known:
+            return _bad_request("the owner has no repository")
+        if action in {"suspend", "unsuspend", "new_permissions_accepted"}:
+            hub.change_installation(known[0], action)
+        elif action == "revoke_tokens":
+            hub.installations.revoke_tokens(known[0])
+        elif action in {"require_sign_on", "require_no_sign_on"}:
+            hub.installations.require_sign_on(known[0], required=action == "require_sign_on")
+        elif _is_permissions(permissions):
+            hub.installations.accept_permissions(known[0], permissions)
+        else:
+            return _bad_request(
+                'the body must be JSON such as {"action": "suspend"}; the actions are suspend, unsuspend,'
+                " new_permissions_accepted, revoke_tokens, require_sign_on and require_no_sign_on; or"
+                ' {"permissions": {"contents": "read"}}'
+            )
+        return jsonify(payloads.installation_json(hub.installations.of(known[0]), hub.url))
+
+    @pages.get("/limits")
+    def show_limits() -> Response:
+        return jsonify({"limits": vars(hub.limits.allowed), "used": hub.limits.counts()})
+
+    @pages.post("/limits")
+    def set_limits() -> Response:
+        try:
+            hub.limits.allowed = hub.limits.allowed.with_changes(_json_object() or {})
+        except ValueError as error:
+            return _bad_request(str(error))
+        return jsonify(vars(hub.limits.allowed))
+
+    @pages.delete("/limits")
+    def forget_requests() -> Response:
+        hub.limits.forget()
+        return Response(status=204)
+
+
+def _is_permissions(value: Any) -> bool:
+    return isinstance(value, dict) and all(level in LEVELS for level in value.values())
 
 
 def _add_webhooks(pages: Blueprint, hub: Hub) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 from sandbox.github import payloads
 from sandbox.github.faults import Faults
 from sandbox.github.git import ZERO, GitRepository, Ref
+from sandbox.github.installations import Installations
+from sandbox.github.limits import Allowed, RateLimits
 from sandbox.github.store import Store
 from sandbox.github.webhooks import Sender
 
@@ -79,6 +81,9 @@ class Hub:
         self.url = url
         self.faults = Faults()
         self.store = Store(data_dir / "github.sqlite3")
+        self.installations = Installations(self.store)
+        # a faster sandbox allows as many more requests
+        self.limits = RateLimits(Allowed().times(float(os.environ.get("DEPLOYER_SANDBOX_SPEED") or 1)))
         self.sender = Sender(self.store, self.faults)
         self._webhook = (webhook_url, webhook_secret)
         self.store.point_standard_hooks(webhook_url, webhook_secret)
@@ -254,7 +259,9 @@ class Hub:
         ]
         if not theirs:
             return
-        payload = payloads.installation_event(theirs, "deleted" if uninstalled else "created", self.url)
+        installation = self.installations.of(repository.owner)
+        action = "deleted" if uninstalled else "created"
+        payload = payloads.installation_event(theirs, installation, action, self.url)
         if uninstalled:  # sent while the App still has a webhook
             self._send_events(theirs[0], [("installation", payload)])
         for each in theirs:
@@ -263,6 +270,16 @@ class Hub:
         if not uninstalled:
             self._send_events(theirs[0], [("installation", payload)])
 
+    def change_installation(self, owner: str, action: str) -> None:
+        """Let an owner of a repository `suspend` or `unsuspend` the App, or accept its new permissions."""
+        theirs = [each for each in self.repositories() if each.owner.lower() == owner.lower()]
+        if action == "new_permissions_accepted":
+            self.installations.accept_permissions(owner)
+        else:
+            self.installations.suspend(owner, suspended=action == "suspend")
+        payload = payloads.installation_event(theirs, self.installations.of(owner), action, self.url)
+        self._send_events(theirs[0], [("installation", payload)])
+
     def _send_repository_event(
         self, repository: Repository, event: str, action: str, changes: dict[str, Any]
     ) -> None:
@@ -270,7 +287,8 @@ class Hub:
         self._send_events(repository, [(event, payload)])
 
     def _send_app_event(self, repository: Repository, action: str) -> None:
-        payload = payloads.installation_repositories(repository, action, self.url)
+        installation = self.installations.of(repository.owner)
+        payload = payloads.installation_repositories(repository, installation, action, self.url)
         self._send_events(repository, [("installation_repositories", payload)])
 
     def refs(self, repository: Repository) -> dict[str, Ref]:
@@ -350,10 +368,11 @@ class Hub:
         for hook in hooks:
             if not hook["active"] or (hook["standard"] and repository.uninstalled):
                 continue
+            of_app = payloads.installation_reference(repository.owner) if hook["standard"] else {}
             for event, payload in events:
                 own = hook["standard"] and event in _APP_EVENTS | set(STANDARD_EVENTS)
                 if own or ({event, "*"} & set(hook["events"]) and event not in _APP_EVENTS):
-                    self.sender.enqueue(hook, event, {**payload, **more}, ref, about=repository.id)
+                    self.sender.enqueue(hook, event, {**of_app, **payload, **more}, ref, about=repository.id)
 
 
 def _sha_or_zero(ref: Ref | None) -> str:

@@ -9,14 +9,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sandbox.github import links
 from sandbox.github.git import ZERO, Changes, Commit, Person, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sandbox.github.hub import Repository
+    from sandbox.github.installations import Installation
 
 LOGIN = "octocat"
+APP_SLUG = "deployer"
 _MAX_COMMITS = 20
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}")
 
@@ -65,6 +68,7 @@ def user_json(login: str, root: str) -> dict[str, Any]:
         "url": api,
         "html_url": f"{root}/{login}",
         "repos_url": f"{api}/repos",
+        **links.user_fields(api),
         "type": "Organization" if is_organization(login) else "User",
         "site_admin": False,
     }
@@ -117,6 +121,7 @@ def repository_json(repo: Repository, root: str) -> dict[str, Any]:
         "statuses_url": f"{api}/statuses/{{sha}}",
         "tags_url": f"{api}/tags",
         "trees_url": f"{api}/git/trees{{/sha}}",
+        **links.repository_fields(api),
         "clone_url": f"{html}.git",
         "git_url": f"{html}.git",
         "ssh_url": f"{html}.git",
@@ -197,12 +202,14 @@ def repository_event(repo: Repository, action: str, changes: dict[str, Any], roo
     }
 
 
-def installation_repositories(repo: Repository, action: str, root: str) -> dict[str, Any]:
+def installation_repositories(
+    repo: Repository, installation: Installation, action: str, root: str
+) -> dict[str, Any]:
     """The body of the event that an App's installation got (`added`) or lost (`removed`) a repository."""
     shown = _installed_repository(repo, root)
     return {
         "action": action,
-        "installation": installation_json(repo, root),
+        "installation": installation_json(installation, root),
         "repository_selection": "selected",
         "repositories_added": [shown] if action == "added" else [],
         "repositories_removed": [shown] if action == "removed" else [],
@@ -211,11 +218,20 @@ def installation_repositories(repo: Repository, action: str, root: str) -> dict[
     }
 
 
-def installation_event(repos: Sequence[Repository], action: str, root: str) -> dict[str, Any]:
-    """The body of the event that an owner's installation of an App was `created` or `deleted`."""
+def installation_event(
+    repos: Sequence[Repository], installation: Installation, action: str, root: str
+) -> dict[str, Any]:
+    """The body of the event that an owner's installation of an App changed.
+
+    Args:
+        repos: its repositories.
+        installation: the installation.
+        action: `created`, `deleted`, `suspend`, `unsuspend` or `new_permissions_accepted`.
+        root: the simulator's address.
+    """
     return {
         "action": action,
-        "installation": installation_json(repos[0], root),
+        "installation": installation_json(installation, root),
         "repositories": [_installed_repository(repo, root) for repo in repos],
         "requester": None,
         "sender": user_json(LOGIN, root),
@@ -228,23 +244,53 @@ def _installed_repository(repo: Repository, root: str) -> dict[str, Any]:
     }
 
 
-def installation_json(repo: Repository, root: str) -> dict[str, Any]:
-    """The App's installation for the repository's owner."""
-    identity = user_id(repo.owner)
+def installation_reference(owner: str) -> dict[str, Any]:
+    """The field `installation` of an event that is sent to an App's webhook."""
+    return {"installation": {"id": user_id(owner), "node_id": f"I_{user_id(owner)}"}}
+
+
+def app_json(permissions: Mapping[str, str], root: str) -> dict[str, Any]:
+    """The App itself, with the permissions that it requests. The organization `deployer-apps` owns it."""
+    return {
+        "id": 1,
+        "slug": APP_SLUG,
+        "node_id": "A_1",
+        "client_id": "Iv1.sandbox",
+        "owner": user_json("deployer-apps", root),
+        "name": "deployer",
+        "description": None,
+        "external_url": root,
+        "html_url": f"{root}/apps/{APP_SLUG}",
+        "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+        "permissions": dict(permissions),
+        "events": ["push", "repository"],
+        "installations_count": 1,
+    }
+
+
+def installation_json(installation: Installation, root: str) -> dict[str, Any]:
+    """An owner's installation of the App."""
+    owner, identity = installation.owner, user_id(installation.owner)
+    pages = f"{root}/organizations/{owner}" if is_organization(owner) else root
     return {
         "id": identity,
-        "account": user_json(repo.owner, root),
+        "account": user_json(owner, root),
         "repository_selection": "selected",
         "access_tokens_url": f"{root}/api/v3/app/installations/{identity}/access_tokens",
         "repositories_url": f"{root}/api/v3/installation/repositories",
-        "html_url": f"{root}/settings/installations/{identity}",
+        "html_url": f"{pages}/settings/installations/{identity}",
         "app_id": 1,
+        "app_slug": APP_SLUG,
         "target_id": identity,
-        "target_type": "Organization",
-        "permissions": {"contents": "read", "metadata": "read", "statuses": "write"},
+        "target_type": "Organization" if is_organization(owner) else "User",
+        "permissions": dict(installation.permissions),
         "events": ["push", "repository"],
-        "suspended_at": None,
-        "suspended_by": None,
+        "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+        "single_file_name": None,
+        "suspended_at": installation.suspended_at or None,
+        "suspended_by": user_json(owner, root) if installation.suspended_at else None,
     }
 
 

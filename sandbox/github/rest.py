@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import re
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import Any
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
@@ -14,87 +14,87 @@ from werkzeug.exceptions import HTTPException
 from sandbox.github import api, api_git, api_graphql, api_hooks, api_pulls, payloads, rest_json, tokens
 from sandbox.github.hub import ArchivedError, Hub
 from sandbox.github.lookup import Lookup
+from sandbox.github.people import OWNER
 from sandbox.github.responses import error_answer, raw_path
 
 _PREFIX = "/api/v3"
-_LIMIT = 5000
-_HOUR = 3600
+_VERSIONS = {"2022-11-28", "2026-03-10"}
+_DEFAULT_VERSION = "2022-11-28"
 _KEPT_CALLS = 20_000
+_ANONYMOUS = "anonymous"  # requests without credentials, which are counted but never refused
+_NO_CONTENT = re.compile(r"/(hooks|git|branches|rulesets)(/|$)|/attempts$")  # writes that create no content
 
 
 class Calls:
-    """The calls so far, with the rate limit of each API, which is shown but never enforced."""
+    """The calls so far."""
 
-    def __init__(self, quota: int = _LIMIT) -> None:
-        self._quota = quota
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: deque[dict[str, Any]] = deque(maxlen=_KEPT_CALLS)
         self._seq = 0
-        self._used: Counter[str] = Counter()
-        self._reset = int(time.time()) + _HOUR
 
-    def record_call(self, method: str, path: str, status: int, arrived: float) -> None:
+    def record_call(
+        self, method: str, path: str, status: int, arrived: float, account: str, version: str
+    ) -> None:
         """Record a call that arrived at a time (epoch seconds) and has been answered."""
         with self._lock:
             self._seq += 1
             self._calls.append(
-                {"seq": self._seq, "time": arrived, "seconds": time.time() - arrived, "method": method,
-                 "path": path, "status": status}
-            )  # fmt: skip
+                {
+                    "seq": self._seq,
+                    "time": arrived,
+                    "seconds": time.time() - arrived,
+                    "method": method,
+                    "path": path,
+                    "status": status,
+                    "account": account,
+                    "version": version,
+                }
+            )
 
     def since(self, seq: int) -> list[dict[str, Any]]:
         """The calls after the one with this number."""
         with self._lock:
             return [call for call in self._calls if call["seq"] > seq]
 
-    def limit(self, resource: str, cost: int = 0) -> dict[str, int | str]:
-        """This hour's rate limit of `core` or `graphql`, after `cost` more calls."""
-        with self._lock:
-            if time.time() >= self._reset:
-                self._used, self._reset = Counter(), int(time.time()) + _HOUR
-            self._used[resource] += cost
-            used = self._used[resource]
-            # The limit is never enforced, so at least 1 call always remains: a client may stop by itself at 0.
-            return {
-                "limit": self._quota, "used": used, "remaining": max(self._quota - used, 1), "reset": self._reset,
-                "resource": resource,
-            }  # fmt: skip
 
-
-def add_api(app: Flask, hub: Hub) -> Calls:
-    """Add both APIs to the application; returns the record of their calls."""
-    # a faster sandbox gets as many more calls in an hour
-    speed = float(os.environ.get("DEPLOYER_SANDBOX_SPEED") or 1)
-    calls = Calls(round(_LIMIT * speed))
+def add_api(app: Flask, hub: Hub, calls: Calls) -> None:
+    """Add both APIs to the application, and record their calls."""
     lookup = Lookup(hub)
     pages = Blueprint("rest", __name__, url_prefix=_PREFIX)
     api.add_routes(pages, hub, lookup)
     api_git.add_routes(pages, hub, lookup)
     api_hooks.add_routes(pages, hub, lookup)
     api_pulls.add_routes(pages, hub, lookup)
-    _add_general_calls(pages, calls)
+    _add_general_calls(pages, hub)
     app.register_blueprint(pages)
     api_graphql.add_routes(app, hub)
-    _add_recording(app, calls)
+    _add_recording(app, hub, calls)
     _add_refusals(app, hub)
     _add_error_handlers(app)
-    return calls
 
 
-def _add_general_calls(pages: Blueprint, calls: Calls) -> None:
+def _add_general_calls(pages: Blueprint, hub: Hub) -> None:
     @pages.get("/rate_limit")
     def rate_limit() -> Response:
-        core = calls.limit("core")
-        resources = {"core": core, "search": core, "graphql": calls.limit("graphql")}
+        core = hub.limits.shown(_account(), "core")
+        resources = {"core": core, "search": core, "graphql": hub.limits.shown(_account(), "graphql")}
         return jsonify({"resources": resources, "rate": core})
 
     @pages.get("/user")
     def get_user() -> Response:
-        return jsonify(payloads.user_json(payloads.LOGIN, rest_json.root_url()))
+        if "grant" in g:
+            return error_answer(403, "Resource not accessible by integration")
+        return jsonify(payloads.user_json(g.get("person", OWNER).login, rest_json.root_url()))
 
     @pages.get("/meta")
     def get_meta() -> Response:
         return jsonify({"verifiable_password_authentication": False, "installed_version": "3.14.0"})
+
+
+def _account() -> str:
+    """Whose rate limits the request counts towards."""
+    return str(g.get("account", _ANONYMOUS))
 
 
 def _counted_resource() -> str:
@@ -132,25 +132,60 @@ def _add_refusals(app: Flask, hub: Hub) -> None:
         return error_answer(status, f"An injected fault: {status}") if status else None
 
     @app.before_request
+    def check_version() -> Response | None:
+        asked = request.headers.get("X-GitHub-Api-Version", _DEFAULT_VERSION)
+        if _counted_resource() and asked not in _VERSIONS:
+            return error_answer(400, f"API version '{asked[:40]}' is not supported")
+        return None
+
+    @app.before_request
     def check_token() -> Response | None:
-        return tokens.check_request_token(hub)
+        refusal = tokens.check_request_token(hub)
+        # GitHub counts a refused request as well, if it knows who sent it
+        return _limit_refusal(hub) or refusal
 
 
-def _add_recording(app: Flask, calls: Calls) -> None:
+def _limit_refusal(hub: Hub) -> Response | None:
+    """Count a request towards the rate limits, and refuse it if it exceeds one."""
+    resource = _counted_resource()
+    if not resource or request.path == f"{_PREFIX}/rate_limit":
+        return None
+    writes = resource == "core" and request.method not in {"GET", "HEAD"}
+    content = writes and "/repos/" in request.path and not _NO_CONTENT.search(request.path)
+    found = hub.limits.admit(_account(), resource, writes=writes, content=content)
+    if found is None or _account() == _ANONYMOUS:
+        return None
+    if found.retry_after is None and resource == "graphql":
+        return api_graphql.errors_answer(found.message, "RATE_LIMITED")
+    answer = error_answer(403, found.message)
+    if found.retry_after is not None:
+        answer.headers["Retry-After"] = str(found.retry_after)
+    return answer
+
+
+def _add_recording(app: Flask, hub: Hub, calls: Calls) -> None:
     @app.before_request
     def note_arrival() -> None:
         g.arrived = time.time()
 
     @app.after_request
     def record_answer(answer: Response) -> Response:
-        if _counted_resource():
-            limit = calls.limit(_counted_resource(), 0 if request.path == f"{_PREFIX}/rate_limit" else 1)
-            if "reset" in g:
-                limit |= {"remaining": 0, "reset": g.reset}
-            for name, value in limit.items():
-                answer.headers[f"X-RateLimit-{name.capitalize()}"] = str(value)
-            answer.headers["X-GitHub-Enterprise-Version"] = "3.14.0"
-            calls.record_call(request.method, raw_path(), answer.status_code, g.arrived)
+        resource = _counted_resource()
+        if not resource:
+            return answer
+        limit = hub.limits.shown(_account(), resource)
+        if "reset" in g:
+            limit |= {"remaining": 0, "reset": g.reset}
+        for name, value in limit.items():
+            answer.headers[f"X-RateLimit-{name.capitalize()}"] = str(value)
+        version = request.headers.get("X-GitHub-Api-Version", "")
+        answer.headers["X-GitHub-Api-Version-Selected"] = version or _DEFAULT_VERSION
+        answer.headers["X-GitHub-Enterprise-Version"] = "3.14.0"
+        if "person" in g:
+            answer.headers["X-OAuth-Scopes"] = "admin:org_hook, repo"
+        if "sign_on" in g:
+            answer.headers["X-GitHub-SSO"] = g.sign_on
+        calls.record_call(request.method, raw_path(), answer.status_code, g.arrived, _account(), version)
         return answer
 
 

@@ -54,7 +54,13 @@ def git_commit_json(repo: Repository, it: Commit) -> dict[str, Any]:
         "message": it.message,
         "tree": {"sha": it.tree, "url": f"{api_url(repo)}/git/trees/{it.tree}"},
         "parents": [_parent_json(repo, sha) for sha in it.parents],
-        "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
+        "verification": {
+            "verified": False,
+            "reason": "unsigned",
+            "signature": None,
+            "payload": None,
+            "verified_at": None,
+        },
     }
 
 
@@ -133,7 +139,7 @@ def full_branch_json(repo: Repository, it: Ref, *, protected: bool) -> dict[str,
         "_links": {"self": own, "html": f"{html_url(repo)}/tree/{name}"},
         "protection": {
             "enabled": protected,
-            "required_status_checks": {"enforcement_level": "off", "contexts": []},
+            "required_status_checks": {"enforcement_level": "off", "contexts": [], "checks": []},
         },
         "protection_url": f"{own}/protection",
     }
@@ -165,7 +171,13 @@ def tag_json(repo: Repository, it: Tag) -> dict[str, Any]:
             "type": it.target_kind,
             "url": f"{api_url(repo)}/git/{it.target_kind}s/{it.target}",
         },
-        "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
+        "verification": {
+            "verified": False,
+            "reason": "unsigned",
+            "signature": None,
+            "payload": None,
+            "verified_at": None,
+        },
     }
 
 

@@ -14,6 +14,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sandbox.github import control, pages, rest, seed, smart_http
 from sandbox.github.hub import Hub
+from sandbox.github.rest import Calls
 
 HOST = "127.0.0.1"
 PUBLIC = "sandbox"  # the webhook secret, which is public
@@ -44,7 +45,8 @@ class GitHubServer:
         except BaseException:
             self._server.server_close()
             raise
-        self._server.app = build_application(self.hub)
+        self.calls = Calls()
+        self._server.app = build_application(self.hub, self.calls)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="github", daemon=True
         )
@@ -91,8 +93,8 @@ def create(
     return GitHubServer(port, data_dir, webhook_url, webhook_secret)
 
 
-def build_application(hub: Hub) -> Flask:
-    """The WSGI application."""
+def build_application(hub: Hub, calls: Calls) -> Flask:
+    """The WSGI application, which records the calls of its APIs."""
     app = Flask(
         "sandbox.github", template_folder=str(Path(__file__).parent / "templates"), static_folder=None
     )
@@ -107,7 +109,7 @@ def build_application(hub: Hub) -> Flask:
         return None
 
     app.wsgi_app = _ById(app.wsgi_app, hub)  # type: ignore[method-assign]
-    calls = rest.add_api(app, hub)
+    rest.add_api(app, hub, calls)
     app.register_blueprint(control.blueprint(hub, calls))
     app.register_blueprint(smart_http.blueprint(hub))
     app.register_blueprint(pages.blueprint(hub))

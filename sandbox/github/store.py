@@ -66,6 +66,18 @@ class Store:
         with self._lock:
             self._db.execute(add if on else drop, (repository_id, target, name))
 
+    # Installations
+
+    def installation(self, owner: str) -> Row | None:
+        """The stored installation of an owner; None if nothing of it was ever changed."""
+        return self._select_one("SELECT * FROM installations WHERE owner = ?", (owner,))
+
+    def save_installation(self, **values: Any) -> None:
+        """Store an installation."""
+        with self._lock:
+            self._select_all("DELETE FROM installations WHERE owner = ?", (values["owner"],))
+            self._insert_row("installations", **values)
+
     # Repositories
 
     def repositories(self) -> list[Row]:

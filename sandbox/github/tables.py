@@ -86,6 +86,13 @@ CREATE TABLE IF NOT EXISTS protections (
   name TEXT NOT NULL,
   PRIMARY KEY (repository_id, target, name)
 );
+CREATE TABLE IF NOT EXISTS installations (
+  owner TEXT PRIMARY KEY COLLATE NOCASE,
+  permissions TEXT NOT NULL,
+  suspended_at TEXT NOT NULL DEFAULT '',
+  tokens_since REAL NOT NULL DEFAULT 0,
+  requires_sign_on INTEGER NOT NULL DEFAULT 0
+);
 CREATE INDEX IF NOT EXISTS deliveries_by_guid ON deliveries (guid);
 CREATE INDEX IF NOT EXISTS deliveries_by_repository ON deliveries (repository_id);
 """

@@ -1,10 +1,11 @@
-"""The installation tokens of a GitHub App, with the repositories or permissions that they grant.
+"""Who sends a request, and what they may do: installation tokens of a GitHub App, and personal tokens.
 
 https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
 
-A token contains its own grant, so that it stays valid after a restart of the simulator. It is signed with a public key,
-like all secrets here. A token that was requested without limits may do everything in its owner's repositories. The
-simulator accepts all other credentials without a check.
+An installation token contains its own grant, so that it stays valid after a restart of the simulator. It is signed with
+a public key, like all secrets here. It has the permissions that the installation had when the token was issued, or
+those of them that the request for it named. A request without credentials may do everything, because tests and people
+with a browser change the simulator so.
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ from flask import Response, g, request
 
 from sandbox.github import payloads
 from sandbox.github.hub import Hub, Repository
+from sandbox.github.installations import LEVELS
+from sandbox.github.people import Person, find_person
 from sandbox.github.responses import error_answer, not_found, refuse
 
 _PREFIX = "ghs_"
 _KEY = "the key of the sandbox, public on purpose"
 _SECONDS = 3600
-_LEVELS = {"read": 0, "write": 1, "admin": 2}
+PROTECTED = (
+    "Resource protected by organization SAML enforcement. You must grant your Personal Access token access to this"
+    " organization."
+)
+SUSPENDED = "This installation has been suspended"
 _READS = {"GET", "HEAD"}
 # The rest of a path after the repository's name -> the permission that it needs; the first match counts
 _RESOURCES = [
@@ -44,12 +51,14 @@ class Grant:
     Attributes:
         owner: the owner of the repositories.
         repositories: the ids of the repositories; None for all of the owner's.
-        permissions: the level of each permission; None for all permissions.
+        permissions: the level of each permission.
+        issued_at: when the token was issued, in epoch seconds.
     """
 
     owner: str
-    repositories: tuple[int, ...] | None = None
-    permissions: Mapping[str, str] | None = None
+    repositories: tuple[int, ...] | None
+    permissions: Mapping[str, str]
+    issued_at: float
 
     def opens(self, repository: Repository) -> bool:
         """Whether the token grants access to the repository."""
@@ -58,10 +67,10 @@ class Grant:
 
     def allows(self, permission: str, level: str) -> bool:
         """Whether the token grants the permission at this level; metadata can always be read."""
-        if self.permissions is None or (permission, level) == ("metadata", "read"):
+        if (permission, level) == ("metadata", "read"):
             return True
         held = self.permissions.get(permission)
-        return held is not None and _LEVELS[held] >= _LEVELS[level]
+        return held is not None and LEVELS[held] >= LEVELS[level]
 
 
 def issue_token(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,25 +79,29 @@ def issue_token(hub: Hub, installation: int, asked: Mapping[str, Any]) -> dict[s
     if not known:
         not_found()
     installed = [each for each in known if not each.uninstalled]
+    current = hub.installations.of(known[0].owner)
+    if current.suspended_at:
+        refuse(403, SUSPENDED)
     selected = None
     if "repositories" in asked or "repository_ids" in asked:
         selected = _requested_repositories(installed, asked)
-    permissions = asked.get("permissions")
-    if permissions is not None:
-        _check_permissions(permissions)
-    expires = int(time.time()) + _SECONDS
+    permissions = asked.get("permissions", dict(current.permissions))
+    _check_permissions(permissions, current.permissions)
+    issued_at = time.time()
+    expires = int(issued_at) + _SECONDS
     claims = {
         "owner": known[0].owner,
         "repositories": None if selected is None else [each.id for each in selected],
         "permissions": permissions,
+        "issued_at": issued_at,
         "exp": expires,
     }
-    answer: dict[str, Any] = {
+    return {
         "token": _PREFIX + jwt.encode(claims, _KEY, "HS256"),
         "expires_at": datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "permissions": permissions,
         "repository_selection": "all" if selected is None else "selected",
     }
-    return answer | ({"permissions": permissions} if permissions is not None else {})
 
 
 def _requested_repositories(installed: list[Repository], asked: Mapping[str, Any]) -> list[Repository]:
@@ -105,21 +118,43 @@ def _requested_repositories(installed: list[Repository], asked: Mapping[str, Any
     return selected
 
 
-def _check_permissions(permissions: Any) -> None:
-    """End the request unless its permissions are a mapping to known levels."""
-    if not isinstance(permissions, dict) or set(permissions.values()) - set(_LEVELS):
+def _check_permissions(permissions: Any, held: Mapping[str, str]) -> None:
+    """End the request unless the installation holds the permissions that the request names."""
+    if not isinstance(permissions, dict) or any(
+        level not in LEVELS or name not in held or LEVELS[held[name]] < LEVELS[level]
+        for name, level in permissions.items()
+    ):
         refuse(422, "The permissions requested are not granted to this installation.")
 
 
 def check_request_token(hub: Hub) -> Response | None:
-    """Refuse a request whose installation token does not grant it; None if the request is allowed."""
+    """Refuse a request whose token does not grant it; None if the request is allowed.
+
+    Sets `g.account` to whose rate limits the request counts towards; without credentials there is no such account.
+    """
     token = _sent_token()
-    if not token:
+    if token.startswith(_PREFIX):
+        return _check_installation_token(hub, token)
+    if token.count(".") == 2:  # a JSON web token, which the routes of the App check
+        g.account = "app"
         return None
-    grant = _decode_token(token)
-    if grant is None:
+    if not token or not request.path.startswith("/api/"):
+        return None
+    person = find_person(token)
+    if person is None:
         return _refusal_answer(401, "Bad credentials")
-    g.grant = grant
+    g.account, g.person = f"user-{person.login}", person
+    return _check_person(hub, person)
+
+
+def _check_installation_token(hub: Hub, token: str) -> Response | None:
+    grant = _decode_token(token)
+    installation = hub.installations.of(grant.owner) if grant else None
+    if grant is None or installation is None or grant.issued_at < installation.tokens_since:
+        return _refusal_answer(401, "Bad credentials")
+    g.grant, g.account = grant, f"installation-{payloads.user_id(grant.owner)}"
+    if installation.suspended_at:
+        return _refusal_answer(403, SUSPENDED)
     named = request.view_args or {}
     if "org" in named:
         if named["org"].lower() != grant.owner.lower():
@@ -127,15 +162,48 @@ def check_request_token(hub: Hub) -> Response | None:
         return _permission_refusal(
             grant, "organization_hooks", "read" if request.method in _READS else "write"
         )
-    if not {"owner", "name"} <= named.keys():
-        return None
-    full_name = f"{named['owner']}/{str(named['name']).removesuffix('.git')}"
-    repository = hub.get(full_name) or hub.find_renamed(full_name)
+    repository = _named_repository(hub)
     if repository is None:
         return None  # the route itself answers 404
     if not grant.opens(repository):
         return _refusal_answer(404, "Not Found")
     return _permission_refusal(grant, *_needed_permission())
+
+
+def _check_person(hub: Hub, person: Person) -> Response | None:
+    repository = _named_repository(hub)
+    if repository is None:
+        return None
+    if hub.installations.of(repository.owner).requires_sign_on:
+        return sign_on_refusal(repository.owner)
+    permission, level = _needed_permission()
+    if permission in {"repository_hooks", "administration"} and not person.has("admin"):
+        return _refusal_answer(404, "Not Found")  # GitHub hides what only administrators may see
+    if level == "write" and not person.has("push"):
+        return _refusal_answer(403, "Resource not accessible by personal access token")
+    return None
+
+
+def _named_repository(hub: Hub) -> Repository | None:
+    """The repository that the request's path names, also by a former name."""
+    named = request.view_args or {}
+    if not {"owner", "name"} <= named.keys():
+        return None
+    full_name = f"{named['owner']}/{str(named['name']).removesuffix('.git')}"
+    return hub.get(full_name) or hub.find_renamed(full_name)
+
+
+def sign_on_refusal(owner: str) -> Response:
+    """The answer to a personal token that its owner has not authorized for an organization's single sign-on."""
+    answer = _refusal_answer(403, PROTECTED)
+    announce_sign_on(owner)
+    return answer
+
+
+def announce_sign_on(owner: str) -> None:
+    """Add the header `X-GitHub-SSO` to the answer, with the page on which the token is authorized."""
+    link = f"{request.host_url.rstrip('/')}/orgs/{owner}/sso?authorization_request=A1B2C3"
+    g.sign_on = f"required; url={link}"
 
 
 def _permission_refusal(grant: Grant, permission: str, level: str) -> Response | None:
@@ -153,19 +221,20 @@ def token_opens(repository: Repository) -> bool:
 
 
 def _sent_token() -> str:
-    """The request's installation token, sent as `token`, `Bearer` or a part of HTTP Basic; empty if there is none."""
+    """The request's token, sent as `token`, `Bearer` or a part of HTTP Basic; empty if there is none."""
     given = request.authorization
     if given is None:
         return ""
-    found = (given.token, given.username, given.password)
-    return next((each for each in found if each and each.startswith(_PREFIX)), "")
+    found = [each for each in (given.token, given.password, given.username) if each]
+    return next((each for each in found if each.startswith(_PREFIX)), next(iter(found), ""))
 
 
 def _decode_token(token: str) -> Grant | None:
     try:
         claims = jwt.decode(token.removeprefix(_PREFIX), _KEY, ["HS256"], options={"require": ["exp"]})
         selected = claims["repositories"]
-        return Grant(claims["owner"], None if selected is None else tuple(selected), claims["permissions"])
+        repositories = None if selected is None else tuple(selected)
+        return Grant(claims["owner"], repositories, claims["permissions"], claims["issued_at"])
     except (jwt.PyJWTError, KeyError, TypeError):
         return None
 

@@ -186,12 +186,32 @@ def test_a_redis_without_persistence_or_in_cluster_mode(
 def test_a_github_that_is_away_or_lets_deployer_do_too_little(world: World) -> None:
     world.host.permissions_missing = ["statuses: write"]
     assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "deployer lacks statuses: write")}
+    world.host.remedy = "acme has not accepted statuses: write; an owner accepts it at https://github.com/x"
+    assert world.host.remedy in [each["remedy"] for each in json.loads(world.run("doctor", "--json").stdout)]
     world.host.fail_next(TransientError("GitHub cannot be reached"))
     assert bad(world, 1) == {"GitHub": ("FAIL", "GitHub cannot be reached")}
     world.host.fail_next(TransientError("reading it: GitHub answers 502"), method="missing_permissions")
     assert bad(world, 1) == {"GitHub acme/API": ("FAIL", "reading it: GitHub answers 502")}
     world.host.fail_next(TransientError("GitHub cannot be reached"))
     assert "try again later" in world.run("doctor").stdout
+
+
+def test_rate_limits_of_github_that_are_nearly_reached(world: World) -> None:
+    sharing = world.deployer.github_sharing
+
+    def answered(account: str, remaining: int, refused: float | None = None) -> None:
+        quota = (5000, remaining, time.time() + 1800)
+        sharing.record_limits(account, "core", quota=quota, refused_seconds=refused, refuses_all=True)
+
+    answered("installation-7", 501)
+    assert "GitHub limits" not in checks(world, 0)
+    answered("installation-7", 499)
+    state, text = checks(world, 0)["GitHub limits"]
+    assert state == "warn"
+    assert re.fullmatch(r"installation-7: 499 of 5,000 requests \(core\) remain for (29|30) min", text)
+    answered("installation-8", 4000, 60)
+    told = [each["told"] for each in world.json("doctor") if each["check"] == "GitHub limits"]
+    assert any(each.startswith("installation-8: GitHub refuses requests (core) for ") for each in told)
 
 
 def test_a_cloud_that_is_away(world: World) -> None:

@@ -63,6 +63,8 @@ class FakeHost(Failing):
     Attributes:
         statuses: the latest status of each context, by (repository, commit).
         permissions_missing: the answer of `missing_permissions`.
+        remedy: the answer of `permission_remedy`.
+        hidden_reason: the answer of `why_hidden`.
         protections: the answer of `read_protection`, without the branch.
         hooks: address, secret and events of each repository's webhook, by the repository's key.
         app_hook: the address of the App's webhook; None for any address.
@@ -80,6 +82,7 @@ class FakeHost(Failing):
         self.statuses: defaultdict[tuple[Repository, str], dict[str, Status]] = defaultdict(dict)
         self.posted: list[tuple[Repository, str, Status]] = []
         self.permissions_missing: list[str] = []
+        self.remedy = self.hidden_reason = ""
         self.protections: tuple[bool | None, bool | None, str] = (True, True, "")
         self._repos: dict[str, _Repo] = {}  # also under former names
         self._identities = 0
@@ -305,6 +308,15 @@ class FakeHost(Failing):
             repo.id, repo.full_name, repo.default_branch, repo.archived, repo.private, refs,
             {ref: repo.made.get(target, 0) for ref, target in refs.items() if ref.is_tag},
         )  # fmt: skip
+
+    def why_hidden(self, repository: Repository) -> str:
+        self._note("why_hidden", repository)
+        return self.hidden_reason
+
+    def permission_remedy(self, repository: Repository) -> str:
+        """See `GitHubHost.permission_remedy`."""
+        self._note("permission_remedy", repository)
+        return self.remedy
 
     def default_branch(self, repository: Repository) -> str:
         self._note("default_branch", repository)

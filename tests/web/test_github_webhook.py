@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from deployer.model.environments import Repository
 from deployer.model.outcomes import Outcome
 from deployer.queue.items import Cause
 from deployer.queue.step_results import Finished
@@ -60,6 +61,37 @@ def test_a_push_is_queued_and_sent(site: Site) -> None:
     assert (work.spec.ref, work.push.before, work.push.after) == ("refs/heads/feature/x", OLD, SHA)
     assert (work.deliveries, site.outcome()) == ("d-1", "queued")
     assert [each.environment for each in site.queue.sent] == [work.environment]
+
+
+def test_the_installation_of_an_app_s_delivery_is_stored(site: Site) -> None:
+    sharing, api = site.deployer.github_sharing, Repository("acme", "api")
+    for number, installation in enumerate([{"id": 7}, {"id": 7}, {"id": 8}, {"id": "x"}, {}, None], 1):
+        body = json.dumps({**push_payload(), "installation": installation}).encode()
+        assert site.deliver(body, delivery=f"d-{number}").status_code == 202
+        assert sharing.installation(api) == (7 if number < 3 else 8)
+    assert sharing.redis.run_if_available(lambda r: r.ttl("deployer:{acme/api}:installation")) > 29 * 86_400
+
+
+def test_the_installation_of_a_repository_that_is_not_served_is_not_stored(site: Site) -> None:
+    body = json.dumps({**push_payload("others/api"), "installation": {"id": 7}}).encode()
+    assert site.deliver(body).status_code == 202
+    assert site.deployer.github_sharing.installation(Repository("others", "api")) == 0
+
+
+def test_an_event_of_an_installation_discards_its_token(site: Site) -> None:
+    sharing, api = site.deployer.github_sharing, Repository("acme", "api")
+    listed = [{"full_name": "acme/api"}]
+    for number, (action, known) in enumerate([("new_permissions_accepted", 7), ("suspend", 0)], 1):
+        sharing.save_sealed_token(7, "sealed", 60)
+        payload = {
+            "action": action,
+            "installation": {"id": 7, "account": {"login": "acme"}},
+            "repositories": listed,
+        }
+        answer = site.deliver(json.dumps(payload).encode(), event="installation", delivery=f"d-{number}")
+        assert answer.status_code == 202
+        assert sharing.sealed_token(7) is None
+        assert sharing.installation(api) == known
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.items import Work
 from deployer.queue.step_results import DeadLettered, Finished
 from deployer.redis_store.aws.region_status import RedisRegionStatus
-from deployer.redis_store.aws.shared_redis import SharedRedis
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import connect
+from deployer.redis_store.github.sharing import RedisGitHubSharing
+from deployer.redis_store.shared_redis import SharedRedis
 from tests.web.fill import fill, fill_odd
 from tests.web.site import Site, push_payload
 from web.application import REDIS_SECONDS
@@ -246,3 +247,20 @@ def test_the_metrics_of_two_applications_are_apart(site: Site) -> None:
 def test_monitoring_endpoints_are_read_only(site: Site, path: str) -> None:
     assert site.client.post(path).status_code == 405
     assert site.client.head(path).status_code == 200
+
+
+def test_metrics_have_githubs_rate_limits(site: Site) -> None:
+    assert not [name for name in metrics(site) if name[0].startswith("deployer_github_")]
+    sharing, reset = RedisGitHubSharing(site.redis), float(int(time.time()) + 1800)
+    sharing.record_limits(
+        "installation-7", "core", quota=(5000, 4812, reset), refused_seconds=None, refuses_all=False
+    )
+    sharing.wait_for_turn("installation-7", "core", writes=True)
+    sharing.record_limits("app", "core", quota=(5000, 0, reset), refused_seconds=60, refuses_all=True)
+    found = metrics(site)
+    assert {
+        name: found[f"deployer_github_rate_limit_{name}", "installation-7", "core"]
+        for name in ("limit", "remaining", "reset_timestamp_seconds", "closed_seconds")
+    } == {"limit": 5000, "remaining": 4812, "reset_timestamp_seconds": reset, "closed_seconds": 0}
+    assert 55 < found["deployer_github_rate_limit_closed_seconds", "app", "core"] <= 60
+    assert found["deployer_github_writes", "installation-7"] == 1

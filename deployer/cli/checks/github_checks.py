@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from deployer.cli.checks.groups import FAIL, OK, PROBE_SECONDS, WARN, Check, CheckFunction, run_guarded
+from deployer.model.durations import span
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _MOST_REPOSITORIES = 10  # that are checked on GitHub
 REACH_GITHUB = "check the network between deployer and GitHub, and DEPLOYER_GITHUB_API_URL"
 _GRANT_ACCESS = "give the token or the App access to it, with contents: read and commit statuses: write"
+_LOW_SHARE = 0.1  # of an hour's requests; below it, doctor warns
+_REDUCE_CALLS = "work waits and then continues by itself; if it happens often, see docs/github.md#rate-limits"
 _PROTECT = "protect it on GitHub (branch protection or a ruleset): docs/security.md"
 
 
@@ -93,4 +96,18 @@ def _check_protection(deployer: "Deployer", repository: Repository) -> Iterator[
 def _check_permissions(deployer: "Deployer", repository: Repository) -> Iterator[Check]:
     if lacking := deployer.host.missing_permissions(repository):
         text = f"deployer lacks {' and '.join(lacking)}"
-        yield Check(f"GitHub {repository}", FAIL, text, _GRANT_ACCESS, text)
+        remedy = deployer.host.permission_remedy(repository) or _GRANT_ACCESS
+        yield Check(f"GitHub {repository}", FAIL, text, remedy, text)
+
+
+def check_rate_limits(deployer: "Deployer") -> Iterator[Check]:
+    """Show how many requests GitHub allows until the end of the hour, as its latest answers named them."""
+    now = deployer.lanes.now()
+    for quota in deployer.github_sharing.quotas():
+        ends = span(max(quota.resets_at - now, 0))
+        text = f"{quota.account}: {quota.remaining:,} of {quota.limit:,} requests ({quota.resource}) remain for {ends}"
+        if quota.closed_seconds:
+            text = f"{quota.account}: GitHub refuses requests ({quota.resource}) for {span(quota.closed_seconds)}"
+        elif quota.resets_at <= now or quota.remaining >= quota.limit * _LOW_SHARE:
+            continue
+        yield Check("GitHub limits", WARN, text, _REDUCE_CALLS, text)

@@ -7,7 +7,7 @@ import click
 
 from deployer.cli import output
 from deployer.cli.checks.aws_checks import REACH_AWS, region_group
-from deployer.cli.checks.github_checks import REACH_GITHUB, RedisAnswer, check_access
+from deployer.cli.checks.github_checks import REACH_GITHUB, RedisAnswer, check_access, check_rate_limits
 from deployer.cli.checks.groups import (
     BUG_REMEDY,
     FAIL,
@@ -65,6 +65,7 @@ def _run_checks() -> Iterator[Check]:
     yield from run_guarded(CheckFunction("fence", lambda: check_fence(deployer), BUG_REMEDY))
     # created before the threads start, because creating a part is not thread-safe
     lanes, host, clouds, _ = deployer.lanes, deployer.host, deployer.clouds, deployer.evaluator
+    _ = deployer.github_sharing
     redis_answers = RedisAnswer()
     groups = [
         Group(
@@ -77,6 +78,7 @@ def _run_checks() -> Iterator[Check]:
                 CheckFunction("lanes", lambda: check_lanes(deployer), START_REDIS),
                 CheckFunction("events", lambda: check_events(deployer), START_REDIS),
                 CheckFunction("repositories", lambda: check_repositories(deployer), START_REDIS),
+                CheckFunction("GitHub limits", lambda: check_rate_limits(deployer), START_REDIS),
             ],
             f"{START_REDIS}; then processes, dead letters, lanes, events and repositories can be checked",
             probe_again=True,

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from deployer.model.errors import ThrottledError
-from deployer.redis_store.aws.shared_redis import SharedRedis, key_prefix
+from deployer.redis_store.shared_redis import SharedRedis, key_prefix
 
 # service -> calls per second of each reading operation, and of each changing one; other services have no limit
 _RATES = {"cloudformation": (5.0, 2.0), "codepipeline": (10.0, 5.0)}

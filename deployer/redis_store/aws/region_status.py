@@ -23,9 +23,9 @@ from typing import Any
 import msgspec
 
 from deployer.environment.cloud_region import RegionCapacity
-from deployer.redis_store.aws.shared_redis import SharedRedis, key_prefix
 from deployer.redis_store.coordination import hold_lock
 from deployer.redis_store.records.values import read_valid, warn_unreadable
+from deployer.redis_store.shared_redis import SharedRedis, key_prefix
 
 _MIN_WAITING = 2  # up to this many environments call AWS themselves, whatever a listing costs
 _WAITING_SECONDS = 60.0  # an environment that has not asked for this long does not wait any more

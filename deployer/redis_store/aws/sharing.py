@@ -5,7 +5,7 @@ import redis
 from deployer.environment.cloud_region import RegionCapacity
 from deployer.redis_store.aws.rate_limit import RedisRateLimit
 from deployer.redis_store.aws.region_status import RedisRegionStatus, last_capacities
-from deployer.redis_store.aws.shared_redis import SharedRedis
+from deployer.redis_store.shared_redis import SharedRedis
 
 
 class RedisSharing:

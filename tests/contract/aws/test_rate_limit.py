@@ -15,8 +15,8 @@ from deployer.aws import clients as aws_client
 from deployer.model.errors import ThrottledError
 from deployer.redis_store.aws import rate_limit
 from deployer.redis_store.aws.rate_limit import RedisRateLimit
-from deployer.redis_store.aws.shared_redis import SharedRedis
 from deployer.redis_store.connection import connect
+from deployer.redis_store.shared_redis import SharedRedis
 
 READS = ("cloudformation", "DescribeStacks")
 WRITES = ("cloudformation", "CreateStack")

@@ -13,7 +13,7 @@ from deployer.aws.cloud import AwsCloud
 from deployer.model.errors import QuotaError
 from deployer.redis_store.aws import region_status as aws_survey
 from deployer.redis_store.aws.region_status import last_capacities
-from deployer.redis_store.aws.shared_redis import SharedRedis
+from deployer.redis_store.shared_redis import SharedRedis
 
 PREFIX = "deployer:aws:{own:us-east-1}"
 WAITING = 60

@@ -42,7 +42,7 @@ def protect(kit: Kit, branch: str, *, on: bool = True) -> None:  # noqa: F811
 def change_on_github(sandbox: SandboxKit, verb: str, path: str, body: dict[str, Any] | None = None) -> None:  # noqa: F811
     url = f"{sandbox.server.url}/api/v3/repos/{sandbox.repository}/{path}"
     data = json.dumps(body or {}).encode()
-    request = urllib.request.Request(url, data, {"Authorization": "token x"}, method=verb)  # noqa: S310
+    request = urllib.request.Request(url, data, {"Authorization": "token sandbox"}, method=verb)  # noqa: S310
     urllib.request.urlopen(request, timeout=5).close()  # noqa: S310
 
 

@@ -184,6 +184,7 @@ def test_the_number_of_cached_installation_tokens_is_bounded(
     server: KeepAliveServer, app_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deployer.github.credentials._MAX_CACHED_TOKENS", 2)
+    monkeypatch.setattr("deployer.github.sharing._MAX_TOKENS", 2)
     host = app(server, app_key)
     for number in (1, 2, 3, 3, 1):
         host.default_branch(Repository(f"owner-{number}", "shop"))

@@ -49,7 +49,7 @@ def _no_organization_hooks(github: GitHubServer) -> None:  # noqa: F811
 def asked(sandbox: SandboxKit, verb: str, path: str, body: Any = None) -> Any:  # noqa: F811
     """The simulated GitHub's answer about a person."""
     data = None if body is None else json.dumps(body).encode()
-    headers = {"Authorization": "token x"}
+    headers = {"Authorization": "token sandbox"}
     request = urllib.request.Request(f"{sandbox.server.url}/api/v3{path}", data, headers, method=verb)  # noqa: S310
     with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
         return json.load(answer)
@@ -182,7 +182,9 @@ def limited_token(sandbox: SandboxKit, app_key: str) -> str:  # noqa: F811
     """A token that may read the webhooks of repositories, but nothing of organizations."""
     app = AppCredentials("1", app_key, f"{sandbox.server.url}/api/v3")
     body = json.dumps({"permissions": {"repository_hooks": "read"}}).encode()
-    url = f"{app.client.api_url}/app/installations/{app.installation_on(sandbox.repository).id}/access_tokens"
-    request = urllib.request.Request(url, body, {"Authorization": app.app_authorization()})  # noqa: S310
+    url = (
+        f"{app.client.api_url}/app/installations/{app.read_installation(sandbox.repository).id}/access_tokens"
+    )
+    request = urllib.request.Request(url, body, {"Authorization": app.sign_as_app().authorization})  # noqa: S310
     with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
         return str(json.load(answer)["token"])

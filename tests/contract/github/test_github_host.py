@@ -28,6 +28,7 @@ from deployer.model.errors import (
     NotFoundError,
     PermanentError,
     RightsError,
+    ThrottledError,
     TransientError,
 )
 from deployer.model.refs import Ref
@@ -127,7 +128,7 @@ class DoubleKit:
 class SandboxKit:
     def __init__(self, server: GitHubServer, directory: Path, name: str) -> None:
         self.server = server
-        self.host: CodeHost = GitHubHost("token", api_url=f"{server.url}/api/v3")
+        self.host: CodeHost = GitHubHost("sandbox", api_url=f"{server.url}/api/v3")
         self.repository = Repository("acme", name)
         server.hub.create(self.repository.full_name)
         self._tree = directory
@@ -1044,7 +1045,7 @@ def test_the_cache_of_files_is_bounded(
 ) -> None:
     monkeypatch.setattr("deployer.github.files._MAX_CACHED_BLOBS", blobs)
     monkeypatch.setattr("deployer.github.files._MAX_CACHED_BYTES", size)
-    host = GitHubHost("token", api_url=f"{sandbox.server.url}/api/v3")
+    host = GitHubHost("sandbox", api_url=f"{sandbox.server.url}/api/v3")
     files = {"deploy/pipeline.yml": "a", "deploy/pipeline.json": "b", "deploy/deployer.yml": "c" * 11}
     sha = sandbox.commit("refs/heads/main", files, "1")
 
@@ -1272,9 +1273,9 @@ NO_REFS = {"nodes": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
 @pytest.mark.parametrize(
     ("answer", "error", "text"),
     [
-        (failure("No points left", type="RATE_LIMITED"), TransientError, "rate limit is exceeded"),
-        (failure("No points left", type="RATE_LIMIT"), TransientError, "rate limit is exceeded"),
-        (failure("You have exceeded a secondary rate limit"), TransientError, "rate limit is exceeded"),
+        (failure("No points left", type="RATE_LIMITED"), ThrottledError, "rate limit is exceeded"),
+        (failure("No points left", type="RATE_LIMIT"), ThrottledError, "rate limit is exceeded"),
+        (failure("You have exceeded a secondary rate limit"), ThrottledError, "rate limit is exceeded"),
         (failure("Protected by SAML", type="FORBIDDEN", path=["repository"]), RightsError, "SAML.*contents: read"),
         (failure("Your token lacks a scope", type="INSUFFICIENT_SCOPES"), RightsError, "contents: read"),
         (failure("Field 'x' doesn't exist", locations=[{"line": 1}]), TransientError, "400.*'x'"),

@@ -18,7 +18,7 @@ from deployer.model.refs import ZERO_SHA, Ref
 from deployer.model.repository_record import RepositoryRecord
 from deployer.queue.items import Cause, Work
 from deployer.redis_store.aws.region_status import RedisRegionStatus
-from deployer.redis_store.aws.shared_redis import SharedRedis
+from deployer.redis_store.shared_redis import SharedRedis
 from tests.records import know_repository
 from tests.unit.world import HELLO, World, environment, sha
 from web.metrics import Metrics

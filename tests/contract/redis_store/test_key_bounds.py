@@ -15,8 +15,8 @@ from deployer.queue.items import Cause
 from deployer.queue.store import Dispatch
 from deployer.redis_store import celery_dispatch as celery_queue
 from deployer.redis_store.aws.region_status import RedisRegionStatus
-from deployer.redis_store.aws.shared_redis import SharedRedis
 from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
+from deployer.redis_store.shared_redis import SharedRedis
 from tests.unit.world import HELLO, World, environment, sha
 from workers.scheduler import Scheduler
 

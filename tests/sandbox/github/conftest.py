@@ -51,7 +51,7 @@ def pushed(copy: WorkingCopy) -> WorkingCopy:
 def client(server: GitHubServer) -> Iterator[Github]:
     client = Github(
         base_url=f"{server.url}/api/v3",
-        auth=Auth.Token("x"),
+        auth=Auth.Token("sandbox"),
         retry=None,
         seconds_between_requests=0,
         seconds_between_writes=0,

@@ -10,7 +10,7 @@ from github_kit import WorkingCopy
 from sandbox.github.server import GitHubServer
 
 GRAPHQL = "/api/graphql"
-SIGNED_IN = {"Authorization": "token x"}
+SIGNED_IN = {"Authorization": "token sandbox"}
 
 
 @pytest.fixture

@@ -82,7 +82,9 @@ def test_a_token_of_an_installation_needs_the_permission(
 ) -> None:
     server.hub.create("acme/app")
     server.hub.create("globex/app")
-    soon = {"iss": "1", "iat": 1, "exp": time.time() + 60}
+    held = {"organization_hooks": "write", "repository_hooks": "write"}
+    server.hub.installations.accept_permissions("acme", held)
+    soon = {"iss": "1", "iat": int(time.time()) - 1, "exp": time.time() + 60}
     headers = {"Authorization": f"Bearer {jwt.encode(soon, 'x' * 32)}"}
     path = f"/api/v3/app/installations/{payloads.user_id('acme')}/access_tokens"
     asked = {"permissions": permissions} if permissions else {}

@@ -328,6 +328,20 @@ def test_every_call_is_recorded(repo: Repository, call: Any) -> None:
     repo.get_branch("main")
     call("GET", f"{API}/branches/{quote('a/ü', safe='')}")
     assert call("GET", f"/_sandbox/calls?since={seq}").json() == [
-        {"seq": seq + 1, "method": "GET", "path": f"{API}/branches/main", "status": 200},
-        {"seq": seq + 2, "method": "GET", "path": f"{API}/branches/a%2F%C3%BC", "status": 404},
+        {
+            "seq": seq + 1,
+            "method": "GET",
+            "path": f"{API}/branches/main",
+            "status": 200,
+            "account": "user-octocat",
+            "version": "",
+        },
+        {
+            "seq": seq + 2,
+            "method": "GET",
+            "path": f"{API}/branches/a%2F%C3%BC",
+            "status": 404,
+            "account": "anonymous",
+            "version": "",
+        },
     ]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from github_kit import DEADLINE, SECRET, Receiver, WorkingCopy, git
 
+from sandbox.github.payloads import user_id
 from sandbox.github.server import GitHubServer, create
 
 ZERO = "0" * 40
@@ -37,7 +38,7 @@ def test_a_first_push_of_a_branch(pushed: WorkingCopy, receiver: Receiver, serve
     assert repository["owner"]["name"] == repository["owner"]["login"] == "acme"
     assert repository["clone_url"] == f"{server.url}/acme/app.git"
     assert isinstance(repository["pushed_at"], int)
-    assert "installation" not in payload
+    assert payload["installation"]["id"] == user_id("acme"), "an App's webhook sends it"
 
 
 def test_a_payload_has_the_time_of_its_own_push(

@@ -12,7 +12,8 @@ from deployer.model.events import Ignored, RepositoryChange
 
 HELLO = {"id": 186853261, "name": "Hello-World", "full_name": "Codertocat/Hello-World", "default_branch": "x"}
 NOW = Repository("Codertocat", "Hello-World")
-INSTALLATION = {"id": 2, "account": {"login": "octocat", "type": "User"}, "suspended_at": None}
+NUMBER = 2
+INSTALLATION = {"id": NUMBER, "account": {"login": "octocat", "type": "User"}, "suspended_at": None}
 LISTED = [{"id": 1, "name": "a", "full_name": "octocat/a"}, {"id": 2, "name": "b", "full_name": "octocat/b"}]
 BOTH = (Repository("octocat", "a"), Repository("octocat", "b"))
 
@@ -72,16 +73,20 @@ def test_an_event_that_concerns_no_pipeline_is_ignored(action: str, changes: dic
 )
 def test_an_installation_event_names_repositories_or_their_owner(action: str, word: str) -> None:
     found = _read("installation", action=action, installation=INSTALLATION, repositories=LISTED)
-    assert found == RepositoryChange("d-1", f"installation {action}", BOTH, word=word)
+    assert found == RepositoryChange("d-1", f"installation {action}", BOTH, word=word, installation=NUMBER)
     found = _read("installation", action=action, installation=INSTALLATION)
-    assert found == RepositoryChange("d-1", f"installation {action}", owner="octocat", word=word)
+    assert found == RepositoryChange(
+        "d-1", f"installation {action}", owner="octocat", word=word, installation=NUMBER
+    )
 
 
 @pytest.mark.parametrize(("action", "word"), [("added", ""), ("removed", "removed")])
 def test_repositories_are_added_to_an_installation_and_removed(action: str, word: str) -> None:
     lists = {"repositories_added": [], "repositories_removed": [], f"repositories_{action}": LISTED}
     found = _read("installation_repositories", action=action, installation=INSTALLATION, **lists)
-    assert found == RepositoryChange("d-1", f"installation_repositories {action}", BOTH, word=word)
+    assert found == RepositoryChange(
+        "d-1", f"installation_repositories {action}", BOTH, word=word, installation=NUMBER
+    )
 
 
 def test_a_renamed_owner_concerns_all_its_known_repositories() -> None:

@@ -20,6 +20,7 @@ from deployer.model.refs import ZERO_SHA, Ref
 from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
 from deployer.queue.items import OUT_OF_TIME, Task, Work
 from deployer.queue.store import FAILING_JOB, Dispatch
+from deployer.views import sentences
 from sandbox.installation import wait_for
 from workers import scheduler
 from workers.scheduler import Scheduler
@@ -337,7 +338,27 @@ def test_a_call_delayed_by_a_rate_limit_is_no_attempt(world: World) -> None:
     delivery = world.push(BRANCH, sha(1))
     world.run()
 
-    assert "snoozed for 7.0 s" in world.told
+    waits = [float(line.split()[2]) for line in world.told if line.startswith("snoozed for ")]
+    assert len([each for each in waits if 7 <= each <= 8.8]) >= 20, "what was asked for, with jitter"
+    assert world.outcome(delivery)[0] == "deployed"
+    assert world.lanes.dead_letters() == []
+
+
+def test_a_rate_limit_of_github_is_no_attempt_and_is_shown(world: World) -> None:
+    delivery = world.push(BRANCH, sha(1))
+    limit = ThrottledError("reading x: GitHub's rate limit is exceeded (wait)", retry_after=60)
+    world.host.fail_next(limit, times=20)
+    world.tasks()
+
+    (lane,) = world.lanes.lanes(HELLO)
+    (key,) = lane.snoozed
+    assert sentences.waiting_words(lane, key).startswith(
+        "reading x: GitHub's rate limit is exceeded (wait); checks again in "
+    )
+    assert 60 - 1 <= lane.snoozed[key] <= 60 + 15
+    assert lane.failing == {}
+
+    world.run()
     assert world.outcome(delivery)[0] == "deployed"
     assert world.lanes.dead_letters() == []
 

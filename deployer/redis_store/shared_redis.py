@@ -1,4 +1,4 @@
-"""The Redis in which workers share data about AWS; while Redis is unavailable, each worker continues alone."""
+"""The Redis in which workers share data about AWS and GitHub; without it, each worker continues alone."""
 
 import logging
 import time
@@ -15,24 +15,26 @@ T = TypeVar("T")
 _CLOCK_TRUSTED_SECONDS = (
     60.0  # the difference between the clocks of Redis and this machine is measured this often
 )
-_PAUSE_SECONDS = (
-    5.0  # no attempt in this time: a Redis that hangs would delay every call to AWS by its timeout
-)
+_PAUSE_SECONDS = 5.0  # no attempt in this time: a Redis that hangs would delay every call by its timeout
 
 
 class SharedRedis:
-    """A Redis that may be unavailable. Its users then continue without shared data, because AWS must still be called.
+    """A Redis that may be unavailable. Its users then continue without shared data, and still call AWS and GitHub.
 
     Args:
         client: a connection with `decode_responses`.
         clock_offset_ms: milliseconds to add to Redis's clock. Only tests use it, to let time pass.
+        shares: what is not shared while Redis is unavailable, for the log.
     """
 
-    def __init__(self, client: redis.Redis, clock_offset_ms: int = 0) -> None:
+    def __init__(
+        self, client: redis.Redis, clock_offset_ms: int = 0, shares: str = "rates and listings of AWS"
+    ) -> None:
         self._redis: Any = client  # redis-py's types allow bytes as well; this connection returns only text
         self._unavailable = False
         self._next_attempt_at = 0.0
         self.clock_offset_ms = clock_offset_ms
+        self._shares = shares
         self._clock_difference = 0.0  # seconds that Redis's clock is ahead of this machine's
         self._clock_compared_at = float("-inf")
 
@@ -67,11 +69,11 @@ class SharedRedis:
                 answer = command(self._redis)
         except UnavailableError as error:
             if not self._unavailable:
-                _log.warning("the workers do not share rates and listings of AWS: %s", error)
+                _log.warning("the workers do not share %s: %s", self._shares, error)
             self._unavailable, self._next_attempt_at = True, time.monotonic() + _PAUSE_SECONDS
             return None
         if self._unavailable:
-            _log.warning("the workers share rates and listings of AWS again")
+            _log.warning("the workers share %s again", self._shares)
             self._unavailable = False
         return answer
 
