@@ -43,6 +43,13 @@ _OF_REPOSITORY = {
 _COUNTS = ("forks", "network_count", "open_issues", "subscribers_count", "watchers")
 _HAS = ("has_discussions", "has_downloads", "has_pages", "has_projects")
 
+PUBLIC_USER = {
+    **dict.fromkeys(("bio", "blog", "company", "email", "hireable", "location", "name")),
+    **dict.fromkeys(("followers", "following", "public_gists", "public_repos"), 0),
+    **dict.fromkeys(("created_at", "updated_at"), "2026-01-01T00:00:00Z"),
+}
+"""The further fields of the account that sends a request."""
+
 
 def user_fields(api: str) -> dict[str, Any]:
     """Fields of an account.

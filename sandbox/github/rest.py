@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from sandbox.github import api, api_git, api_graphql, api_hooks, api_pulls, payloads, rest_json, tokens
+from sandbox.github import api, api_git, api_graphql, api_hooks, api_pulls, links, payloads, rest_json, tokens
 from sandbox.github.hub import ArchivedError, Hub
 from sandbox.github.lookup import Lookup
 from sandbox.github.people import OWNER
@@ -85,7 +85,8 @@ def _add_general_calls(pages: Blueprint, hub: Hub) -> None:
     def get_user() -> Response:
         if "grant" in g:
             return error_answer(403, "Resource not accessible by integration")
-        return jsonify(payloads.user_json(g.get("person", OWNER).login, rest_json.root_url()))
+        shown = payloads.user_json(g.get("person", OWNER).login, rest_json.root_url())
+        return jsonify({**shown, **links.PUBLIC_USER})
 
     @pages.get("/meta")
     def get_meta() -> Response:

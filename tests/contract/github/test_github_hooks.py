@@ -180,6 +180,8 @@ def test_an_error_says_that_the_organization_s_webhooks_cannot_be_read(
 
 def limited_token(sandbox: SandboxKit, app_key: str) -> str:  # noqa: F811
     """A token that may read the webhooks of repositories, but nothing of organizations."""
+    installations = sandbox.server.hub.installations
+    installations.accept_permissions("acme", {"contents": "read", "repository_hooks": "read"})
     app = AppCredentials("1", app_key, f"{sandbox.server.url}/api/v3")
     body = json.dumps({"permissions": {"repository_hooks": "read"}}).encode()
     url = (
@@ -187,4 +189,6 @@ def limited_token(sandbox: SandboxKit, app_key: str) -> str:  # noqa: F811
     )
     request = urllib.request.Request(url, body, {"Authorization": app.sign_as_app().authorization})  # noqa: S310
     with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-        return str(json.load(answer)["token"])
+        token = str(json.load(answer)["token"])
+    installations.accept_permissions("acme")
+    return token

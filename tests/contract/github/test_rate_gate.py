@@ -1,6 +1,5 @@
 """How all processes together obey GitHub's rate limits, on fakeredis and on a real server alike."""
 
-import itertools
 import time
 from typing import Any
 
@@ -165,11 +164,11 @@ def test_no_minute_has_more_than_github_allows(steps: list[tuple[bool, float]]) 
         for writes, pause in steps * 4:
             wait = clock.wait_of(gate, writes=writes)
             if wait >= 0:
-                sent.append((clock.shared.clock_offset_ms / 1000 + wait, writes))
+                sent.append((time.time() + clock.shared.clock_offset_ms / 1000 + wait, writes))
             clock.advance(pause)
-    late = 0.5  # the real clock goes on, too
+    late = 1.0  # between the script's look at the clock and this test's, on a busy machine
     written = sorted(at for at, writes in sent if writes)
-    assert all(after - before > 1 - late for before, after in itertools.pairwise(written))
+    assert all(later - first >= 10 - late for first, later in zip(written, written[10:], strict=False))
     for begin, _ in sent:
         points = sum(5 if writes else 1 for at, writes in sent if begin <= at < begin + 60)
         assert points <= 900 + 12 * late + 5

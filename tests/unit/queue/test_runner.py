@@ -347,7 +347,7 @@ def test_a_call_delayed_by_a_rate_limit_is_no_attempt(world: World) -> None:
 def test_a_rate_limit_of_github_is_no_attempt_and_is_shown(world: World) -> None:
     delivery = world.push(BRANCH, sha(1))
     limit = ThrottledError("reading x: GitHub's rate limit is exceeded (wait)", retry_after=60)
-    world.host.fail_next(limit, times=20)
+    world.host.fail_next(limit, times=3)
     world.tasks()
 
     (lane,) = world.lanes.lanes(HELLO)
