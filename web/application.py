@@ -3,6 +3,7 @@
 from flask import Flask
 
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
+from deployer.redis_store.sharing_client import run_together
 from deployer.settings.loading import REQUIRED_FOR_WEB, require_settings
 from deployer.wiring import Deployer, build
 from web import access, answers, api, health, metrics, page_filters, pages, receiver
@@ -28,6 +29,7 @@ def create_app(deployer: Deployer | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # keep the order in which the code lists the fields
     app.extensions["deployer"] = deployer
     app.extensions["deployer-metrics"] = metrics.Metrics(deployer)
+    app.extensions["deployer-run-together"] = run_together
     if deployer.budget:
         app.before_request(deployer.budget.start_request)
     access.register(app)

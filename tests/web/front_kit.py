@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from web.front.limits import Limits
-from web.front.server import HttpServer
+from web.front.server import HttpServer, run_in_turn
 
 WATCHED = "/watched"  # it has a thread of its own, and the application answers it at once
 
@@ -79,7 +79,9 @@ def one(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(limits: Limits | None = None, drain_seconds: float = 5) -> Iterator[Served]:
+def serving(
+    limits: Limits | None = None, drain_seconds: float = 5, run_webhooks: Any = run_in_turn
+) -> Iterator[Served]:
     """Serve an application that answers with the path and the size of the body."""
     started: list[Served] = []
     ready = threading.Event()
@@ -108,7 +110,11 @@ def serving(limits: Limits | None = None, drain_seconds: float = 5) -> Iterator[
     async def main() -> None:
         refused: list[int] = []
         front = HttpServer(
-            application, limits or Limits(), on_refusal=refused.append, health_paths=(WATCHED.encode(),)
+            application,
+            limits or Limits(),
+            on_refusal=refused.append,
+            health_paths=(WATCHED.encode(),),
+            run_webhooks=run_webhooks,
         )
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
         port = listener.getsockname()[1]

@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.web.front_kit import WATCHED, Served, everything, one, serving
 from web.front.limits import Limits
+from web.front.server import run_in_turn
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\n"
@@ -426,6 +427,43 @@ def test_health_checks_are_answered_while_all_threads_wait() -> None:
                 assert status(one(watching)) == 200
         served.held.set()
         assert [status(one(connection)) for connection in waiting] == [200] * 3
+
+
+def post_webhook(size: int) -> bytes:
+    return b"POST /webhooks/github HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+
+
+def test_webhooks_that_wait_run_together_and_neither_they_nor_pages_wait_for_the_other() -> None:
+    batches: list[int] = []
+
+    def run(jobs: Sequence[Callable[[], None]]) -> None:
+        batches.append(len(jobs))
+        run_in_turn(jobs)
+
+    with serving(Limits(webhook_threads=1, threads=1), run_webhooks=run) as served:
+        served.held.clear()
+        first, page, *later = [served.connect() for _ in range(5)]
+        first.sendall(post_webhook(1))
+        wait_for("the thread of webhooks is busy", lambda: len(served.seen) == 1)
+        for connection in later:
+            connection.sendall(post_webhook(2))
+        wait_for("the other webhooks wait", lambda: served.front._queued == 4)
+        page.sendall(GET)
+        wait_for("the page is asked for", lambda: served.seen[-1][1] == "/a")
+        served.held.set()
+        answers = [one(connection) for connection in (first, page, *later)]
+    assert [status(each) for each in answers] == [200] * 5
+    assert batches == [1, 3]
+
+
+def test_a_webhook_with_a_large_body_does_not_delay_the_others() -> None:
+    batches: list[int] = []
+    limits = Limits(in_memory_bytes=1000)
+    with serving(limits, run_webhooks=lambda jobs: batches.append(len(jobs))) as served:
+        connection = served.connect()
+        connection.sendall(post_webhook(3000))
+        assert status(one(connection)) == 200
+    assert batches == []
 
 
 # --- limits of total time

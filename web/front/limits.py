@@ -36,6 +36,10 @@ class Limits:
     pipelined: int = 8
     """complete requests of one connection without a response"""
     threads: int = 16
+    webhook_threads: int = 2
+    """for webhooks whose body is in memory; while one of them waits for Redis, the other one works"""
+    webhooks_at_once: int = 32
+    """that one thread runs together"""
 
     def with_descriptors(self, descriptors: int) -> Self:
         """Allow one connection for two file descriptors, because a body may need a file as well."""

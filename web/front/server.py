@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from socket import socket
 from typing import Any
 from wsgiref.types import WSGIApplication
 
 from web.front.connection import Connection, error_response
 from web.front.limits import Limits
-from web.front.request import Request
+from web.front.request import WEBHOOKS, Request
 from web.front.resource_limiter import ResourceLimiter
 from web.front.wsgi_call import run_application
 
@@ -29,18 +30,38 @@ _BACKLOG = 2048
 Job = Callable[[], None]
 
 
-class Threads:
-    """Threads that run jobs, the oldest first. They do not prevent the process from ending."""
+def run_in_turn(jobs: Sequence[Job]) -> None:
+    """Run jobs one after another."""
+    for job in jobs:
+        job()
 
-    def __init__(self, number: int, name: str) -> None:
+
+class Threads:
+    """Threads that run jobs, the oldest first. They do not prevent the process from ending.
+
+    Args:
+        number: how many threads.
+        name: of the threads.
+        run: runs the jobs that a thread takes.
+        at_once: how many of the waiting jobs a thread takes at once.
+    """
+
+    def __init__(
+        self, number: int, name: str, run: Callable[[Sequence[Job]], None] = run_in_turn, at_once: int = 1
+    ) -> None:
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self.submit = self._jobs.put
+        self._run, self._at_once = run, at_once
         for _ in range(number):
             threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            self._jobs.get()()
+            jobs = [self._jobs.get()]
+            with suppress(Empty):
+                while len(jobs) < self._at_once:
+                    jobs.append(self._jobs.get_nowait())
+            self._run(jobs)
 
 
 class HttpServer:
@@ -52,6 +73,7 @@ class HttpServer:
         on_refusal: called with the HTTP status of each request that never reached the application.
         multiprocess: whether other processes serve the same ports.
         health_paths: paths with their own thread, so that a health check is answered while all other threads wait.
+        run_webhooks: runs the webhooks that wait at the moment, in a thread of their own.
     """
 
     def __init__(
@@ -62,6 +84,7 @@ class HttpServer:
         on_refusal: Callable[[int], None] = lambda _: None,
         multiprocess: bool = False,
         health_paths: Collection[bytes] = (),
+        run_webhooks: Callable[[Sequence[Job]], None] = run_in_turn,
     ) -> None:
         self.limits = limits
         self.limiter = ResourceLimiter(limits)
@@ -72,11 +95,16 @@ class HttpServer:
         self.now = self._loop.time
         self._threads = Threads(limits.threads, "request")
         self._health_paths, self._health_thread = health_paths, Threads(1, "health_paths")
+        self._webhook_threads = Threads(
+            limits.webhook_threads, "webhooks", run_webhooks, limits.webhooks_at_once
+        )
         self._disk = Threads(1, "disk")
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}  # wait for their senders, the longest first
         self._queued = 0
+        self._answers: deque[tuple[Connection, Request, bytes, bool]] = deque()
+        self._is_woken = False
         self._ending = False
         self._refusals: Counter[int] = Counter()
         self._logged_at = 0.0
@@ -185,12 +213,15 @@ class HttpServer:
 
     def submit_request(self, connection: Connection, request: Request, environ: dict[str, Any]) -> bool:
         """Give a request to a thread; False if too many requests wait for one."""
-        health_paths = request.target.partition(b"?")[0] in self._health_paths
-        if self._queued >= self.limits.queued and not health_paths:
+        threads = self._threads
+        if request.target.partition(b"?")[0] in self._health_paths:
+            threads = self._health_thread
+        elif self._queued >= self.limits.queued:
             return False
+        elif request.target.startswith(WEBHOOKS) and request.size <= self.limits.in_memory_bytes:
+            threads = self._webhook_threads  # a large body would delay the others
         self._queued += 1
         self._waiting.pop(connection, None)
-        threads = self._health_thread if health_paths else self._threads
         threads.submit(lambda: self._answer(connection, request, environ))
         return True
 
@@ -236,8 +267,14 @@ class HttpServer:
             except Exception:  # noqa: BLE001  the sender gets a response after any error
                 _log.exception("the application failed")
                 answer, last = error_response(500, "an unexpected error occurred; see deployer's log"), True
-        self._loop.call_soon_threadsafe(self._answered, connection, request, answer, last)
+        self._answers.append((connection, request, answer, last))
+        if not self._is_woken:  # one wake-up of the event loop serves all answers that are ready by then
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._send_answers)
 
-    def _answered(self, connection: Connection, request: Request, answer: bytes, last: bool) -> None:
-        self._queued -= 1
-        connection.send_response(request, answer, last=last)
+    def _send_answers(self) -> None:
+        self._is_woken = False  # before the answers are taken, so that a later one wakes the event loop again
+        while self._answers:
+            connection, request, answer, last = self._answers.popleft()
+            self._queued -= 1
+            connection.send_response(request, answer, last=last)

@@ -44,6 +44,7 @@ class HttpServerWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             on_refusal=metrics.count_refused,
             multiprocess=self.cfg.workers > 1,
             health_paths=(b"/healthz",),
+            run_webhooks=self.wsgi.extensions["deployer-run-together"],
         )
         await server.listen([each.sock for each in self.sockets])
         reload_state.mark_accepting(self.age)
