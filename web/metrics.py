@@ -19,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from deployer.model.errors import QueueItemError, TransientError, UnavailableError
+from deployer.outbox.plan import missing_posts
 from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
 from deployer.queue.dead_letters import oldest_seconds
 from deployer.wiring import Deployer
@@ -43,6 +44,11 @@ _COUNTERS = {
         "deployer_missed_deliveries",
         "result",
         "Deliveries that failed at GitHub, by what deployer did about them",
+    ),
+    "display": (
+        "deployer_github_writes",
+        "result",
+        "Writes of statuses and comments to GitHub: posted, refused for good, or failed and tried again",
     ),
     "lane": ("deployer_lane_events", "event", "Queues whose worker was lost (expired)"),
 }
@@ -143,6 +149,7 @@ class _StoredMetrics(Collector):
                 *self._environment_metrics(),
                 *self._region_metrics(),
                 self._repository_metrics(),
+                *self._display_metrics(),
             ]
             self._deployer.lanes.ping()  # last, because a full or read-only Redis can still be read
         except UnavailableError:
@@ -247,6 +254,23 @@ class _StoredMetrics(Collector):
             value=sum(bool(record.status.stack.drift) for record in records),
         )
         return [family, drifted]
+
+    def _display_metrics(self) -> list[Metric]:
+        """Return what GitHub does not show yet."""
+        posts = [post for each in self._deployer.outbox.unfinished() for post in missing_posts(each)]
+        now = self._deployer.lanes.now()
+        return [
+            GaugeMetricFamily(
+                "deployer_github_writes_waiting",
+                "Statuses and comments that GitHub does not show yet",
+                value=len(posts),
+            ),
+            GaugeMetricFamily(
+                "deployer_github_write_oldest_wait_seconds",
+                "Age of the oldest of them, 0 if there is none",
+                value=max([0.0, *(now - post.wanted.at for post in posts)]),
+            ),
+        ]
 
     def _repository_metrics(self) -> Metric:
         family = GaugeMetricFamily(

@@ -17,6 +17,7 @@ from deployer.model.errors import ConfigError, DeployerError, TransientError, Un
 from deployer.queue.items import OUT_OF_TIME
 from deployer.queue.lease import KernelTimer
 from deployer.wiring import build, check_redis, check_worker, setup_logging, warn_at_start
+from workers.outbox import register_sender
 from workers.tasks import register
 
 try:
@@ -26,6 +27,7 @@ except ConfigError as error:
 app = deployer.celery
 app.conf.worker_consumer = "workers.consumer:Consumer"
 register(app, deployer, KernelTimer())
+register_sender(app, deployer)
 _log = logging.getLogger("deployer.tasks")
 _start_warnings: list[str] = []  # found before logging is set up
 

@@ -9,8 +9,8 @@ from deployer.deployment.ref_tracking import RefTracker
 from deployer.environment.code_host import CodeHost, Head, RepositoryFacts
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.repository_state import Repositories
-from deployer.environment.statuses import StatusReporter
-from deployer.model.durations import duration_text
+from deployer.environment.statuses import AGE, StatusReporter
+from deployer.model.durations import date
 from deployer.model.environments import Kind
 from deployer.model.errors import NotFoundError, PermanentError
 from deployer.model.expiry import (
@@ -20,10 +20,11 @@ from deployer.model.expiry import (
     due_age_action,
     expires_at,
     expiry_reason,
-    warning_lead_seconds,
 )
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
+from deployer.outbox.plan import is_shown, wanted_by_place
+from deployer.outbox.store import Outbox
 from deployer.queue.items import Cause
 from deployer.teardown.expiry_comment import ExpiryComments
 
@@ -39,6 +40,7 @@ class DesiredResolver:
         reporter: posts what an environment's expiry does.
         comments: warns of an environment's end.
         ttl: how long a development environment may be idle, unless its repository says so itself.
+        outbox: says whether GitHub shows the warning of an environment's end.
         clock: epoch seconds.
     """
 
@@ -51,6 +53,7 @@ class DesiredResolver:
         reporter: StatusReporter,
         comments: ExpiryComments,
         ttl: str,
+        outbox: Outbox,
         clock: Callable[[], float],
     ) -> None:
         self._host = host
@@ -60,6 +63,7 @@ class DesiredResolver:
         self._reporter = reporter
         self._comments = comments
         self._ttl = ttl
+        self._outbox = outbox
         self._clock = clock
 
     def resolve_desired(self, context: ReconcileContext) -> Deploy | Absent | Stop:
@@ -171,6 +175,8 @@ class DesiredResolver:
         if record.status.receipt.is_running and record.spec.expiry.aged_at > record.history.used_at:
             return Absent(context, "its age has begun a teardown")
         act = due_age_action(record, self._ttl, now)
+        if act is AgeAction.EXPIRE and self._is_warning_unseen(context):
+            act = AgeAction.WARN
         if act is AgeAction.WAKE or head.object not in {record.spec.commit, record.spec.held_at}:
             # a push was lost or the sleep is over: as in a resync, the commit on GitHub is wanted
             return self._resolve_wake(context, ref, head, wakes=act is AgeAction.WAKE)
@@ -188,8 +194,8 @@ class DesiredResolver:
             case AgeAction.WITHDRAW_WARNING:
                 context = context.with_record(warned_at=0)
                 text = "is used again and stays"
-                self._reporter.post_expiry_status(context.environment, context.record, text)
-                return Stop(context.done(Outcome.SKIPPED, text))
+                record = self._reporter.post_expiry_status(context.environment, context.record, text)
+                return Stop(context.replace_record(record).done(Outcome.SKIPPED, text))
             case None:
                 reason = "it was used in the meantime; nothing is due"
                 return Stop(context.done(Outcome.SKIPPED, reason))
@@ -205,22 +211,23 @@ class DesiredResolver:
         return self._tracker.choose_commit(context, ref, head)
 
     def _warn_of_end(self, context: ReconcileContext, now: float) -> Stop:
-        """Warn people of the environment's end, on its commit and in a comment.
-
-        Raises:
-            PermanentError: GitHub accepts neither. The environment stays, since nobody would know of its end.
-        """
+        """Warn people of the environment's end, on its commit and in a comment."""
         environment, record = context.environment, context.record
-        text = (
-            f"will be taken down in {duration_text(warning_lead_seconds(record, self._ttl))} if it stays unused; "
-            f"push, or: deployer keep {context.repository} {shlex.quote(environment.name)}"
-        )
         record = record.but(warned_at=now, told_end=0)
         record = record.but(told_end=expires_at(record, self._ttl, now) or 0)
-        context = context.replace_record(self._comments.warn_of_end(environment, record))
-        posted = self._reporter.post_expiry_status(environment, record, text)
-        if not posted and not context.record.history.notice:
-            raise PermanentError(
-                "GitHub accepts neither a status nor a comment that warns of its end, so it stays"
-            )
-        return Stop(context.done(Outcome.SKIPPED, text))
+        text = (
+            f"will be taken down on {date(record.history.told_end)} if it stays unused; "
+            f"push, or: deployer keep {context.repository} {shlex.quote(environment.name)}"
+        )
+        record = self._comments.warn_of_end(environment, record)
+        record = self._reporter.post_expiry_status(environment, record, text)
+        return Stop(context.replace_record(record).done(Outcome.SKIPPED, text))
+
+    def _is_warning_unseen(self, context: ReconcileContext) -> bool:
+        """Whether GitHub shows nothing that warns of the environment's end; then nobody knows of it, and it stays."""
+        record = context.record
+        if record.history.notice:
+            return False
+        display = self._outbox.commit_display(context.repository, record.spec.commit)
+        wanted = wanted_by_place(display).get(AGE)
+        return wanted is not None and not is_shown(display, AGE, wanted)

@@ -124,7 +124,7 @@ class Executions:
 
     @report_on_context
     def follow(self, context: ReconcileContext) -> StepResult:
-        """Post the progress of the executions, and end the goal if its own execution has ended."""
+        """Show the progress of the executions, and end the goal if its own execution has ended."""
         context = self._follow_own_execution(context)
         return self._post_and_continue(context)
 
@@ -176,9 +176,7 @@ class Executions:
     @staticmethod
     def _end_if_ended(context: ReconcileContext, execution: Execution) -> StepResult:
         identity = context.work.progress.execution
-        if (
-            not execution.ended or identity in context.record.status.pipeline.open
-        ):  # some of its statuses wait for the next task
+        if not execution.ended:
             return context.snooze()
         ended = {
             "reported": identity,
@@ -198,7 +196,7 @@ class Executions:
                 return context.done(Outcome.FAILED, failure_text(execution), **ended)
 
     def report_event(self, context: ReconcileContext) -> StepResult:
-        """Post the progress of the newest execution after an event that no goal waits for. It never starts anything."""
+        """Show the progress of the newest execution after an event that no goal waits for. It never starts anything."""
         if context.work.progress.execution:
             return self.follow(context)
         if not context.record.status.stack.stack_arn:  # the pipeline of this name may belong to somebody else

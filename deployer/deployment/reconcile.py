@@ -30,7 +30,7 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import CallLimitError, PermanentError
 from deployer.model.outcomes import Outcome
 from deployer.model.stacks import Step
-from deployer.queue.call_counter import raise_call_limit
+from deployer.outbox.store import Outbox
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.store import QueueStore
@@ -40,8 +40,6 @@ from deployer.teardown.teardown import Teardown
 from deployer.templates.findings import Linter
 from deployer.templates.folder_check import FolderEvaluator
 
-# calls to GitHub for a task that has made as many as it may: statuses, comments and their repeats
-_REPORT_CALLS = 10
 _EVENT_SECONDS = 86400  # if an event arrived within a day, later events will arrive too
 # A decision is trusted for this many seconds. Recovery from a lost worker takes longer, so the stack is checked again.
 _TRUSTED_SECONDS = 60
@@ -75,6 +73,7 @@ class Reconciler:
         repositories: says whether a repository is still the one to which the environments belong.
         options: the settings of the installation.
         evaluator: parses and evaluates the `deploy/` folder of a branch.
+        outbox: what GitHub shows.
         linter: checks templates before AWS does; None for no such check.
         clock: epoch seconds; by default Redis's clock, since the times are stored and read on other machines.
     """
@@ -88,6 +87,7 @@ class Reconciler:
         repositories: Repositories,
         options: ReconcilerOptions,
         evaluator: FolderEvaluator,
+        outbox: Outbox,
         linter: Linter | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -95,7 +95,7 @@ class Reconciler:
         self._repositories = repositories
         self._options = options
         self._clock = clock = clock or lanes.now
-        self._reporter = reporter = StatusReporter(host, self._page_url)
+        self._reporter = reporter = StatusReporter(self._page_url)
         self._comments = ExpiryComments(host, self._page_url, options.ttl)
         self._folders = DeployFolderReader(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, reporter)
@@ -107,7 +107,15 @@ class Reconciler:
         )
         production = DesiredProduction(host, self._tracker, self._judge, self._executions, reporter, lanes)
         self._desired = DesiredResolver(
-            host, repositories, self._tracker, production, reporter, self._comments, options.ttl, clock
+            host,
+            repositories,
+            self._tracker,
+            production,
+            reporter,
+            self._comments,
+            options.ttl,
+            outbox,
+            clock,
         )
         teardown = Teardown(clouds, inventory, lanes, reporter, clock)
         self._expiring = ExpiringTeardown(teardown, reporter, options.ttl, clock)
@@ -160,9 +168,7 @@ class Reconciler:
         try:
             result = self._decide_again_if_stack_lost(context) or self._tasks[work.task](context)
         except (StepFailedError, PermanentError, CallLimitError) as error:
-            failed, cause = _unwrap_failure(context, error)
-            if isinstance(cause, CallLimitError):
-                raise_call_limit(_REPORT_CALLS)
+            failed, _ = _unwrap_failure(context, error)
             if work.cause == Cause.AGE and work.task == Task.SYNC:
                 kept = record_failed_check(record, str(error), context.now)
                 return Finished(str(Outcome.FAILED), str(error), kept)

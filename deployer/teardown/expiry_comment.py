@@ -10,14 +10,16 @@ import shlex
 from collections.abc import Callable
 
 from deployer.environment.code_host import CodeHost
+from deployer.model.display import COMMENT, DisplayChange
 from deployer.model.durations import date
 from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment
-from deployer.model.errors import DeployerError, PermanentError
+from deployer.model.errors import PermanentError
 from deployer.model.expiry import IDLE, expires_at, expiry_reason, ttl_source, ttl_text, used_at
 from deployer.model.visible import visible
 
 _log = logging.getLogger(__name__)
+_NO_COMMIT = "none"  # stands for the commit of a record that has none
 _HEAD = "**The development environment of {branch} {what}**"
 
 
@@ -54,22 +56,18 @@ class ExpiryComments:
         return record.but(notice=ExpiryNotice(ids, record.history.warned_at))
 
     def correct_warning(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
-        """Change the comments that warned of the end to what happened since. A failure changes nothing else."""
+        """Change the comments that warned of the end to what happened since; see `EnvironmentRecord.display`."""
         if not record.history.notice:
             return record
         corrected = corrected_text(environment, record, self._ttl, self._url(environment))
         if corrected is None:
             return record
         text, left = corrected
-        for comment in record.history.notice.comments:
-            try:
-                self._host.change_comment(environment.repository, comment, text)
-            except PermanentError as error:  # somebody deleted the comment, or deployer may not change it
-                _log.info("comment %s on %s stays as it is: %s", comment, environment, error)
-            except DeployerError as error:
-                _log.warning("changing comment %s on %s: %s", comment, environment, error)
-                return record  # the end of the next goal repeats the change
-        return record.but(notice=left)
+        sha = record.spec.commit or _NO_COMMIT
+        changes = [
+            DisplayChange(sha, f"{COMMENT}{each}", "success", text) for each in record.history.notice.comments
+        ]
+        return record.but(notice=left, display=(*record.display, *changes))
 
 
 def warning_text(environment: Environment, record: EnvironmentRecord, default: str, page: str) -> str:

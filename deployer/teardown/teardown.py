@@ -149,7 +149,6 @@ class Teardown:
             began_at=self._clock(),
             retained=[*self._stack_in_former_account(context), *_stacks_in_other_regions(context, every)],
             repository_state=context.work.spec.word,
-            posted=record.status.receipt.posted,
             plan=TeardownPlan(shared=self._unrecorded_users(context, listed, deployed) if deployed else {}),
         )
         context = context.enter_state(
@@ -243,7 +242,7 @@ class Teardown:
         )
         record = record.but(
             generation=record.history.generation + 1, stages=[], execution="", applications=[], earlier=[],
-            stack_arn="", prepared="", region="", failure=StackFailure(), refused="", refusals=0,
+            stack_arn="", region="", failure=StackFailure(), refused="", refusals=0,
             applied=AppliedStack(), drift="",
         )  # fmt: skip
         # a person deleted it, so the person's wish to stay at its commit ends too
