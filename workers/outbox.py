@@ -14,7 +14,7 @@ from deployer.wiring import Deployer
 
 _log = logging.getLogger("deployer.outbox")
 TASK = "deployer.post"
-_MESSAGE_SECONDS = 30.0  # until a message that was lost, or whose worker died, is sent again
+_MESSAGE_SECONDS = 20.0  # until a message that was lost, or whose worker died, is sent again
 
 
 def register_sender(app: Celery, deployer: Deployer) -> Any:

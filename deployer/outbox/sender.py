@@ -19,7 +19,7 @@ _log = logging.getLogger("deployer.outbox")
 PROGRESS_SECONDS = 3.0
 """How long the beginning of a stage waits for its end, so that a stage of seconds needs one write."""
 _COMMITS_AT_ONCE = 200
-_LEASE_SECONDS = 60.0  # longer than one write to GitHub with its repeats
+_LEASE_SECONDS = 30.0  # longer than one write to GitHub with its repeats
 _LONGEST_SECONDS = 10.0  # of one call: the process that posts has other tasks to do as well
 _FIRST_RETRY, _LONGEST_RETRY = 5.0, 300.0
 

@@ -18,8 +18,9 @@ local function store_display(env, text)
       call('HSET', key, field, string.format('%.0f', now) .. ' ' .. wanted)
       call('HINCRBY', key, 'changes', 1)
       call('EXPIRE', key, DISPLAY_SECONDS)
-      -- a commit whose posting has failed stays where it is in the index
-      redis.pcall('ZADD', OUTBOX_INDEX, 'NX', now, repository .. ' ' .. sha)
+      -- a sender that has the commit notices the change, and a commit whose posting has failed is not due sooner
+      local taken = call('HEXISTS', key, 'sender') + call('HEXISTS', key, 'error') > 0
+      redis.pcall('ZADD', OUTBOX_INDEX, taken and 'NX' or 'LT', now, repository .. ' ' .. sha)
     end
   end
 end

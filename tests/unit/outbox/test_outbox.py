@@ -30,7 +30,8 @@ class Refusing(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self.host.create(HELLO)
+        for number in (1, 2, 3):
+            self.host.push(HELLO, f"refs/heads/other{number}", sha(number), files={})
         write = self.host.post_commit_status
 
         def refusing(*given: Any) -> None:
