@@ -65,10 +65,8 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
             }
         )
         return
-    _print_record(record, deployer.config, deployer.lanes.orphaned([repository]), activity)
     display = _read_display(deployer, record)
-    for text in filter(None, (waiting_text(display), *map(refused_text, display))):
-        output.print_note(text)
+    _print_record(record, deployer.config, deployer.lanes.orphaned([repository]), activity, display)
     for known in deployer.lanes.repository_records([repository]):
         if known.reason:
             output.print_note(known.reason)
@@ -191,6 +189,7 @@ def _print_record(
     config: "Config",
     orphaned: Mapping[str, Mapping[str, float]],
     activity: list[Activity],
+    display: list[CommitDisplay],
 ) -> None:
     since = orphaned.get(record.repository.lower(), {}).get(record.environment, 0)
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
@@ -219,6 +218,7 @@ def _print_record(
             "execution": record.status.pipeline.execution,
             # the sentence with the dates often contains the short text already
             "age": "\n".join(filter(None, ("" if ahead in dates else ahead, dates))),
+            "github": "\n".join(filter(None, (waiting_text(display), *map(refused_text, display)))),
             "page": derived_values.page_url(record, config.public_url),
         }
     )

@@ -73,8 +73,9 @@ def test_the_api_fails_as_often_as_injected(pushed: WorkingCopy, call: Any) -> N
 
 
 def test_writes_fail_while_reads_succeed(pushed: WorkingCopy, call: Any) -> None:
+    assert pushed.path.is_dir()
+    status = f"{API}/statuses/{call('GET', f'{API}/commits/main').json()['sha']}"
     call("POST", FAULTS, json={"writes": {"status": 502, "count": 1}})
-    status = f"{API}/statuses/{pushed.head}"
     body = {"state": "success", "context": "ci"}
     assert call("GET", API).status == 200
     assert [call("POST", status, json=body).status for _ in range(2)] == [502, 201]

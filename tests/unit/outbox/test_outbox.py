@@ -31,7 +31,8 @@ class Refusing(World):
     def __init__(self) -> None:
         super().__init__()
         for number in (1, 2, 3):
-            self.host.push(HELLO, f"refs/heads/other{number}", sha(number), files={})
+            self.host.push(HELLO, "refs/heads/other", sha(number), files={})
+        self.host.remove(HELLO, "refs/heads/other")
         write = self.host.post_commit_status
 
         def refusing(*given: Any) -> None:
