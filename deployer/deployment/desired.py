@@ -9,7 +9,7 @@ from deployer.deployment.ref_tracking import RefTracker
 from deployer.environment.code_host import CodeHost, Head, RepositoryFacts
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.repository_state import Repositories
-from deployer.environment.statuses import AGE, StatusReporter
+from deployer.environment.statuses import StatusReporter
 from deployer.model.durations import date
 from deployer.model.environments import Kind
 from deployer.model.errors import NotFoundError, PermanentError
@@ -23,8 +23,6 @@ from deployer.model.expiry import (
 )
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
-from deployer.outbox.plan import is_shown, wanted_by_place
-from deployer.outbox.store import Outbox
 from deployer.queue.items import Cause
 from deployer.teardown.expiry_comment import ExpiryComments
 
@@ -40,7 +38,6 @@ class DesiredResolver:
         reporter: posts what an environment's expiry does.
         comments: warns of an environment's end.
         ttl: how long a development environment may be idle, unless its repository says so itself.
-        outbox: says whether GitHub shows the warning of an environment's end.
         clock: epoch seconds.
     """
 
@@ -53,7 +50,6 @@ class DesiredResolver:
         reporter: StatusReporter,
         comments: ExpiryComments,
         ttl: str,
-        outbox: Outbox,
         clock: Callable[[], float],
     ) -> None:
         self._host = host
@@ -63,7 +59,6 @@ class DesiredResolver:
         self._reporter = reporter
         self._comments = comments
         self._ttl = ttl
-        self._outbox = outbox
         self._clock = clock
 
     def resolve_desired(self, context: ReconcileContext) -> Deploy | Absent | Stop:
@@ -175,7 +170,7 @@ class DesiredResolver:
         if record.status.receipt.is_running and record.spec.expiry.aged_at > record.history.used_at:
             return Absent(context, "its age has begun a teardown")
         act = due_age_action(record, self._ttl, now)
-        if act is AgeAction.EXPIRE and self._is_warning_unseen(context):
+        if act is AgeAction.EXPIRE and self._comments.is_warning_unseen(context.environment, record):
             act = AgeAction.WARN
         if act is AgeAction.WAKE or head.object not in {record.spec.commit, record.spec.held_at}:
             # a push was lost or the sleep is over: as in a resync, the commit on GitHub is wanted
@@ -222,12 +217,3 @@ class DesiredResolver:
         record = self._comments.warn_of_end(environment, record)
         record = self._reporter.post_expiry_status(environment, record, text)
         return Stop(context.replace_record(record).done(Outcome.SKIPPED, text))
-
-    def _is_warning_unseen(self, context: ReconcileContext) -> bool:
-        """Whether GitHub shows nothing that warns of the environment's end; then nobody knows of it, and it stays."""
-        record = context.record
-        if record.history.notice:
-            return False
-        display = self._outbox.commit_display(context.repository, record.spec.commit)
-        wanted = wanted_by_place(display).get(AGE)
-        return wanted is not None and not is_shown(display, AGE, wanted)

@@ -96,7 +96,7 @@ class Reconciler:
         self._options = options
         self._clock = clock = clock or lanes.now
         self._reporter = reporter = StatusReporter(self._page_url)
-        self._comments = ExpiryComments(host, self._page_url, options.ttl)
+        self._comments = ExpiryComments(host, outbox, self._page_url, options.ttl)
         self._folders = DeployFolderReader(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, reporter)
         self._executions = Executions(reporter)
@@ -107,15 +107,7 @@ class Reconciler:
         )
         production = DesiredProduction(host, self._tracker, self._judge, self._executions, reporter, lanes)
         self._desired = DesiredResolver(
-            host,
-            repositories,
-            self._tracker,
-            production,
-            reporter,
-            self._comments,
-            options.ttl,
-            outbox,
-            clock,
+            host, repositories, self._tracker, production, reporter, self._comments, options.ttl, clock
         )
         teardown = Teardown(clouds, inventory, lanes, reporter, clock)
         self._expiring = ExpiringTeardown(teardown, reporter, options.ttl, clock)

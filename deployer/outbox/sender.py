@@ -60,9 +60,9 @@ class DisplaySender:
         Raises:
             UnavailableError: Redis is unavailable. What was posted since is posted again later.
         """
-        taken = self._outbox.take(_COMMITS_AT_ONCE, _LEASE_SECONDS, sender := uuid.uuid4().hex)
+        taken = self._outbox.take_due(_COMMITS_AT_ONCE, _LEASE_SECONDS, sender := uuid.uuid4().hex)
         batch = _Batch(self._outbox, sender, self._clock(), self._progress_seconds)
-        batch.plan(taken)
+        batch.find_due_posts(taken)
         deadline = time.monotonic() + _LONGEST_SECONDS
         for post in batch.due:
             if time.monotonic() > deadline:
@@ -70,7 +70,7 @@ class DisplaySender:
             if batch.may_post(post):
                 self._post(batch, post, deadline)
         for display in taken:
-            batch.release(display)
+            batch.release_commit(display)
         return batch.summary
 
     def _post(self, batch: "_Batch", post: Post, deadline: float) -> None:
@@ -82,11 +82,11 @@ class DisplaySender:
             except PermanentError as error:
                 refused, result = str(error), "refused"
             except (TransientError, CallLimitError) as error:
-                batch.pause(post, error)
+                batch.pause_repository(post, error)
                 result = "failed"
         self._count(repository, {f"display:{result}": 1, **call_counters(tally)})
         if result != "failed":
-            batch.record(post, Shown(wanted.state, wanted.text, wanted.url, refused))
+            batch.record_result(post, Shown(wanted.state, wanted.text, wanted.url, refused))
         if refused:
             _log.warning("%s on %s of %s: %s", post.name, post.display.sha[:12], repository, refused)
 
@@ -126,7 +126,7 @@ class _Batch:
         self._posted = 0
         self.due: list[Post] = []
 
-    def plan(self, taken: Sequence[CommitDisplay]) -> None:
+    def find_due_posts(self, taken: Sequence[CommitDisplay]) -> None:
         """Find the writes that are due."""
         for display in taken:
             self._left[_key(display)] = {post.name: post for post in missing_posts(display)}
@@ -139,13 +139,13 @@ class _Batch:
         """Whether this sender still has the commit, and GitHub has refused nothing of the repository meanwhile."""
         return _key(post.display) not in self._lost and post.display.repository.key not in self._paused
 
-    def pause(self, post: Post, error: TransientError | CallLimitError) -> None:
+    def pause_repository(self, post: Post, error: TransientError | CallLimitError) -> None:
         """Post nothing more of a repository whose write failed."""
         asked = error.retry_after if isinstance(error, TransientError) else None
         self._paused[post.display.repository.key] = (asked, str(error))
         _log.warning("%s on %s: %s; tried again later", post.name, post.display.sha[:12], error)
 
-    def record(self, post: Post, shown: Shown) -> None:
+    def record_result(self, post: Post, shown: Shown) -> None:
         """Record what GitHub has taken or refused."""
         key = _key(post.display)
         self._left[key].pop(post.name)
@@ -153,19 +153,19 @@ class _Batch:
         if not self._outbox.record_shown(post.display, post.name, shown, _LEASE_SECONDS, self._sender):
             self._lost.add(key)
 
-    def release(self, display: CommitDisplay) -> None:
+    def release_commit(self, display: CommitDisplay) -> None:
         """Return a commit to the outbox."""
         left = self._left[_key(display)].values()
         if not left:
-            self._outbox.release(display, self._sender)
+            self._outbox.release_commit(display, self._sender)
         elif (paused := self._paused.get(display.repository.key)) is not None:
             asked, why = paused
             pause = backoff(_FIRST_RETRY, 2, display.failures, _LONGEST_RETRY)
             pause = max(pause, asked or 0) * random.uniform(1, 1.25)  # noqa: S311  jitter, no secret
-            self._outbox.release(display, self._sender, again_in=pause, error=why)
+            self._outbox.release_commit(display, self._sender, again_in=pause, error=why)
         else:
             seconds = min(seconds_until_due(post, self._now, self._progress_seconds) for post in left)
-            self._outbox.release(display, self._sender, again_in=seconds)
+            self._outbox.release_commit(display, self._sender, again_in=seconds)
 
     @property
     def summary(self) -> str:

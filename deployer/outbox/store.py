@@ -60,7 +60,7 @@ class CommitDisplay:
 class Outbox(Protocol):
     """The stored displays. Tasks store what they want with their results; see `QueueStore.finish`."""
 
-    def take(self, limit: int, seconds: float, sender: str) -> list[CommitDisplay]:
+    def take_due(self, limit: int, seconds: float, sender: str) -> list[CommitDisplay]:
         """Take commits whose display may differ from what is wanted, for some time and for this sender alone.
 
         Args:
@@ -79,7 +79,7 @@ class Outbox(Protocol):
             have overwritten what the other sender has posted.
         """
 
-    def release(
+    def release_commit(
         self, display: CommitDisplay, sender: str, *, again_in: float | None = None, error: str = ""
     ) -> None:
         """Return a commit.

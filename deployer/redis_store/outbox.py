@@ -32,8 +32,8 @@ class RedisOutbox(RepositoryIndex):
         text = resources.files("deployer.redis_store").joinpath("outbox.lua").read_text()
         self._script: Any = client.register_script(text)
 
-    def take(self, limit: int, seconds: float, sender: str) -> list[CommitDisplay]:
-        """See `Outbox.take`."""
+    def take_due(self, limit: int, seconds: float, sender: str) -> list[CommitDisplay]:
+        """See `Outbox.take_due`."""
         with unavailable():
             reply = self._run("take", limit, int(seconds * 1000), sender)
         found = zip(reply[::2], (_as_mapping(fields) for fields in reply[1::2]), strict=True)
@@ -47,10 +47,10 @@ class RedisOutbox(RepositoryIndex):
         with unavailable():
             return bool(self._run("shown", _member(display), sender, int(seconds * 1000), name, text))
 
-    def release(
+    def release_commit(
         self, display: CommitDisplay, sender: str, *, again_in: float | None = None, error: str = ""
     ) -> None:
-        """See `Outbox.release`."""
+        """See `Outbox.release_commit`."""
         rest = "" if again_in is None else str(int(again_in * 1000))
         with unavailable():
             self._run("release", _member(display), sender, display.version, rest, error)

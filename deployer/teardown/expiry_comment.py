@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable
 
 from deployer.environment.code_host import CodeHost
+from deployer.environment.statuses import AGE
 from deployer.model.display import COMMENT, DisplayChange
 from deployer.model.durations import date
 from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
@@ -17,6 +18,8 @@ from deployer.model.environments import Environment
 from deployer.model.errors import PermanentError
 from deployer.model.expiry import IDLE, expires_at, expiry_reason, ttl_source, ttl_text, used_at
 from deployer.model.visible import visible
+from deployer.outbox.plan import is_shown, wanted_by_place
+from deployer.outbox.store import Outbox
 
 _log = logging.getLogger(__name__)
 _NO_COMMIT = "none"  # stands for the commit of a record that has none
@@ -28,12 +31,14 @@ class ExpiryComments:
 
     Args:
         host: GitHub.
+        outbox: says what GitHub shows.
         url: returns the address of an environment's page; empty if there is no page.
         ttl: the installation's time to live.
     """
 
-    def __init__(self, host: CodeHost, url: Callable[[Environment], str], ttl: str) -> None:
+    def __init__(self, host: CodeHost, outbox: Outbox, url: Callable[[Environment], str], ttl: str) -> None:
         self._host = host
+        self._outbox = outbox
         self._url = url
         self._ttl = ttl
 
@@ -54,6 +59,14 @@ class ExpiryComments:
             _log.warning("only its commit's status warns of the end of %s: %s", environment, error)
             return record.but(notice=ExpiryNotice())
         return record.but(notice=ExpiryNotice(ids, record.history.warned_at))
+
+    def is_warning_unseen(self, environment: Environment, record: EnvironmentRecord) -> bool:
+        """Whether GitHub shows nothing that warns of the environment's end; then nobody knows of it, and it stays."""
+        if record.history.notice:
+            return False
+        display = self._outbox.commit_display(environment.repository, record.spec.commit)
+        wanted = wanted_by_place(display).get(AGE)
+        return wanted is not None and not is_shown(display, AGE, wanted)
 
     def correct_warning(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
         """Change the comments that warned of the end to what happened since; see `EnvironmentRecord.display`."""

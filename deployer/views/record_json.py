@@ -241,7 +241,7 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
     }
 
 
-def display(found: Sequence[CommitDisplay]) -> Json:
+def display_state(found: Sequence[CommitDisplay]) -> Json:
     """What GitHub does not show yet of commits, and what it refuses to show."""
     return {
         "waiting": sum(len(missing_posts(each)) for each in found),

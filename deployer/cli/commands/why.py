@@ -61,7 +61,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
                 "lane": record_json.lane(lane) if lane else None,
                 "activity": [record_json.activity_line(line) for line in activity],
                 "dead_letters": [record_json.dead_letter(letter) for letter in letters],
-                "display": record_json.display(_read_display(deployer, record)),
+                "display": record_json.display_state(_read_display(deployer, record)),
             }
         )
         return

@@ -172,7 +172,7 @@ def test_a_sender_that_is_killed_at_any_moment_loses_nothing(world: Refusing, mo
             raise KilledError
 
         if moment == "before the return":
-            patched.setattr(outbox, "release", lambda *_, **__: (_ for _ in ()).throw(KilledError))
+            patched.setattr(outbox, "release_commit", lambda *_, **__: (_ for _ in ()).throw(KilledError))
         else:
             patched.setattr(world.host, "post_commit_status", dying)
         with pytest.raises(KilledError):
@@ -210,17 +210,17 @@ def test_a_sender_that_was_suspended_does_not_leave_its_older_state(world: Refus
 def test_two_senders_never_have_the_same_commit(world: Refusing) -> None:
     store(world, build("success"))
     outbox = world.deployer.outbox
-    assert [each.sha for each in outbox.take(10, 60, "one")] == [sha(1)]
-    assert outbox.take(10, 60, "two") == []
+    assert [each.sha for each in outbox.take_due(10, 60, "one")] == [sha(1)]
+    assert outbox.take_due(10, 60, "two") == []
 
 
 def test_what_is_wanted_while_a_sender_works_is_posted_next(world: Refusing) -> None:
     store(world, build("pending"))
     outbox = world.deployer.outbox
-    (display,) = outbox.take(10, 60, "one")
+    (display,) = outbox.take_due(10, 60, "one")
     store(world, build("success"))
     assert outbox.record_shown(display, BUILD, Shown("pending", "pending"), 60, "one")
-    outbox.release(display, "one")
+    outbox.release_commit(display, "one")
     assert outbox.is_due()
     world.post()
     assert world.statuses(sha(1)) == {BUILD: "success"}
