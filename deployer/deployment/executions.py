@@ -98,6 +98,11 @@ class Executions:
                 context.cloud.stop(
                     context.name, execution.id, problem or f"deployer starts {sha[:12]} instead"
                 )
+                # what deployer stops itself is no result of the commit that it builds
+                followed = context.record.status.pipeline.open
+                context = context.with_record(
+                    open={key: each for key, each in followed.items() if key != execution.id}
+                )
         started = context.start_execution()
         if isinstance(started, Stop):
             return started.result

@@ -194,6 +194,9 @@ class Reconciler:
         environment, work, record = context.environment, context.work, result.record
         if not work.spec.candidate:  # the end of a candidate is not the end of what production runs
             record = self._reporter.end_prepare(environment, record, result.reason)
+            if work.cause != Cause.AGE:
+                sha = result.commit or work.spec.sha
+                record = self._reporter.post_outcome(environment, record, result, sha)
         record = self._comments.correct_warning(environment, record)
         # A record that an event did not change is not written: a newer `updated_at` would make a running resync
         # ignore its own listing.

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from deployer.environment.cloud_region import CloudRegion, Execution
 from deployer.environment.context import ReconcileContext
-from deployer.model.display import PENDING, PREPARE, DisplayChange, stage_context, stage_of_context
+from deployer.model.display import (
+    PENDING,
+    PREPARE,
+    PRODUCTION,
+    SUMMARY,
+    WANTS,
+    DisplayChange,
+    own_context,
+    stage_context,
+    stage_of_context,
+)
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import FollowedExecution, StageState
 from deployer.model.environments import Environment, Kind
@@ -53,10 +63,60 @@ class StatusReporter:
         """Show `deployer/prepare`: the state of the pipeline itself, before its stages run and apart from them."""
         if not sha:
             return record
+        record = self._want_commit(record, sha)
         record = self.end_prepare(environment, record, f"overtaken by {sha[:12]}", but=sha)
-        return self._show(
-            environment, record, _Place(sha, PREPARE, self._url(environment) or url), state, text
-        )
+        page = self._url(environment) or url
+        place = _Place(sha, own_context("prepare", environment.kind), page)
+        record = self._show_detail(environment, record, place, state, text)
+        if state in {PENDING, "success"}:  # the pipeline itself is ready, and its stages are not
+            state, text = PENDING, "is being deployed"
+        return self._show_summary(environment, record, _Place(sha, SUMMARY, page), state, text)
+
+    @staticmethod
+    def _want_commit(record: EnvironmentRecord, sha: str) -> EnvironmentRecord:
+        """Say that the environment wants a commit, and no longer the one before; none if the commit is empty."""
+        before = record.status.shown_commit
+        changes = [DisplayChange(sha, WANTS, "yes", "")] if sha else []
+        if before and before != sha:
+            why = f"overtaken by {sha[:12]}" if sha else "its environment was deleted"
+            changes.insert(0, DisplayChange(before, WANTS, "no", why))
+        return record.but(shown_commit=sha, display=(*record.display, *changes))
+
+    def _show_summary(
+        self, environment: Environment, record: EnvironmentRecord, place: "_Place", state: str, text: str
+    ) -> EnvironmentRecord:
+        """Show the state of a whole deployment: in `deployer`, or of production in `deployer/production`."""
+        if environment.kind is Kind.PRODUCTION:
+            place = _Place(place.sha, PRODUCTION, place.url)
+        return self._show(environment, record, place, state, text)
+
+    def post_outcome(
+        self, environment: Environment, record: EnvironmentRecord, result: Finished, sha: str
+    ) -> EnvironmentRecord:
+        """Show how a goal has ended.
+
+        Args:
+            environment: whose goal.
+            record: its record.
+            result: the end.
+            sha: the commit of the goal; empty if it had none.
+        """
+        place = _Place(sha, SUMMARY, self._url(environment))
+        match result.outcome:
+            case Outcome.DEPLOYED:
+                return self._show_summary(environment, record, place, "success", "is deployed")
+            case Outcome.FAILED:
+                return self._show_summary(environment, record, place, "failure", result.reason)
+            case Outcome.SKIPPED if sha != record.status.shown_commit and not self._is_production(
+                environment
+            ):
+                return self._show_summary(environment, record, place, "success", f"skipped: {result.reason}")
+            case _:  # the commit shows already how it was deployed, or another commit is wanted
+                return record
+
+    @staticmethod
+    def _is_production(environment: Environment) -> bool:
+        return environment.kind is Kind.PRODUCTION
 
     def end_prepare(
         self, environment: Environment, record: EnvironmentRecord, why: str, but: str = ""
@@ -70,8 +130,8 @@ class StatusReporter:
             but: the commit that is deployed.
         """
         for sha, context in _pending_places(record):
-            if context == PREPARE and sha != but:
-                place = _Place(sha, PREPARE, self._url(environment))
+            if context in {PREPARE, own_context("prepare", environment.kind)} and sha != but:
+                place = _Place(sha, context, self._url(environment))
                 record = self._show(environment, record, place, "error", why)
         return record
 
@@ -79,7 +139,7 @@ class StatusReporter:
         self, environment: Environment, record: EnvironmentRecord, sha: str, state: str, text: str
     ) -> EnvironmentRecord:
         """Show `deployer/production`: whether the rules allow production to run this commit."""
-        place = _Place(sha, "deployer/production", self._url(environment))
+        place = _Place(sha, PRODUCTION, self._url(environment))
         return _with_change(record, place, state, text)
 
     def post_progress(self, context: ReconcileContext, state: str, text: str) -> ReconcileContext:
@@ -107,7 +167,8 @@ class StatusReporter:
         if not (removed or retained):
             return record
         state = "failure" if retained else "success"
-        place = _Place(record.spec.commit, "deployer/teardown", self._url(environment))
+        context = own_context("teardown", environment.kind)
+        place = _Place(record.spec.commit, context, self._url(environment))
         text = _teardown_text(environment, record.status.receipt)
         return self._show(environment, record, place, state, text)
 
@@ -152,7 +213,7 @@ class StatusReporter:
     ) -> EnvironmentRecord:
         """Follow no execution any more. Statuses that are pending get a final text, such as `Build {why}`."""
         ended = record.status.pipeline.open.values()
-        record = record.but(open={})
+        record = self._want_commit(record.but(open={}), "")
         for entry in ended:
             record = self._end_pending_stages(environment, record, entry, why)
         return record
@@ -164,7 +225,7 @@ class StatusReporter:
         if any(other.sha == entry.sha for other in record.status.pipeline.open.values()):
             return record
         for sha, context in _pending_places(record):
-            if sha == entry.sha and context != PREPARE:
+            if sha == entry.sha and context not in {PREPARE, own_context("prepare", environment.kind)}:
                 place = _Place(sha, context, self._url(environment))
                 record = self._show(environment, record, place, "error", f"{stage_of_context(context)} {why}")
         return record
@@ -206,15 +267,23 @@ class StatusReporter:
             if execution.ended and state == PENDING:
                 state = "error"
                 text = f"{stage.name} ended because its execution was {execution.status}"
-            place = _Place(sha, stage_context(stage.name), stage.url or page)
-            record = self._show(environment, record, place, state, text)
+            place = _Place(sha, stage_context(stage.name, environment.kind), stage.url or page)
+            record = self._show_detail(environment, record, place, state, text)
         return record
+
+    def _show_detail(
+        self, environment: Environment, record: EnvironmentRecord, place: "_Place", state: str, text: str
+    ) -> EnvironmentRecord:
+        """Show a part of a deployment. Production has one status for the whole deployment."""
+        if self._is_production(environment):
+            return record
+        return self._show(environment, record, place, state, text)
 
     @staticmethod
     def _show(
         environment: Environment, record: EnvironmentRecord, place: "_Place", state: str, text: str
     ) -> EnvironmentRecord:
-        return _with_change(record, place, state, f"{environment.kind}: {text}")
+        return _with_change(record, place, state, f"{environment.name}: {text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +302,7 @@ def _with_change(record: EnvironmentRecord, place: _Place, state: str, text: str
     change = DisplayChange(place.sha, place.context, state, text, place.url)
     key = f"{place.sha} {place.context}"
     pending = [each for each in record.status.pending if each != key]
-    if state == PENDING:
+    if state == PENDING and place.context not in {SUMMARY, PRODUCTION}:  # the outbox ends these
         pending = [*pending, key][-_PENDING_LIMIT:]
     return record.but(display=(*record.display, change), pending=tuple(pending))
 

@@ -2,8 +2,14 @@
 
 import msgspec
 
+from deployer.model.environments import Kind
+
 PENDING = "pending"
 PREPARE = "deployer/prepare"
+SUMMARY = "deployer"  # the context to require: of development and staging together
+PRODUCTION = "deployer/production"
+WANTS = "wants"
+"""The place that says whether an environment wants its commit: the state is `yes` or `no`, the text says why not."""
 _OWN_CONTEXTS = {"prepare", "teardown", "age", "production"}
 COMMENT = "comment "  # the beginning of the name of a comment; the context of a status never begins so
 
@@ -13,8 +19,8 @@ class DisplayChange(msgspec.Struct, frozen=True):
 
     Attributes:
         sha: the commit to which it belongs.
-        name: the context of a commit status, or `COMMENT` with the id of a comment.
-        state: `pending`, `success`, `failure` or `error`; of a comment `success`.
+        name: the context of a commit status, `WANTS`, or `COMMENT` with the id of a comment.
+        state: `pending`, `success`, `failure` or `error`; of a comment `success`; for `WANTS` see there.
         text: the description of a status, or the text of a comment.
         url: where a status leads to.
     """
@@ -26,12 +32,17 @@ class DisplayChange(msgspec.Struct, frozen=True):
     url: str = ""
 
 
-def stage_context(stage: str) -> str:
+def stage_context(stage: str, kind: Kind = Kind.DEVELOPMENT) -> str:
     """The context of a stage's status, which differs from deployer's own contexts even if the stage has such a name.
 
     GitHub compares contexts without case, and the name of a stage contains no slash.
     """
-    return f"deployer/{'stage/' if stage.lower() in _OWN_CONTEXTS else ''}{stage}"
+    return own_context(f"{'stage/' if stage.lower() in _OWN_CONTEXTS else ''}{stage}", kind)
+
+
+def own_context(name: str, kind: Kind) -> str:
+    """The context of a status of one kind of environment: all development environments of a commit share one."""
+    return f"deployer/{name}" if kind is Kind.DEVELOPMENT else f"deployer/{kind}/{name}"
 
 
 def stage_of_context(context: str) -> str:

@@ -111,6 +111,7 @@ class EnvironmentStatus(FieldGroup, frozen=True):
         outcome, reason: how the last goal ended, and why.
         changed_at: since when state, outcome, commit and execution have their values (epoch seconds).
         pending: the commit statuses of this environment that are pending, each as `sha context`, so that none stays so.
+        shown_commit: the commit that the environment wants, as GitHub is to show it; empty if it wants none.
         stack, pipeline: the pipeline's stack, and the pipeline's executions.
         receipt: the report of the last teardown.
     """
@@ -120,6 +121,7 @@ class EnvironmentStatus(FieldGroup, frozen=True):
     reason: str = ""
     changed_at: float = 0
     pending: tuple[str, ...] = ()
+    shown_commit: str = ""
     stack: StackStatus = StackStatus()
     pipeline: PipelineStatus = PipelineStatus()
     receipt: TeardownReport = TeardownReport()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deployer.model.display import COMMENT, PENDING
+from deployer.model.display import COMMENT, PENDING, WANTS
 from deployer.outbox.store import CommitDisplay, Shown, Wanted
 
 
@@ -27,13 +27,36 @@ class Post:
         return self.wanted.state == PENDING, self.name.startswith(COMMENT), self.wanted.at
 
 
+_RANKS = {"success": 0, PENDING: 1, "error": 2, "failure": 3}
+
+
 def wanted_by_place(display: CommitDisplay) -> dict[str, Wanted]:
-    """What a commit should show in each place: what the environments of this commit wanted last."""
-    found: dict[str, Wanted] = {}
-    for (_, name), each in sorted(display.wanted.items()):
-        if name not in found or each.at >= found[name].at:
-            found[name] = each
+    """What a commit should show in each place: the worst state of the environments that want the commit.
+
+    Where none of them wants it any more, a final state stays, and a pending one becomes an error.
+    """
+    by_place: dict[str, dict[str, Wanted]] = {}
+    for (environment, name), each in display.wanted.items():
+        by_place.setdefault(name, {})[environment] = each
+    left = {key: each for key, each in by_place.pop(WANTS, {}).items() if each.state != "yes"}
+    found = {}
+    for name, values in by_place.items():
+        present = [each for key, each in values.items() if key not in left]
+        found[name] = _worst(present or [_superseded(each, left[key]) for key, each in values.items()])
     return found
+
+
+def _worst(values: Sequence[Wanted]) -> Wanted:
+    """The worst of several states; of equal ones the latest."""
+    return max(values, key=lambda each: (_RANKS.get(each.state, 0), each.at, each.text))
+
+
+def _superseded(wanted: Wanted, left: Wanted) -> Wanted:
+    """What an environment shows that wants another commit, or none, by now."""
+    if wanted.state != PENDING:
+        return wanted
+    name, _, _ = wanted.text.partition(": ")
+    return Wanted("error", f"{name}: superseded: {left.text}", wanted.url, left.at)
 
 
 def missing_posts(display: CommitDisplay) -> list[Post]:

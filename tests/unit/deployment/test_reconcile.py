@@ -15,8 +15,8 @@ from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 MAIN, X, V1, V2 = "refs/heads/main", "refs/heads/x", "refs/tags/v1", "refs/tags/v2"
 STAGING, PRODUCTION = environment(MAIN), environment(V1)
 CHANGED = TEMPLATE + "  Other: {Type: AWS::SNS::Topic}\n"
-GREEN = {"deployer/prepare": "success", "deployer/Source": "success", "deployer/Build": "success",
-         "deployer/Deploy": "success"}  # fmt: skip
+GREEN = {"deployer": "success", "deployer/prepare": "success", "deployer/Source": "success",
+         "deployer/Build": "success", "deployer/Deploy": "success"}  # fmt: skip
 
 
 @pytest.fixture

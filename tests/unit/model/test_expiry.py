@@ -145,9 +145,7 @@ def test_it_is_warned_of_then_taken_down_with_a_receipt_and_woken_by_a_push(life
     life.pass_time(2.5 * DAY)
     assert life.record(DEV).status.state == "deployed"
     end = date(life.record(DEV).history.told_end)
-    warning = (
-        f"development: will be taken down on {end} if it stays unused; push, or: deployer keep acme/hello x"
-    )
+    warning = f"x: will be taken down on {end} if it stays unused; push, or: deployer keep acme/hello x"
     assert life.age(sha(1)) == warning
     life.pass_time(60)
     assert sum("will be taken down" in each for each in life.posted(sha(1))) == 1

@@ -19,7 +19,9 @@ from deployer.queue.step_results import Finished
 
 BRANCH = "refs/heads/x"
 DEV = environment(BRANCH)
-GREEN = {f"deployer/{name}": "success" for name in ("prepare", "Source", "Build", "Deploy")}
+GREEN = {"deployer": "success"} | {
+    f"deployer/{name}": "success" for name in ("prepare", "Source", "Build", "Deploy")
+}
 BUILD = "deployer/Build"
 
 
@@ -74,7 +76,7 @@ def test_deployments_finish_while_github_refuses_every_write(world: Refusing, er
     assert world.lanes.dead_letters() == []
     assert world.statuses(sha(1)) == {}
     assert (
-        waiting_text(world.deployer.outbox.unfinished()) == f"4 statuses wait to be posted on GitHub: {error}"
+        waiting_text(world.deployer.outbox.unfinished()) == f"5 statuses wait to be posted on GitHub: {error}"
     )
     world.error = None
     world.until_posted()
