@@ -288,7 +288,7 @@ def _call_metrics(counters: Mapping[str, int]) -> Metric:
     """Return the number of requests that all tasks sent to AWS and GitHub."""
     total = CounterMetricFamily(
         "deployer_calls",
-        "Requests to AWS and GitHub by purpose: commit statuses of stages, or everything else",
+        "Requests to AWS and GitHub by purpose: stages and what GitHub shows, or everything else",
         labels=["to", "for"],
     )
     for to in ("aws", "github"):
