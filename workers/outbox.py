@@ -15,6 +15,7 @@ from deployer.wiring import Deployer
 _log = logging.getLogger("deployer.outbox")
 TASK = "deployer.post"
 _MESSAGE_SECONDS = 20.0  # until a message that was lost, or whose worker died, is sent again
+_EXPIRY_SECONDS = 600.0  # of a message that no worker takes; longer than clocks of machines may differ
 
 
 def register_sender(app: Celery, deployer: Deployer) -> Any:
@@ -42,6 +43,6 @@ def call_sender(deployer: Deployer) -> None:
     if not deployer.outbox.is_due() or not deployer.outbox.claim_message(_MESSAGE_SECONDS):
         return
     try:
-        deployer.celery.send_task(TASK, retry=False, expires=_MESSAGE_SECONDS)
+        deployer.celery.send_task(TASK, retry=False, expires=_EXPIRY_SECONDS)
     except (OperationalError, OSError) as error:
         _log.warning("sending %s to the workers: %s; it is sent again", TASK, type(error).__name__)

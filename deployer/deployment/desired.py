@@ -20,6 +20,7 @@ from deployer.model.expiry import (
     due_age_action,
     expires_at,
     expiry_reason,
+    warning_lead_seconds,
 )
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
@@ -170,8 +171,16 @@ class DesiredResolver:
         if record.status.receipt.is_running and record.spec.expiry.aged_at > record.history.used_at:
             return Absent(context, "its age has begun a teardown")
         act = due_age_action(record, self._ttl, now)
-        if act is AgeAction.EXPIRE and self._comments.is_warning_unseen(context.environment, record):
-            act = AgeAction.WARN
+        if act is AgeAction.EXPIRE:
+            shown_at = self._comments.warning_shown_at(context.environment, record)
+            end = (shown_at or 0) + warning_lead_seconds(record, self._ttl)
+            if shown_at is None:
+                act = AgeAction.WARN  # nobody could know of the end, so it is announced again
+            elif end > now:  # GitHub took the warning late
+                reason = (
+                    f"it ends on {date(end)}, because GitHub shows the warning only since {date(shown_at)}"
+                )
+                return Stop(context.with_record(told_end=end).done(Outcome.SKIPPED, reason))
         if act is AgeAction.WAKE or head.object not in {record.spec.commit, record.spec.held_at}:
             # a push was lost or the sleep is over: as in a resync, the commit on GitHub is wanted
             return self._resolve_wake(context, ref, head, wakes=act is AgeAction.WAKE)

@@ -86,7 +86,7 @@ class DisplaySender:
                 result = "failed"
         self._count(repository, {f"display:{result}": 1, **call_counters(tally)})
         if result != "failed":
-            batch.record_result(post, Shown(wanted.state, wanted.text, wanted.url, refused))
+            batch.record_result(post, Shown(wanted.state, wanted.text, wanted.url, refused, self._clock()))
         if refused:
             _log.warning("%s on %s of %s: %s", post.name, post.display.sha[:12], repository, refused)
 

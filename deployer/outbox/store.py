@@ -28,12 +28,14 @@ class Shown(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         refused: why GitHub refuses it, so that the same is not sent again; empty if GitHub shows it.
+        at: when GitHub took or refused it (epoch seconds).
     """
 
     state: str
     text: str
     url: str = ""
     refused: str = ""
+    at: float = 0
 
 
 @dataclass(frozen=True, slots=True)

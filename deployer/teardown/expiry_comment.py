@@ -60,13 +60,19 @@ class ExpiryComments:
             return record.but(notice=ExpiryNotice())
         return record.but(notice=ExpiryNotice(ids, record.history.warned_at))
 
-    def is_warning_unseen(self, environment: Environment, record: EnvironmentRecord) -> bool:
-        """Whether GitHub shows nothing that warns of the environment's end; then nobody knows of it, and it stays."""
+    def warning_shown_at(self, environment: Environment, record: EnvironmentRecord) -> float | None:
+        """When GitHub began to show the warning of the environment's end (epoch seconds).
+
+        Returns:
+            None if GitHub shows nothing that warns; then nobody knows of the end.
+        """
         if record.history.notice:
-            return False
+            return record.history.warned_at
         display = self._outbox.commit_display(environment.repository, record.spec.commit)
         wanted = wanted_by_place(display).get(AGE)
-        return wanted is not None and not is_shown(display, AGE, wanted)
+        if wanted is None:  # it was warned of so long ago that the display has expired
+            return record.history.warned_at
+        return display.shown[AGE].at if is_shown(display, AGE, wanted) else None
 
     def correct_warning(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
         """Change the comments that warned of the end to what happened since; see `EnvironmentRecord.display`."""

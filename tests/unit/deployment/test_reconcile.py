@@ -281,12 +281,12 @@ def test_a_broken_template_never_reaches_aws(world: World, template: str, words:
     assert world.cloud.called("create_stack") == []
 
 
-def test_a_repository_without_a_pipeline_is_skipped_without_a_status(world: World) -> None:
+def test_a_repository_without_a_pipeline_is_skipped_and_says_so(world: World) -> None:
     world.host.push(HELLO, X, sha(1), files={})
     delivery = world.deliver(X, sha(1))
     world.run()
     assert world.outcome(delivery)[0] == "skipped"
-    assert world.statuses(sha(1)) == {}
+    assert world.statuses(sha(1)) == {"deployer": "success"}
 
 
 @pytest.mark.parametrize(

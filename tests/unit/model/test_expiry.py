@@ -287,6 +287,19 @@ def test_it_stays_as_long_as_nobody_can_be_warned(life: Life) -> None:
     assert life.record(DEV).status.state == "deleted"
 
 
+def test_it_does_not_end_sooner_than_its_lead_after_github_shows_the_warning(life: Life) -> None:
+    life.host.comment_rights = False
+    life.host.fail_next(TransientError("GitHub answers 502"), times=1, method="post_commit_status")
+    life.pass_time(2.5 * DAY)
+    life.lanes.clock_offset_ms += int(12 * HOUR * 1000)
+    life.post()
+    assert "will be taken down" in life.age(sha(1))
+    life.pass_time(7 * HOUR)
+    assert life.record(DEV).status.state == "deployed", "it was announced 19 hours ago, and shown 7 hours ago"
+    life.pass_time(12 * HOUR)
+    assert life.record(DEV).status.state == "deleted"
+
+
 class Patient(Life):
     settings: ClassVar = {**Life.settings, "DEPLOYER_ORPHAN_SECONDS": str(2 * DAY)}
 
