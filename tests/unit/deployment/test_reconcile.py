@@ -202,7 +202,7 @@ def test_a_failing_stage_is_told_with_its_reason_and_stops_the_rest(world: World
     world.run()
     assert world.outcome(delivery) == ("failed", "Build failed: unit tests: 1 failed")
     assert world.statuses(sha(1)) == {
-        "deployer/prepare": "success", "deployer/Source": "success", "deployer/Build": "failure",
+        "deployer": "failure", "deployer/prepare": "success", "deployer/Source": "success", "deployer/Build": "failure",
     }  # fmt: skip
     assert "1 failed" in world.host.statuses[HELLO, sha(1)]["deployer/Build"].description
 
@@ -246,7 +246,7 @@ def test_a_stack_that_cannot_be_made_is_told_and_replaced_by_the_next_push(world
     outcome, reason = world.outcome(delivery)
     assert outcome == "failed"
     assert "Thing (AWS::Test::Thing): the role is not allowed" in reason
-    assert world.statuses(sha(1)) == {"deployer/prepare": "failure"}
+    assert world.statuses(sha(1)) == {"deployer": "failure", "deployer/prepare": "failure"}
     assert len(world.cloud.called("create_stack")) == 1
     world.push(X, sha(2), sha(1))
     world.run()
@@ -277,7 +277,7 @@ def test_a_broken_template_never_reaches_aws(world: World, template: str, words:
     world.run()
     assert world.outcome(delivery)[0] == "failed"
     assert words in world.outcome(delivery)[1]
-    assert world.statuses(sha(1)) == {"deployer/prepare": "failure"}
+    assert world.statuses(sha(1)) == {"deployer": "failure", "deployer/prepare": "failure"}
     assert world.cloud.called("create_stack") == []
 
 
