@@ -28,6 +28,7 @@ from deployer.model.errors import ConfigError, UnavailableError
 from deployer.model.events import Ignored, Push, RepositoryChange
 from deployer.model.outcomes import Outcome
 from deployer.model.redis_url import parse_redis_url
+from deployer.outbox.sender import DisplaySender
 from deployer.queue.call_counter import count_call
 from deployer.queue.items import RESYNC_KEY, Work
 from deployer.queue.lease import Timer
@@ -43,6 +44,7 @@ from deployer.redis_store.celery_dispatch import CeleryDispatcher, make_celery
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.redis_store.connection import check_certificates, connect, read_server
 from deployer.redis_store.github.sharing import RedisGitHubSharing
+from deployer.redis_store.outbox import RedisOutbox
 from deployer.redis_store.queue import RedisQueueStore
 from deployer.resync.collect import ResyncPlanner
 from deployer.resync.missed_deliveries import PATH, MissedDeliveries
@@ -92,6 +94,16 @@ class Deployer:
     def allowance(self) -> RedisAllowance:
         """How many GitHub requests each repository may use."""
         return RedisAllowance(self.client)
+
+    @cached_property
+    def outbox(self) -> RedisOutbox:
+        """What GitHub should show."""
+        return RedisOutbox(self.client)
+
+    @cached_property
+    def display_sender(self) -> DisplaySender:
+        """Posts what GitHub should show."""
+        return DisplaySender(self.outbox, self.host, self.lanes.now, self.lanes.count)
 
     @cached_property
     def celery(self) -> Celery:
@@ -243,6 +255,7 @@ class Deployer:
             self.repositories,
             options,
             self.evaluator,
+            self.outbox,
             self.linter,
         )
 

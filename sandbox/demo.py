@@ -277,7 +277,8 @@ class Tour:
         return str(found["id"])
 
     def _check_stage_statuses(self, commit: str) -> None:
-        wanted = {f"deployer/{name}": "success" for name in ("prepare", *STAGES)}
+        wanted = {"deployer": "success"}
+        wanted |= {f"deployer/{name}": "success" for name in ("prepare", *STAGES)}
         wait_for(
             "a commit status of every stage",
             lambda: {name: each["state"] for name, each in self._here.statuses(commit).items()} == wanted,

@@ -11,7 +11,7 @@ import sys
 import urllib.error
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ __all__ = [
 
 _START_SECONDS = 90
 _STOP_SECONDS = 45
+_POST_SECONDS = 10
 
 
 class Installation:
@@ -238,13 +239,23 @@ class Installation:
         wait_for(f"{full_name} {environment} is deleted", is_deleted, seconds)
 
     def statuses(self, commit: str, full_name: str = "acme/hello") -> dict[str, dict[str, Any]]:
-        """The latest commit status of every context."""
+        """The latest commit status of every context. If some wait to be posted, wait a little for that."""
+        self._wait_for_posts()
         return {each["context"]: each for each in self._list_statuses(commit, full_name)}
 
     def told(self, commit: str, context: str, full_name: str = "acme/hello") -> list[str]:
         """The descriptions of all statuses of one context of a commit, oldest first."""
         listed = self._list_statuses(commit, full_name)
         return [str(each["description"]) for each in listed if each["context"] == context]
+
+    def _wait_for_posts(self) -> None:
+        """Wait until GitHub shows everything, but not for long, because GitHub may refuse it."""
+
+        def is_posted() -> bool:
+            return "\ndeployer_github_posts_waiting 0.0\n" in call("GET", f"{self.web}/metrics").text
+
+        with suppress(WaitTimeoutError):
+            wait_for("GitHub shows everything", is_posted, _POST_SECONDS)
 
     def _list_statuses(self, commit: str, full_name: str) -> list[dict[str, Any]]:
         query = urllib.parse.urlencode({"repository": full_name, "sha": commit})

@@ -22,6 +22,7 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Kind
 from deployer.model.errors import QueueItemError, TransientError, UnavailableError
 from deployer.model.execution_trigger import Starter
+from deployer.outbox.plan import missing_posts
 from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
 from deployer.queue.dead_letters import oldest_seconds
 from deployer.wiring import Deployer
@@ -46,6 +47,11 @@ _COUNTERS = {
         "deployer_missed_deliveries",
         "result",
         "Deliveries that failed at GitHub, by what deployer did about them",
+    ),
+    "display": (
+        "deployer_github_posts",
+        "result",
+        "Statuses and comments: posted on GitHub, refused for good, failed and tried again, or throttled",
     ),
     "lane": ("deployer_lane_events", "event", "Queues whose worker was lost (expired)"),
 }
@@ -147,6 +153,7 @@ class _StoredMetrics(Collector):
                 *self._region_metrics(),
                 *self._rate_limit_metrics(),
                 self._repository_metrics(),
+                *self._display_metrics(),
             ]
             self._deployer.lanes.ping()  # last, because a full or read-only Redis can still be read
         except UnavailableError:
@@ -277,6 +284,23 @@ class _StoredMetrics(Collector):
         )
         return [family, drifted, _foreign_metrics(records)]
 
+    def _display_metrics(self) -> list[Metric]:
+        """Return what GitHub does not show yet."""
+        posts = [post for each in self._deployer.outbox.unfinished() for post in missing_posts(each)]
+        now = self._deployer.lanes.now()
+        return [
+            GaugeMetricFamily(
+                "deployer_github_posts_waiting",
+                "Statuses and comments that GitHub does not show yet",
+                value=len(posts),
+            ),
+            GaugeMetricFamily(
+                "deployer_github_post_oldest_wait_seconds",
+                "Age of the oldest of them, 0 if there is none",
+                value=max([0.0, *(now - post.wanted.at for post in posts)]),
+            ),
+        ]
+
     def _repository_metrics(self) -> Metric:
         family = GaugeMetricFamily(
             "deployer_repositories",
@@ -311,7 +335,7 @@ def _call_metrics(counters: Mapping[str, int]) -> Metric:
     """Return the number of requests that all tasks sent to AWS and GitHub."""
     total = CounterMetricFamily(
         "deployer_calls",
-        "Requests to AWS and GitHub by purpose: commit statuses of stages, or everything else",
+        "Requests to AWS and GitHub by purpose: stages and what GitHub shows, or everything else",
         labels=["to", "for"],
     )
     for to in ("aws", "github"):

@@ -18,6 +18,7 @@ from deployer.queue.items import OUT_OF_TIME
 from deployer.queue.lease import KernelTimer
 from deployer.wiring import build, check_redis, check_worker, setup_logging, warn_at_start
 from workers.item_events import StopSign
+from workers.outbox import register_sender
 from workers.tasks import register
 
 try:
@@ -28,6 +29,7 @@ app = deployer.celery
 app.conf.worker_consumer = "workers.consumer:Consumer"
 stop_sign = StopSign()
 register(app, deployer, KernelTimer(), stop_sign)
+register_sender(app, deployer)
 _log = logging.getLogger("deployer.tasks")
 _start_warnings: list[str] = []  # found before logging is set up
 

@@ -20,6 +20,7 @@ from deployer.model.errors import ConfigError, DeployerError, UnavailableError, 
 from deployer.queue.store import FAILING_JOB
 from deployer.redis_store.errors import refuses_one_command
 from deployer.wiring import Deployer, build, check_aws, check_redis, setup_logging, warn_at_start
+from workers.outbox import call_sender
 
 _log = logging.getLogger("deployer.scheduler")
 _SWEEP_SECONDS = 0.25
@@ -78,7 +79,11 @@ class Scheduler:
             target=self._repeat_until_stop, args=(self.run_due_jobs, _log.debug), name="resyncs", daemon=True
         )
         jobs.start()
-        self._repeat_until_stop(lambda: self._run_job("sweeping the queues", self.sweep), _log.warning)
+        self._repeat_until_stop(self._run_frequent_jobs, _log.warning)
+
+    def _run_frequent_jobs(self) -> None:
+        self._run_job("sweeping the queues", self.sweep)
+        self._run_job("having the outbox posted", lambda: call_sender(self._deployer))
 
     def _run_job(self, name: str, job: Callable[[], None], pause: float | None = None) -> None:
         """Run a job. If it fails with an unexpected error, log the error and try again after a pause.

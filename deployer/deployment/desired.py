@@ -11,7 +11,7 @@ from deployer.environment.code_host import CodeHost, Head, RepositoryFacts
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.repository_state import Repositories
 from deployer.environment.statuses import StatusReporter
-from deployer.model.durations import duration_text
+from deployer.model.durations import date
 from deployer.model.environment_record import Deletion
 from deployer.model.environments import Kind
 from deployer.model.errors import DeployerError, NotFoundError, PermanentError
@@ -208,6 +208,16 @@ class DesiredResolver:
         if record.status.receipt.is_running and record.spec.expiry.aged_at > record.history.used_at:
             return Absent(context, "its age has begun a teardown")
         act = due_age_action(record, self._ttl, now)
+        if act is AgeAction.EXPIRE:
+            shown_at = self._comments.warning_shown_at(context.environment, record)
+            end = (shown_at or 0) + warning_lead_seconds(record, self._ttl)
+            if shown_at is None:
+                act = AgeAction.WARN  # nobody could know of the end, so it is announced again
+            elif end > now:  # GitHub took the warning late
+                reason = (
+                    f"it ends on {date(end)}, because GitHub shows the warning only since {date(shown_at)}"
+                )
+                return Stop(context.with_record(told_end=end).done(Outcome.SKIPPED, reason))
         known = {record.spec.commit, record.spec.held_at, record.spec.deletion.head}
         if act is AgeAction.WAKE or head.object not in known:
             # a push was lost or the sleep is over: as in a resync, the commit on GitHub is wanted
@@ -226,8 +236,8 @@ class DesiredResolver:
             case AgeAction.WITHDRAW_WARNING:
                 context = context.with_record(warned_at=0)
                 text = "is used again and stays"
-                self._reporter.post_expiry_status(context.environment, context.record, text)
-                return Stop(context.done(Outcome.SKIPPED, text))
+                record = self._reporter.post_expiry_status(context.environment, context.record, text)
+                return Stop(context.replace_record(record).done(Outcome.SKIPPED, text))
             case None:
                 reason = "it was used in the meantime; nothing is due"
                 return Stop(context.done(Outcome.SKIPPED, reason))
@@ -243,25 +253,17 @@ class DesiredResolver:
         return self._tracker.choose_commit(context, ref, head)
 
     def _warn_of_end(self, context: ReconcileContext, now: float) -> Stop:
-        """Warn people of the environment's end, on its commit and in a comment.
-
-        Raises:
-            PermanentError: GitHub accepts neither. The environment stays, since nobody would know of its end.
-        """
+        """Warn people of the environment's end, on its commit and in a comment."""
         environment, record = context.environment, context.record
-        text = (
-            f"will be taken down in {duration_text(warning_lead_seconds(record, self._ttl))} if it stays unused; "
-            f"push, or: deployer keep {context.repository} {shlex.quote(environment.name)}"
-        )
         record = record.but(warned_at=now, told_end=0)
         record = record.but(told_end=expires_at(record, self._ttl, now) or 0)
-        context = context.replace_record(self._comments.warn_of_end(environment, record))
-        posted = self._reporter.post_expiry_status(environment, record, text)
-        if not posted and not context.record.history.notice:
-            raise PermanentError(
-                "GitHub accepts neither a status nor a comment that warns of its end, so it stays"
-            )
-        return Stop(context.done(Outcome.SKIPPED, text))
+        text = (
+            f"will be taken down on {date(record.history.told_end)} if it stays unused; "
+            f"push, or: deployer keep {context.repository} {shlex.quote(environment.name)}"
+        )
+        record = self._comments.warn_of_end(environment, record)
+        record = self._reporter.post_expiry_status(environment, record, text)
+        return Stop(context.replace_record(record).done(Outcome.SKIPPED, text))
 
 
 def _stays_deleted(context: ReconcileContext, head: Head) -> bool:

@@ -106,6 +106,11 @@ class Executions:
                 context.cloud.stop(
                     context.name, execution.id, problem or f"deployer starts {sha[:12]} instead"
                 )
+                # what deployer stops itself is no result of the commit that it builds
+                followed = context.record.status.pipeline.open
+                context = context.with_record(
+                    open={key: each for key, each in followed.items() if key != execution.id}
+                )
         if listed and not own_executions(context, listed):
             if _changes_application(context):
                 return context.snooze(event_follows=False)
@@ -131,7 +136,7 @@ class Executions:
 
     @report_on_context
     def follow(self, context: ReconcileContext) -> StepResult:
-        """Post the progress of the executions, and end the goal if its own execution has ended."""
+        """Show the progress of the executions, and end the goal if its own execution has ended."""
         context = self._follow_with_commit(context, context.work.progress.execution)
         context, _ = self._foreign.set_apart(
             context, context.cloud.executions(context.name, context.repository)
@@ -169,7 +174,7 @@ class Executions:
     @staticmethod
     def _end_if_ended(context: ReconcileContext, execution: Execution) -> StepResult:
         identity, pipeline = context.work.progress.execution, context.record.status.pipeline
-        if not execution.ended or identity in pipeline.open:  # some of its statuses wait for the next task
+        if not execution.ended:
             return context.snooze()
         updated = end_self_update(context, execution)
         if isinstance(updated, Stop):
@@ -199,7 +204,7 @@ class Executions:
                 return context.done(Outcome.FAILED, f"{failure_text(execution)}{remark}", **ended)
 
     def report_event(self, context: ReconcileContext) -> StepResult:
-        """Report the newest execution, and those of others, after an event that no goal waits for.
+        """Show the newest execution, and those of others, after an event that no goal waits for.
 
         It never starts anything.
         """

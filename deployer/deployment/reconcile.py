@@ -31,7 +31,7 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import CallLimitError, PermanentError
 from deployer.model.outcomes import Outcome
 from deployer.model.stacks import Step
-from deployer.queue.call_counter import raise_call_limit
+from deployer.outbox.store import Outbox
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.store import QueueStore
@@ -41,8 +41,6 @@ from deployer.teardown.teardown import Teardown
 from deployer.templates.findings import Linter
 from deployer.templates.folder_check import FolderEvaluator
 
-# calls to GitHub for a task that has made as many as it may: statuses, comments and their repeats
-_REPORT_CALLS = 10
 _EVENT_SECONDS = 86400  # if an event arrived within a day, later events will arrive too
 # A decision is trusted for this many seconds. Recovery from a lost worker takes longer, so the stack is checked again.
 _TRUSTED_SECONDS = 60
@@ -76,6 +74,7 @@ class Reconciler:
         repositories: says whether a repository is still the one to which the environments belong.
         options: the settings of the installation.
         evaluator: parses and evaluates the `deploy/` folder of a branch.
+        outbox: what GitHub shows.
         linter: checks templates before AWS does; None for no such check.
         clock: epoch seconds; by default Redis's clock, since the times are stored and read on other machines.
     """
@@ -89,6 +88,7 @@ class Reconciler:
         repositories: Repositories,
         options: ReconcilerOptions,
         evaluator: FolderEvaluator,
+        outbox: Outbox,
         linter: Linter | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -96,8 +96,8 @@ class Reconciler:
         self._repositories = repositories
         self._options = options
         self._clock = clock = clock or lanes.now
-        self._reporter = reporter = StatusReporter(host, self._page_url)
-        self._comments = ExpiryComments(host, self._page_url, options.ttl)
+        self._reporter = reporter = StatusReporter(self._page_url)
+        self._comments = ExpiryComments(host, outbox, self._page_url, options.ttl)
         self._folders = DeployFolderReader(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, reporter)
         foreign = ForeignExecutions(clouds, reporter)
@@ -166,9 +166,7 @@ class Reconciler:
         try:
             result = self._decide_again_if_stack_lost(context) or self._tasks[work.task](context)
         except (StepFailedError, PermanentError, CallLimitError) as error:
-            failed, cause = _unwrap_failure(context, error)
-            if isinstance(cause, CallLimitError):
-                raise_call_limit(_REPORT_CALLS)
+            failed, _ = _unwrap_failure(context, error)
             if work.cause == Cause.AGE and work.task == Task.SYNC:
                 kept = record_failed_check(record, str(error), context.now)
                 return Finished(str(Outcome.FAILED), str(error), kept)
@@ -202,6 +200,9 @@ class Reconciler:
         environment, work, record = context.environment, context.work, result.record
         if not work.spec.candidate:  # the end of a candidate is not the end of what production runs
             record = self._reporter.end_prepare(environment, record, result.reason)
+            if work.cause != Cause.AGE:
+                sha = result.commit or work.spec.sha
+                record = self._reporter.post_outcome(environment, record, result, sha)
         record = self._comments.correct_warning(environment, record)
         # A record that an event did not change is not written: a newer `updated_at` would make a running resync
         # ignore its own listing.

@@ -1,21 +1,33 @@
-"""The commit statuses of an environment: each one is posted only if it changed."""
+"""What GitHub should show of an environment: commit statuses that the queue stores with the result of a task.
 
-import logging
-from collections.abc import Callable, Sequence
+Nothing here calls GitHub. A task that is repeated wants the same again, and `deployer.outbox` posts what changed.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from deployer.environment.cloud_region import CloudRegion, Execution
-from deployer.environment.code_host import CodeHost, Status
 from deployer.environment.context import ReconcileContext
+from deployer.model.display import (
+    FOREIGN_EXECUTION,
+    PENDING,
+    PREPARE,
+    PRODUCTION,
+    SUMMARY,
+    WANTS,
+    DisplayChange,
+    own_context,
+    stage_context,
+    stage_of_context,
+)
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import FollowedExecution, ForeignExecution, StageState
 from deployer.model.environments import Environment, Kind
-from deployer.model.errors import CallLimitError, PermanentError
 from deployer.model.outcomes import Outcome
 from deployer.model.teardown_report import TeardownReport
-from deployer.queue.call_counter import count_for_purpose, is_limit_reached
+from deployer.queue.call_counter import count_for_purpose
 from deployer.queue.step_results import Finished
 
-_log = logging.getLogger(__name__)
 _GITHUB_STATES = {
     "pending": "pending",
     "running": "pending",
@@ -23,21 +35,21 @@ _GITHUB_STATES = {
     "failed": "failure",
     "stopped": "error",
 }
-_OWN_CONTEXTS = {"prepare", "teardown", "age", "production", "foreign-execution"}
-_POSTED_LIMIT = 300  # characters kept of a posted status; GitHub shows fewer
+AGE = "deployer/age"
 _OPEN_LIMIT = 5  # executions of one environment that are followed at a time
+_PENDING_LIMIT = (
+    300  # statuses of one environment that are known to be pending; each followed execution has a few
+)
 
 
 class StatusReporter:
-    """Posts statuses, and keeps in the record what it posted last.
+    """Adds to a record what GitHub should show; see `EnvironmentRecord.display`.
 
     Args:
-        host: GitHub.
         url: returns the address of an environment's page; empty if there is no page.
     """
 
-    def __init__(self, host: CodeHost, url: Callable[[Environment], str]) -> None:
-        self._host = host
+    def __init__(self, url: Callable[[Environment], str]) -> None:
         self._url = url
 
     def post_prepare(
@@ -49,40 +61,96 @@ class StatusReporter:
         text: str,
         url: str = "",
     ) -> EnvironmentRecord:
-        """Post `deployer/prepare`: the state of the pipeline itself, before its stages run and apart from them."""
-        posted = f"{sha} {state} {text}"
-        if not sha or record.status.prepared == posted:
+        """Show `deployer/prepare`: the state of the pipeline itself, before its stages run and apart from them."""
+        if not sha:
             return record
-        if record.status.prepared.partition(" ")[0] != sha:
-            record = self.end_prepare(environment, record, f"overtaken by {sha[:12]}")
-        description = f"{environment.kind}: {text}"
+        record = self._want_commit(record, sha)
+        record = self.end_prepare(environment, record, f"overtaken by {sha[:12]}", but=sha)
         page = self._url(environment) or url
-        self._post_status(environment, sha, Status("deployer/prepare", state, description, page))
-        return record.but(prepared=posted)
+        place = _Place(sha, own_context("prepare", environment.kind), page)
+        record = self._show_detail(environment, record, place, state, text)
+        if state in {PENDING, "success"}:  # the pipeline itself is ready, and its stages are not
+            state, text = PENDING, "is being deployed"
+        return self._show_summary(environment, record, _Place(sha, SUMMARY, page), state, text)
 
-    def end_prepare(self, environment: Environment, record: EnvironmentRecord, why: str) -> EnvironmentRecord:
-        """End `deployer/prepare` of a commit that is not deployed any more, because it would stay pending for ever."""
-        sha, state, _ = [*record.status.prepared.split(" ", 2), "", ""][:3]
-        if state != "pending":
-            return record
-        text = f"{environment.kind}: {why}"
-        self._post_status(environment, sha, Status("deployer/prepare", "error", text, self._url(environment)))
-        return record.but(prepared=f"{sha} error {why}")
+    @staticmethod
+    def _want_commit(record: EnvironmentRecord, sha: str) -> EnvironmentRecord:
+        """Say that the environment wants a commit, and no longer the one before; none if the commit is empty."""
+        before = record.status.shown_commit
+        changes = [DisplayChange(sha, WANTS, "yes", "")] if sha else []
+        if before and before != sha:
+            why = f"overtaken by {sha[:12]}" if sha else "its environment was deleted"
+            changes.insert(0, DisplayChange(before, WANTS, "no", why))
+        return record.but(shown_commit=sha, display=(*record.display, *changes))
 
-    def post_production(self, environment: Environment, sha: str, state: str, text: str) -> None:
-        """Post `deployer/production`: whether the rules allow production to run this commit."""
-        self._post_status(
-            environment, sha, Status("deployer/production", state, text, self._url(environment))
-        )
+    def _show_summary(
+        self, environment: Environment, record: EnvironmentRecord, place: "_Place", state: str, text: str
+    ) -> EnvironmentRecord:
+        """Show the state of a whole deployment: in `deployer`, or of production in `deployer/production`."""
+        if environment.kind is Kind.PRODUCTION:
+            place = _Place(place.sha, PRODUCTION, place.url)
+        return self._show(environment, record, place, state, text)
+
+    def post_outcome(
+        self, environment: Environment, record: EnvironmentRecord, result: Finished, sha: str
+    ) -> EnvironmentRecord:
+        """Show how a goal has ended.
+
+        Args:
+            environment: whose goal.
+            record: its record.
+            result: the end.
+            sha: the commit of the goal; empty if it had none.
+        """
+        place = _Place(sha, SUMMARY, self._url(environment))
+        match result.outcome:
+            case Outcome.DEPLOYED:
+                return self._show_summary(environment, record, place, "success", "is deployed")
+            case Outcome.FAILED:
+                return self._show_summary(environment, record, place, "failure", result.reason)
+            case Outcome.SKIPPED if sha != record.status.shown_commit and not self._is_production(
+                environment
+            ):
+                return self._show_summary(environment, record, place, "success", f"skipped: {result.reason}")
+            case _:  # the commit shows already how it was deployed, or another commit is wanted
+                return record
+
+    @staticmethod
+    def _is_production(environment: Environment) -> bool:
+        return environment.kind is Kind.PRODUCTION
+
+    def end_prepare(
+        self, environment: Environment, record: EnvironmentRecord, why: str, but: str = ""
+    ) -> EnvironmentRecord:
+        """End `deployer/prepare` of a commit that is not deployed any more, because it would stay pending for ever.
+
+        Args:
+            environment: whose status.
+            record: its record.
+            why: the text of the status.
+            but: the commit that is deployed.
+        """
+        for sha, context in _pending_places(record):
+            if context in {PREPARE, own_context("prepare", environment.kind)} and sha != but:
+                place = _Place(sha, context, self._url(environment))
+                record = self._show(environment, record, place, "error", why)
+        return record
+
+    def post_production(
+        self, environment: Environment, record: EnvironmentRecord, sha: str, state: str, text: str
+    ) -> EnvironmentRecord:
+        """Show `deployer/production`: whether the rules allow production to run this commit."""
+        place = _Place(sha, PRODUCTION, self._url(environment))
+        return _with_change(record, place, state, text)
 
     def post_progress(self, context: ReconcileContext, state: str, text: str) -> ReconcileContext:
-        """Post `deployer/prepare` on the commit of the goal."""
+        """Show `deployer/prepare` on the commit of the goal."""
         return context.replace_record(
             self.post_prepare(context.environment, context.record, context.work.spec.sha, state, text)
         )
 
     def fail_goal(self, context: ReconcileContext, reason: str, url: str = "", short: str = "") -> Finished:
-        """End a goal as failed, and post the reason on its commit.
+        """End a goal as failed, and show the reason on its commit.
 
         Args:
             reason: the reason in one line.
@@ -95,51 +163,39 @@ class StatusReporter:
         return context.replace_record(record).done(Outcome.FAILED, reason, **commit)
 
     def post_teardown_report(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
-        """Post `deployer/teardown` on the environment's last commit: what was removed and what was left."""
+        """Show `deployer/teardown` on the environment's last commit: what was removed and what was left."""
         removed, retained = record.status.receipt.removed, record.status.receipt.retained
-        if not record.spec.commit or not (removed or retained):
+        if not (removed or retained):
             return record
         state = "failure" if retained else "success"
-        text = f"{environment.kind}: {_teardown_text(environment, record.status.receipt)}"
-        posted = f"{record.spec.commit} {state} {text}"[:_POSTED_LIMIT]
-        if record.status.receipt.posted == posted:  # the teardown before this one posted the same
-            return record
-        self._post_status(
-            environment, record.spec.commit, Status("deployer/teardown", state, text, self._url(environment))
-        )
-        return record.but(receipt=record.status.receipt.but(posted=posted))
+        context = own_context("teardown", environment.kind)
+        place = _Place(record.spec.commit, context, self._url(environment))
+        text = _teardown_text(environment, record.status.receipt)
+        return self._show(environment, record, place, state, text)
 
-    def post_expiry_status(self, environment: Environment, record: EnvironmentRecord, text: str) -> bool:
-        """Post `deployer/age` on the environment's last commit, as a success because nobody waits for it.
-
-        Returns:
-            Whether GitHub has the status.
-        """
-        if not record.spec.commit:
-            return False
-        status = Status("deployer/age", "success", f"{environment.kind}: {text}", self._url(environment))
-        return self._post_status(environment, record.spec.commit, status)
+    def post_expiry_status(
+        self, environment: Environment, record: EnvironmentRecord, text: str
+    ) -> EnvironmentRecord:
+        """Show `deployer/age` on the environment's last commit, as a success because nobody waits for it."""
+        place = _Place(record.spec.commit, AGE, self._url(environment))
+        return self._show(environment, record, place, "success", text)
 
     def post_foreign(
         self, environment: Environment, record: EnvironmentRecord, found: Sequence[ForeignExecution]
     ) -> EnvironmentRecord:
-        """Record executions that deployer did not start, and post the newest one on the environment's commit."""
-        last = next(reversed(record.status.pipeline.foreign), None)
+        """Record executions that deployer did not start, and show the newest one on the environment's commit."""
+        url, last = self._url(environment), next(reversed(record.status.pipeline.foreign), None)
+        commit = record.spec.commit if found else ""
+        if last and last.posted_on not in {"", commit}:
+            place = _Place(last.posted_on, FOREIGN_EXECUTION, url)
+            record = self._show(environment, record, place, "success", "deployer has deployed since")
         if not found:
-            if last and last.posted_on:
-                self._post_foreign_status(
-                    environment, last.posted_on, "success", "deployer has deployed since"
-                )
             return record.but(foreign=[])
-        commit, text = record.spec.commit, found[-1].words
-        if commit and (last is None or (last.posted_on, last.words) != (commit, text)):
-            self._post_foreign_status(environment, commit, "error", text)
+        text = found[-1].words
+        if last is None or (last.posted_on, last.words) != (commit, text):
+            place = _Place(commit, FOREIGN_EXECUTION, url)
+            record = self._show(environment, record, place, "error", text)
         return record.but(foreign=[*found[:-1], found[-1].but(posted_on=commit)])
-
-    def _post_foreign_status(self, environment: Environment, sha: str, state: str, text: str) -> None:
-        description = f"{environment.kind}: {text}"
-        status = Status("deployer/foreign-execution", state, description, self._url(environment))
-        self._post_status(environment, sha, status)
 
     def follow_execution(
         self,
@@ -159,95 +215,124 @@ class StatusReporter:
             names = cloud.stage_names(_pipeline_name(environment, record))
         followed = list(record.status.pipeline.open.items())
         kept = dict(followed[-(_OPEN_LIMIT - 1) :])  # the newest ones, with room for this one
-        for identity, entry in followed:
-            if identity not in kept:
-                self._end_pending_stages(
-                    environment, entry, f"is not followed any more: {_OPEN_LIMIT} newer executions run"
-                )
-        return record.but(
+        record = record.but(
             execution=execution,
             stages=[StageState(name, "pending") for name in names],
             open={**kept, execution: FollowedExecution(sha)},
         )
+        for identity, entry in followed:
+            if identity not in kept:
+                why = f"is not followed any more: {_OPEN_LIMIT} newer executions run"
+                record = self._end_pending_stages(environment, record, entry, why)
+        return record
 
     def stop_following(
         self, environment: Environment, record: EnvironmentRecord, why: str
     ) -> EnvironmentRecord:
         """Follow no execution any more. Statuses that are pending get a final text, such as `Build {why}`."""
-        for entry in record.status.pipeline.open.values():
-            self._end_pending_stages(environment, entry, why)
-        return record.but(open={})
+        ended = record.status.pipeline.open.values()
+        record = self._want_commit(record.but(open={}), "")
+        for entry in ended:
+            record = self._end_pending_stages(environment, record, entry, why)
+        return record
 
-    def _end_pending_stages(self, environment: Environment, entry: FollowedExecution, why: str) -> None:
-        for stage, state in entry.posted.items():
-            if state == "pending":
-                text = f"{environment.kind}: {stage} {why}"
-                status = Status(_stage_context(stage), "error", text, self._url(environment))
-                self._post_status(environment, entry.sha, status)
+    def _end_pending_stages(
+        self, environment: Environment, record: EnvironmentRecord, entry: FollowedExecution, why: str
+    ) -> EnvironmentRecord:
+        """End the statuses of an execution's stages, unless another execution of the commit is followed."""
+        if any(other.sha == entry.sha for other in record.status.pipeline.open.values()):
+            return record
+        for sha, context in _pending_places(record):
+            if sha == entry.sha and context not in {PREPARE, own_context("prepare", environment.kind)}:
+                place = _Place(sha, context, self._url(environment))
+                record = self._show(environment, record, place, "error", f"{stage_of_context(context)} {why}")
+        return record
 
     def post_stage_changes(
         self, environment: Environment, record: EnvironmentRecord, cloud: CloudRegion
     ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
-        """Read every followed execution and post what changed; an execution that ended is not followed any more."""
-        with count_for_purpose("stages"):
-            return self._post_every_execution(environment, record, cloud)
-
-    def _post_every_execution(
-        self, environment: Environment, record: EnvironmentRecord, cloud: CloudRegion
-    ) -> tuple[EnvironmentRecord, dict[str, Execution]]:
+        """Read every followed execution and show its stages; an execution that ended is not followed any more."""
         found: dict[str, Execution] = {}
-        still_open = {}
         name = _pipeline_name(environment, record)
         for identity, entry in record.status.pipeline.open.items():
-            execution = cloud.execution(name, identity, environment.repository)
+            with count_for_purpose("stages"):
+                execution = cloud.execution(name, identity, environment.repository)
             if execution is None:
-                self._end_pending_stages(environment, entry, "ended because its pipeline was deleted")
+                record = _without_execution(record, identity)
+                why = "ended because its pipeline was deleted"
+                record = self._end_pending_stages(environment, record, entry, why)
                 continue
             found[identity] = execution
-            sha, page = entry.sha or execution.sha, cloud.execution_url(name, identity)
-            posted, all_posted = self._post_stages(environment, execution, sha, entry.posted, page)
-            if not (execution.ended and all_posted):
-                still_open[identity] = entry.but(sha=sha, posted=posted)
+            sha = entry.sha or execution.sha
+            page = cloud.execution_url(name, identity)
+            record = self._show_stages(environment, record, execution, sha, page)
+            followed = {**record.status.pipeline.open, identity: entry.but(sha=sha)}
+            record = _without_execution(record, identity) if execution.ended else record.but(open=followed)
             # a record without stages is about something newer than this execution
             if identity == record.status.pipeline.execution and (
                 record.status.pipeline.stages or record.status.state == "running"
             ):
                 record = record.but(stages=all_stages(execution, record))
-        return record.but(open=still_open), found
+        return record, found
 
-    def _post_stages(
-        self, environment: Environment, execution: Execution, sha: str, posted: dict[str, str], page: str
-    ) -> tuple[dict[str, str], bool]:
-        """Post the changed stages of one execution.
-
-        Returns:
-            The state of each stage that was posted, and whether no status is left for the next task.
-        """
-        posted = dict(posted)
+    def _show_stages(
+        self, environment: Environment, record: EnvironmentRecord, execution: Execution, sha: str, page: str
+    ) -> EnvironmentRecord:
+        """Show the stages that an execution has reached."""
         for stage in execution.stages:
             state = _GITHUB_STATES[stage.status]
-            text = f"{environment.kind}: {_stage_text(stage.name, stage.status, stage.reason)}"
-            if execution.ended and state == "pending":
+            text = _stage_text(stage.name, stage.status, stage.reason)
+            if execution.ended and state == PENDING:
                 state = "error"
-                text = f"{environment.kind}: {stage.name} ended because its execution was {execution.status}"
-            if not sha or posted.get(stage.name) == state:
-                continue
-            status = Status(_stage_context(stage.name), state, text, stage.url or page)
-            if not self._post_status(environment, sha, status) and is_limit_reached():
-                return posted, False
-            posted[stage.name] = state
-        return posted, True
+                text = f"{stage.name} ended because its execution was {execution.status}"
+            place = _Place(sha, stage_context(stage.name, environment.kind), stage.url or page)
+            record = self._show_detail(environment, record, place, state, text)
+        return record
 
-    def _post_status(self, environment: Environment, sha: str, status: Status) -> bool:
-        try:
-            self._host.post_commit_status(environment.repository, sha, status)
-            return True
-        except (PermanentError, CallLimitError) as error:
-            # The deployment continues, even if GitHub refuses a status or this task has no calls left.
-            _log.warning(
-                "posting status %s on %s of %s: %s", status.context, sha[:12], environment.repository, error
-            )
-            return False
+    def _show_detail(
+        self, environment: Environment, record: EnvironmentRecord, place: "_Place", state: str, text: str
+    ) -> EnvironmentRecord:
+        """Show a part of a deployment. Production has one status for the whole deployment."""
+        if self._is_production(environment):
+            return record
+        return self._show(environment, record, place, state, text)
+
+    @staticmethod
+    def _show(
+        environment: Environment, record: EnvironmentRecord, place: "_Place", state: str, text: str
+    ) -> EnvironmentRecord:
+        return _with_change(record, place, state, f"{environment.name}: {text}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a commit status is shown, and where it leads to."""
+
+    sha: str
+    context: str
+    url: str
+
+
+def _with_change(record: EnvironmentRecord, place: _Place, state: str, text: str) -> EnvironmentRecord:
+    """The record with one more change of what GitHub should show; unchanged without a commit."""
+    if not place.sha:
+        return record
+    change = DisplayChange(place.sha, place.context, state, text, place.url)
+    key = f"{place.sha} {place.context}"
+    pending = [each for each in record.status.pending if each != key]
+    if state == PENDING and place.context not in {SUMMARY, PRODUCTION}:  # the outbox ends these
+        pending = [*pending, key][-_PENDING_LIMIT:]
+    return record.but(display=(*record.display, change), pending=tuple(pending))
+
+
+def _pending_places(record: EnvironmentRecord) -> Iterable[tuple[str, str]]:
+    """The commit and context of each status that is pending."""
+    return [(sha, context) for sha, _, context in (each.partition(" ") for each in record.status.pending)]
+
+
+def _without_execution(record: EnvironmentRecord, identity: str) -> EnvironmentRecord:
+    followed = record.status.pipeline.open
+    return record.but(open={key: each for key, each in followed.items() if key != identity})
 
 
 def all_stages(execution: Execution, record: EnvironmentRecord) -> list[StageState]:
@@ -269,14 +354,6 @@ def failure_text(execution: Execution) -> str:
 def _pipeline_name(environment: Environment, record: EnvironmentRecord) -> str:
     """The name of an environment's pipeline: the recorded name, which an earlier release may have given."""
     return record.stack_name or environment.stack_name
-
-
-def _stage_context(stage: str) -> str:
-    """The context of a stage's status, which differs from deployer's own contexts even if the stage has such a name.
-
-    GitHub compares contexts without case, and the name of a stage contains no slash.
-    """
-    return f"deployer/{'stage/' if stage.lower() in _OWN_CONTEXTS else ''}{stage}"
 
 
 def _stage_text(name: str, status: str, reason: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import msgspec
 
+from deployer.model.display import PENDING, PREPARE, DisplayChange, stage_context
 from deployer.model.environment_status import EnvironmentStatus
 from deployer.model.outcomes import Outcome
 from deployer.model.production_record import NOT_ADMITTED, Admission, RefusedTag
@@ -136,6 +137,8 @@ class EnvironmentRecord(StoredValue, frozen=True):
             has looked yet which of `Environment.stack_names` is in use.
         spec, status, history: what is wanted, what was seen, and what happened.
         updated_at: when the record was written (epoch seconds).
+        display: what a task wants GitHub to show. It is no part of the stored record: the queue stores it in the outbox
+            in the same step as the record.
     """
 
     repository: str
@@ -145,6 +148,11 @@ class EnvironmentRecord(StoredValue, frozen=True):
     status: EnvironmentStatus = EnvironmentStatus()
     history: EnvironmentHistory = EnvironmentHistory()
     updated_at: float = 0
+    display: tuple[DisplayChange, ...] = ()
+
+    def json_fields(self) -> dict[str, Any]:
+        """See `StoredValue.json_fields`."""
+        return {name: value for name, value in super().json_fields().items() if name != "display"}
 
     @classmethod
     def of(cls, repository: str, environment: str, stack_name: str, **fields: Any) -> Self:
@@ -191,17 +199,31 @@ def _from_0_1_0(fields: Mapping[str, Any]) -> dict[str, Any]:
     That version left the former execution in a record whose teardown had begun, and marked the receipt of a teardown
     that was cancelled with `owed`, because its pipeline had to run once more. Today a teardown that begins clears the
     execution and counts it as reported, so whatever is wanted afterwards starts a new execution (docs/decisions/0032).
+    It also noted all that it had posted; of that only what is pending matters (docs/decisions/0052).
     """
     known = json_field_groups(EnvironmentRecord)
-    found = {name: value for name, value in fields.items() if name in known}
+    found = {name: value for name, value in fields.items() if name in known and name != "display"}
+    found["pending"] = _pending_in_0_1_0(fields)
+    if isinstance(found.get("open"), dict):
+        found["open"] = {key: {"sha": each.get("sha", "")} for key, each in found["open"].items()}
     receipt = fields.get("receipt")
     if not isinstance(receipt, dict) or not receipt:
         return found
-    kept = {name: value for name, value in receipt.items() if name not in {"owed", "away"}}
+    kept = {name: value for name, value in receipt.items() if name not in {"owed", "away", "told"}}
     found["receipt"] = kept
     if receipt.get("owed") or not receipt.get("at"):
         found["reported"] = fields.get("execution") or fields.get("reported") or ""
         found["execution"] = ""
+    return found
+
+
+def _pending_in_0_1_0(fields: Mapping[str, Any]) -> list[str]:
+    """The commit statuses that version 0.1.0 had posted as pending."""
+    sha, state, _ = [*str(fields.get("prepared", "")).split(" ", 2), "", ""][:3]
+    found = [f"{sha} {PREPARE}"] if state == PENDING else []
+    for entry in (fields.get("open") or {}).values():
+        for stage, posted in entry.get("posted", {}).items():
+            found += [f"{entry.get('sha', '')} {stage_context(stage)}"] if posted == PENDING else []
     return found
 
 

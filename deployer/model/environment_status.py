@@ -27,11 +27,9 @@ class FollowedExecution(StoredValue, frozen=True):
 
     Attributes:
         sha: the commit that it builds; empty as long as the source stage has not told it.
-        posted: the state that was posted last as a commit status, by stage.
     """
 
     sha: str = ""
-    posted: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class ForeignExecution(StoredValue, frozen=True):
@@ -178,7 +176,8 @@ class EnvironmentStatus(FieldGroup, frozen=True):
             `running`, `deployed`, `failed`, `deleting`, `deleted`, `skipped`, or `asleep` until the hours of sleep end.
         outcome, reason: how the last goal ended, and why.
         changed_at: since when state, outcome, commit and execution have their values (epoch seconds).
-        prepared: the last `deployer/prepare` status as `sha state text`, so that only changes are posted.
+        pending: the commit statuses of this environment that are pending, each as `sha context`, so that none stays so.
+        shown_commit: the commit that the environment wants, as GitHub is to show it; empty if it wants none.
         stack, pipeline: the pipeline's stack, and the pipeline's executions.
         receipt: the report of the last teardown.
     """
@@ -187,7 +186,8 @@ class EnvironmentStatus(FieldGroup, frozen=True):
     outcome: str = ""
     reason: str = ""
     changed_at: float = 0
-    prepared: str = ""
+    pending: tuple[str, ...] = ()
+    shown_commit: str = ""
     stack: StackStatus = StackStatus()
     pipeline: PipelineStatus = PipelineStatus()
     receipt: TeardownReport = TeardownReport()

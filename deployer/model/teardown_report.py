@@ -80,7 +80,6 @@ class TeardownReport(Detail, frozen=True):
         removed, retained: what was deleted and what was left.
         unlisted: how many more were deleted or left.
         repository_state: the state of the repository that called for the teardown, if that was the reason.
-        posted: the status on the environment's commit that was posted last, as `commit state text`.
         plan: what is left to do.
     """
 
@@ -91,7 +90,6 @@ class TeardownReport(Detail, frozen=True):
     retained: list[RetainedItem] = msgspec.field(default_factory=list)
     unlisted: UnlistedItems = UnlistedItems()
     repository_state: str = msgspec.field(name="word", default="")
-    posted: str = msgspec.field(name="told", default="")
     plan: TeardownPlan = TeardownPlan()
 
     @classmethod

@@ -110,13 +110,6 @@ def is_limit_reached() -> bool:
     return tally is not None and 0 < tally.github_limit <= tally.github_all
 
 
-def raise_call_limit(calls: int) -> None:
-    """Allow some calls to GitHub beyond the limit, because a task must report that it has reached the limit."""
-    tally = _tally.get()
-    if tally is not None and tally.github_limit:
-        tally.github_limit = max(tally.github_limit, tally.github_all) + calls
-
-
 def save_quota(limit: str | None) -> None:
     """Store GitHub's limit of calls an hour, from the header `x-ratelimit-limit` of its answer."""
     tally = _tally.get()

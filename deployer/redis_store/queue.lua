@@ -3,8 +3,9 @@
 --
 -- KEYS[1] is the prefix `deployer:{owner/repo}`; every key below begins with it. The other keys are shared by all queues:
 -- KEYS[2] says when each queue is swept next, KEYS[3] how each repository's name was spelled last, KEYS[4] which
--- environment a stack belongs to. ARGV[1] is the operation, ARGV[2] an offset to the clock in ms (0 except in tests),
--- ARGV[3] the id of the request; it is empty if a repeat of the operation changes nothing.
+-- environment a stack belongs to, KEYS[5] which commits the outbox has to post. ARGV[1] is the operation, ARGV[2] an
+-- offset to the clock in ms (0 except in tests), ARGV[3] the id of the request; it is empty if a repeat of the operation
+-- changes nothing.
 --   :queue, :later  LISTs of item keys, next first              :items     HASH item key -> item (JSON)
 --   :snoozed       ZSET item key -> when it is due (ms)        :state     HASH who holds the queue
 --   :rounds        ZSET item key -> its round in :queue

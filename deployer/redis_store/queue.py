@@ -5,13 +5,16 @@ import logging
 import uuid
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import redis
 
+from deployer.model.display import DisplayChange
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import LaneLostError
 from deployer.model.outcomes import Outcome
 from deployer.model.stored_value import replace_surrogates
+from deployer.outbox.store import Wanted
 from deployer.queue.items import RESYNC_KEY, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, StepResult, WaitUntil
 from deployer.queue.store import Accepted, Dispatch, NextItem, Refused, Taken
@@ -98,7 +101,7 @@ class RedisQueueStore(
         next_item: NextItem = NextItem.SEND,
     ) -> Dispatch | Taken | None:
         """See `QueueStore.finish`."""
-        work = record = outcome = reason = commit = letter = ""
+        work = record = outcome = reason = commit = letter = display = ""
         seconds = 0.0
         match verdict:
             case Finished():
@@ -118,12 +121,13 @@ class RedisQueueStore(
                 commit = verdict.record.spec.commit if verdict.record else ""
         if not isinstance(verdict, RetryLater) and verdict.record:
             record = verdict.record.but(updated_at=self.now()).to_json()
+            display = _encode_display(verdict.record.display)
             self._index_former_name(repository, verdict.record)
         with unavailable():
             status, *rest = self._run_operation(
                 repository, "finish", token, kind, work, record, seconds, outcome,
                 replace_surrogates(reason)[:_LONGEST_REASON], commit, letter,
-                json.dumps(dict(counts)), DELIVERY_TTL, self._grace_ms, next_item, self._lease_ms,
+                json.dumps(dict(counts)), DELIVERY_TTL, self._grace_ms, next_item, self._lease_ms, display,
                 request=request or None,
             )  # fmt: skip
         if status == "lost":
@@ -189,3 +193,16 @@ class RedisQueueStore(
             if drop_repository(self._redis, repository) and self.lanes(repository):
                 self._redis.zadd(SWEEP_INDEX, {repository.key: 0})
                 self._redis.hset(SPELLED_NAMES, repository.key, repository.full_name)
+
+
+def _encode_display(changes: Sequence[DisplayChange]) -> str:
+    """What `store_display` in queue_display.lua reads; empty if nothing changes.
+
+    Of several changes of one place only the last counts.
+    """
+    last = {(each.sha, each.name): each for each in changes}
+    rows = [
+        [each.sha, each.name, msgspec.json.encode(Wanted(each.state, each.text, each.url)).decode()]
+        for each in last.values()
+    ]
+    return replace_surrogates(json.dumps(rows)) if rows else ""

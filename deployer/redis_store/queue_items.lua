@@ -4,7 +4,7 @@
 -- Another version, or a person, may have written an item that this script cannot read. The script keeps the text of such
 -- an item unchanged (`raw`) and hands it out all the same, because a newer worker may understand it.
 
-local PREFIX, SWEEP_INDEX, SPELLED_NAMES, STACK_NAMES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local PREFIX, SWEEP_INDEX, SPELLED_NAMES, STACK_NAMES, OUTBOX_INDEX = unpack(KEYS)
 local call = redis.call
 local op = ARGV[1]
 local clock = call('TIME')

@@ -9,6 +9,7 @@ import redis
 
 from deployer.model.environments import Repository
 from deployer.queue.store import Dispatch
+from deployer.redis_store.outbox import OUTBOX_INDEX
 from deployer.redis_store.records.repository_index import (
     SPELLED_NAMES,
     SWEEP_INDEX,
@@ -24,6 +25,7 @@ _FILES = (
     "queue_merge.lua",
     "queue_order.lua",
     "queue_indexes.lua",
+    "queue_display.lua",
     "queue_tasks.lua",
     "queue.lua",
 )
@@ -112,7 +114,13 @@ class QueueScript(RepositoryIndex):
         # redis-py repeats a command whose answer was lost; the script recognises the repeat by this id
         request = uuid.uuid4().hex if request is None else request
         values = [operation, self.clock_offset_ms, request, *arguments]
-        keys = [repository_prefix(repository.full_name), SWEEP_INDEX, SPELLED_NAMES, STACK_NAMES]
+        keys = [
+            repository_prefix(repository.full_name),
+            SWEEP_INDEX,
+            SPELLED_NAMES,
+            STACK_NAMES,
+            OUTBOX_INDEX,
+        ]
         reply: list[str] = self._script(keys=keys, args=values)
         return reply
 

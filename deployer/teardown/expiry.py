@@ -45,7 +45,7 @@ class ExpiringTeardown:
         if not by_age or not isinstance(result, Finished) or result.outcome != Outcome.DELETED:
             return result
         ended = result.record or record
-        self._reporter.post_expiry_status(context.environment, ended, self._end_text(ended, reason))
+        ended = self._reporter.post_expiry_status(context.environment, ended, self._end_text(ended, reason))
         if result.reason != GONE:
             reason = f"{reason}; {result.reason}"
         sleeps = ended.spec.expiry.aged == NIGHT

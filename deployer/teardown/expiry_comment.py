@@ -10,14 +10,19 @@ import shlex
 from collections.abc import Callable
 
 from deployer.environment.code_host import CodeHost
+from deployer.environment.statuses import AGE
+from deployer.model.display import COMMENT, DisplayChange
 from deployer.model.durations import date
 from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment
-from deployer.model.errors import DeployerError, PermanentError
+from deployer.model.errors import PermanentError
 from deployer.model.expiry import IDLE, expires_at, expiry_reason, ttl_source, ttl_text, used_at
 from deployer.model.visible import visible
+from deployer.outbox.plan import is_shown, wanted_by_place
+from deployer.outbox.store import Outbox
 
 _log = logging.getLogger(__name__)
+_NO_COMMIT = "none"  # stands for the commit of a record that has none
 _HEAD = "**The development environment of {branch} {what}**"
 
 
@@ -26,12 +31,14 @@ class ExpiryComments:
 
     Args:
         host: GitHub.
+        outbox: says what GitHub shows.
         url: returns the address of an environment's page; empty if there is no page.
         ttl: the installation's time to live.
     """
 
-    def __init__(self, host: CodeHost, url: Callable[[Environment], str], ttl: str) -> None:
+    def __init__(self, host: CodeHost, outbox: Outbox, url: Callable[[Environment], str], ttl: str) -> None:
         self._host = host
+        self._outbox = outbox
         self._url = url
         self._ttl = ttl
 
@@ -53,23 +60,33 @@ class ExpiryComments:
             return record.but(notice=ExpiryNotice())
         return record.but(notice=ExpiryNotice(ids, record.history.warned_at))
 
+    def warning_shown_at(self, environment: Environment, record: EnvironmentRecord) -> float | None:
+        """When GitHub began to show the warning of the environment's end (epoch seconds).
+
+        Returns:
+            None if GitHub shows nothing that warns; then nobody knows of the end.
+        """
+        if record.history.notice:
+            return record.history.warned_at
+        display = self._outbox.commit_display(environment.repository, record.spec.commit)
+        wanted = wanted_by_place(display).get(AGE)
+        if wanted is None:  # it was warned of so long ago that the display has expired
+            return record.history.warned_at
+        return display.shown[AGE].at if is_shown(display, AGE, wanted) else None
+
     def correct_warning(self, environment: Environment, record: EnvironmentRecord) -> EnvironmentRecord:
-        """Change the comments that warned of the end to what happened since. A failure changes nothing else."""
+        """Change the comments that warned of the end to what happened since; see `EnvironmentRecord.display`."""
         if not record.history.notice:
             return record
         corrected = corrected_text(environment, record, self._ttl, self._url(environment))
         if corrected is None:
             return record
         text, left = corrected
-        for comment in record.history.notice.comments:
-            try:
-                self._host.change_comment(environment.repository, comment, text)
-            except PermanentError as error:  # somebody deleted the comment, or deployer may not change it
-                _log.info("comment %s on %s stays as it is: %s", comment, environment, error)
-            except DeployerError as error:
-                _log.warning("changing comment %s on %s: %s", comment, environment, error)
-                return record  # the end of the next goal repeats the change
-        return record.but(notice=left)
+        sha = record.spec.commit or _NO_COMMIT
+        changes = [
+            DisplayChange(sha, f"{COMMENT}{each}", "success", text) for each in record.history.notice.comments
+        ]
+        return record.but(notice=left, display=(*record.display, *changes))
 
 
 def warning_text(environment: Environment, record: EnvironmentRecord, default: str, page: str) -> str:

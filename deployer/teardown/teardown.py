@@ -194,7 +194,6 @@ class Teardown:
             began_at=self._clock(),
             retained=list({each.id: each for each in retained}.values()),
             repository_state=context.work.spec.word,
-            posted=status.receipt.posted,
             plan=TeardownPlan(shared=self._unrecorded_users(context, listed, planned) if planned else {}),
         )
         context = context.enter_state(
@@ -299,7 +298,7 @@ class Teardown:
         record = record.but(
             deployed=left_of_pipeline, own_tags={},
             generation=record.history.generation + 1, stages=[], execution="", applications=[], earlier=[],
-            stack_sets=[], stack_arn="", prepared="", region="", failure=StackFailure(), refused="", refusals=0,
+            stack_sets=[], stack_arn="", region="", failure=StackFailure(), refused="", refusals=0,
             applied=AppliedStack(), drift="",
         )  # fmt: skip
         # a person deleted it, so the person's wish to stay at its commit ends too

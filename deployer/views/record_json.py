@@ -1,7 +1,7 @@
 """Stored records as JSON, for the API as for `--json`; `web/openapi.py` describes it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,8 @@ from deployer.model.expiry import asleep_until, used_at
 from deployer.model.production_record import RefusedTag
 from deployer.model.repository_record import RepositoryRecord
 from deployer.model.teardown_report import TeardownReport
+from deployer.outbox.plan import missing_posts
+from deployer.outbox.store import CommitDisplay
 from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.items import Attempt, Work, split_key
 from deployer.queue.store import QueueState, QueueStore
@@ -251,6 +253,17 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
         "attempts": [attempt(each) for each in arguments.failed_attempts],
         "work": queue_item(arguments),
         **({"traceback": letter.traceback} if whole else {}),
+    }
+
+
+def display_state(found: Sequence[CommitDisplay]) -> Json:
+    """What GitHub does not show yet of commits, and what it refuses to show."""
+    return {
+        "waiting": sum(len(missing_posts(each)) for each in found),
+        "reason": next((each.error for each in found if each.error), None),
+        "refused": {
+            name: shown.refused for each in found for name, shown in each.shown.items() if shown.refused
+        },
     }
 
 

@@ -18,6 +18,7 @@ class Faults:
 
     webhooks: {"lose": p, "duplicate": p, "reorder": p, "delay": seconds, "delay_probability": p (1)}
     api: {"status": 502, "count": n} or {"status": 502, "probability": p}
+    writes: as api, for calls of the REST API that change something; reads succeed
     rate_limit: {"count": n, "reset": seconds}: the hour's calls are spent; GraphQL reports this with status 200
     secondary_rate_limit: {"count": n, "retry_after": seconds}
     slow: seconds of delay before every API answer
@@ -74,15 +75,22 @@ class Faults:
             seconds = float(order.get("delay", 0))
             return seconds if seconds and self._happens(order.get("delay_probability", 1)) else 0.0
 
-    def api_error(self) -> int | None:
-        """The status with which this API call fails, or None if it succeeds."""
+    def api_error(self, *, writes: bool = False) -> int | None:
+        """The status with which this API call fails, or None if it succeeds.
+
+        Args:
+            writes: whether the call changes something.
+        """
         with self._lock:
-            order = self._orders.get("api")
-            if order is None:
-                return None
-            if "count" in order:
-                return int(order["status"]) if self._use_up("api") else None
-            return int(order["status"]) if self._happens(order.get("probability", 1)) else None
+            return self._error_of("api") or (self._error_of("writes") if writes else None)
+
+    def _error_of(self, kind: str) -> int | None:
+        order = self._orders.get(kind)
+        if order is None:
+            return None
+        if "count" in order:
+            return int(order["status"]) if self._use_up(kind) else None
+        return int(order["status"]) if self._happens(order.get("probability", 1)) else None
 
     def used_up(self) -> float | None:
         """The number of seconds until the rate limit resets, or None if this call is not refused."""
@@ -138,10 +146,10 @@ def _check_webhooks(order: Any) -> None:
     _check_fields("webhooks", order, _WEBHOOKS, ("lose", "duplicate", "reorder", "delay_probability"))
 
 
-def _check_api(order: Any) -> None:
-    _check_fields("api", order, _API, ("probability",))
+def _check_errors(kind: str, order: Any) -> None:
+    _check_fields(kind, order, _API, ("probability",))
     if not 400 <= order.get("status", 0) <= 599:
-        raise ValueError("api.status must be between 400 and 599")
+        raise ValueError(f"{kind}.status must be between 400 and 599")
 
 
 def _check_seed(order: Any) -> None:
@@ -151,7 +159,8 @@ def _check_seed(order: Any) -> None:
 
 _CHECKS = {
     "webhooks": _check_webhooks,
-    "api": _check_api,
+    "api": lambda order: _check_errors("api", order),
+    "writes": lambda order: _check_errors("writes", order),
     "rate_limit": lambda order: _check_fields("rate_limit", order, _LIMIT),
     "secondary_rate_limit": lambda order: _check_fields("secondary_rate_limit", order, _SECONDARY_LIMIT),
     "slow": lambda order: _check_number("slow", order),

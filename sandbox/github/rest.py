@@ -129,7 +129,8 @@ def _add_refusals(app: Flask, hub: Hub) -> None:
                 if _counted_resource() == "core"
                 else api_graphql.errors_answer(spent, "RATE_LIMITED")
             )
-        status = hub.faults.api_error()
+        writes = _counted_resource() == "core" and request.method not in {"GET", "HEAD"}
+        status = hub.faults.api_error(writes=writes)
         return error_answer(status, f"An injected fault: {status}") if status else None
 
     @app.before_request

@@ -15,9 +15,11 @@ from deployer.model.events import CloudEvent, Push, RepositoryChange
 from deployer.model.execution_trigger import Starter
 from deployer.model.refs import ZERO_SHA, Ref
 from deployer.model.repository_record import RepositoryRecord
+from deployer.outbox.sender import DisplaySender
 from deployer.queue.items import Cause, Work
 from deployer.queue.store import Dispatch
 from deployer.redis_store.allowance import RedisAllowance
+from deployer.redis_store.outbox import RedisOutbox
 from deployer.redis_store.queue import RedisQueueStore
 from deployer.settings.loading import load_config
 from deployer.templates.folder_check import FolderEvaluator
@@ -69,6 +71,10 @@ class World:
             "queue": self,
             "evaluator": self.evaluator,
             "allowance": RedisAllowance(self.redis, lambda: self.lanes.clock_offset_ms),
+            "outbox": (outbox := RedisOutbox(self.redis, lambda: self.lanes.clock_offset_ms)),
+            "display_sender": DisplaySender(
+                outbox, self.host, self.lanes.now, self.lanes.count, progress_seconds=0
+            ),
         }
         self.deployer.__dict__.update(parts)
         made = self.deployer
@@ -80,6 +86,7 @@ class World:
             made.repositories,
             self.options,
             self.evaluator,
+            made.outbox,
         )
         self.runner = Tasks(self.deployer)
         self.told: list[str] = []
@@ -166,6 +173,11 @@ class World:
         while self.sent:
             each = self.sent.pop(0)
             self.told.append(self.runner.carry_out(each.task, each.repository, each.environment, each.token))
+            self.post()
+
+    def post(self) -> None:
+        """Post on GitHub what it does not show yet."""
+        self.deployer.display_sender.post_missing()
 
     def run(self, most: int = 60) -> None:
         """Let tasks run and time pass until no lane holds anything."""

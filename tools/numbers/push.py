@@ -89,6 +89,9 @@ class Receiving(World):
         super().__init__(client)
         self.web = create_app(self.deployer).test_client()
 
+    def post(self) -> None:
+        """Post nothing on GitHub, because that is no part of a push's path."""
+
     def receive_push(self, ref: str, commit: str) -> None:
         """Deliver the webhook of a push."""
         repository = {"full_name": str(HELLO), "id": 1, "default_branch": "main"}

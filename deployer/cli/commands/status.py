@@ -17,6 +17,7 @@ from deployer.cli.table_width import Shrink
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
+from deployer.outbox.plan import waiting_text
 from deployer.queue.dead_letters import dead_letter_warnings
 from deployer.resync.missed_tags import undeployed_tag_sentence
 from deployer.views import derived_values, record_json, sentences
@@ -182,9 +183,20 @@ def _collect_notes(
         reasons = [*sentences.repository_warnings(whole), "see: deployer repositories list"]
     return [
         *dead_letter_warnings(deployer.lanes.dead_letters(repository)),
+        *_unposted_notes(deployer, repository),
         *reasons,
         *_never_deployed_notes(deployer, repository, records),
     ]
+
+
+def _unposted_notes(deployer: "Deployer", repository: Repository | None) -> list[str]:
+    """Return a remark about what GitHub does not show because posting it has failed."""
+    failing = [
+        each
+        for each in deployer.outbox.unfinished()
+        if each.error and (not repository or each.repository.key == repository.key)
+    ]
+    return [text] if (text := waiting_text(failing)) else []
 
 
 def _never_deployed_notes(

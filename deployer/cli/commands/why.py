@@ -17,6 +17,8 @@ from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import ConfigError, DeployerError, NotFoundError
 from deployer.model.refs import Ref, skip_reason
 from deployer.model.teardown_report import TeardownReport
+from deployer.outbox.plan import refused_text, waiting_text
+from deployer.outbox.store import CommitDisplay
 from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.dead_letters import describe_dead_letter
 from deployer.queue.items import split_key
@@ -59,10 +61,12 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
                 "lane": record_json.lane(lane) if lane else None,
                 "activity": [record_json.activity_line(line) for line in activity],
                 "dead_letters": [record_json.dead_letter(letter) for letter in letters],
+                "display": record_json.display_state(_read_display(deployer, record)),
             }
         )
         return
-    _print_record(record, deployer.config, deployer.lanes.orphaned([repository]), activity)
+    display = _read_display(deployer, record)
+    _print_record(record, deployer.config, deployer.lanes.orphaned([repository]), activity, display)
     for known in deployer.lanes.repository_records([repository]):
         if known.reason:
             output.print_note(known.reason)
@@ -71,6 +75,12 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     _print_tag_notes(Ref.from_user_input(ref), record, activity)
     _print_queue(lane, repository, key)
     _print_history(activity[:_ACTIVITY_SHOWN], letters)
+
+
+def _read_display(deployer: "Deployer", record: EnvironmentRecord) -> list[CommitDisplay]:
+    """What GitHub should show of an environment's commit; empty if the record has no commit."""
+    repository, commit = Repository.parse(record.repository), record.spec.commit
+    return [deployer.outbox.commit_display(repository, commit)] if commit else []
 
 
 def _print_tag_notes(named: Ref, record: EnvironmentRecord, activity: list[Activity]) -> None:
@@ -179,6 +189,7 @@ def _print_record(
     config: "Config",
     orphaned: Mapping[str, Mapping[str, float]],
     activity: list[Activity],
+    display: list[CommitDisplay],
 ) -> None:
     since = orphaned.get(record.repository.lower(), {}).get(record.environment, 0)
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
@@ -208,6 +219,7 @@ def _print_record(
             "execution": record.status.pipeline.execution,
             # the sentence with the dates often contains the short text already
             "age": "\n".join(filter(None, ("" if ahead in dates else ahead, dates))),
+            "github": "\n".join(filter(None, (waiting_text(display), *map(refused_text, display)))),
             "page": derived_values.page_url(record, config.public_url),
         }
     )

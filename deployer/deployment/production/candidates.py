@@ -197,7 +197,9 @@ class CandidateJudge:
         ):
             # the commit has a status that says the opposite
             text = f"{ref.short} at {sha[:12]} is admitted: {answer.by}"
-            self._reporter.post_production(context.environment, sha, "success", text)
+            context = context.replace_record(
+                self._reporter.post_production(context.environment, record, sha, "success", text)
+            )
         refused = after_admission(
             record.history.refused_tags, ref.name, sha, _request_or_push_time(work, head)
         )
@@ -233,7 +235,11 @@ class CandidateJudge:
         if not any(
             (each.commit, each.status) == (sha, tag.status) for each in context.record.history.refused_tags
         ):
-            self._reporter.post_production(context.environment, sha, refusal.state, refusal.text)
+            context = context.replace_record(
+                self._reporter.post_production(
+                    context.environment, context.record, sha, refusal.state, refusal.text
+                )
+            )
         _audit.info("production of %s: %s at %s is refused: %s", context.repository, ref, sha, reason)
         return Stop(replace(_add_refused_tag(context, tag).done(Outcome.SKIPPED, reason), commit=sha))
 
@@ -286,9 +292,9 @@ def _record_after_refusal(
     if after.history.refused_tags == before.history.refused_tags:
         return None
     if before.status.state and not before.only_skipped:
-        return before.but(refused_tags=after.history.refused_tags)
-    skipped = str(Outcome.SKIPPED)
-    return before.but(refused_tags=after.history.refused_tags, state=skipped, outcome=skipped, reason=reason)
+        return before.but(refused_tags=after.history.refused_tags, display=after.display)
+    skipped = {"state": str(Outcome.SKIPPED), "outcome": str(Outcome.SKIPPED), "reason": reason}
+    return before.but(refused_tags=after.history.refused_tags, display=after.display, **skipped)
 
 
 def _production_start_time(context: ReconcileContext) -> float | None:

@@ -72,6 +72,15 @@ def test_the_api_fails_as_often_as_injected(pushed: WorkingCopy, call: Any) -> N
         assert call("GET", API).status == 200
 
 
+def test_writes_fail_while_reads_succeed(pushed: WorkingCopy, call: Any) -> None:
+    assert pushed.path.is_dir()
+    status = f"{API}/statuses/{call('GET', f'{API}/commits/main').json()['sha']}"
+    call("POST", FAULTS, json={"writes": {"status": 502, "count": 1}})
+    body = {"state": "success", "context": "ci"}
+    assert call("GET", API).status == 200
+    assert [call("POST", status, json=body).status for _ in range(2)] == [502, 201]
+
+
 def test_a_secondary_rate_limit(pushed: WorkingCopy, call: Any) -> None:
     assert pushed.path.is_dir()
     call("POST", FAULTS, json={"secondary_rate_limit": {"count": 1, "retry_after": 7}})
@@ -128,6 +137,7 @@ def test_invalid_faults_are_refused_together(server: GitHubServer, call: Any) ->
         {"webhooks": {"eat": 1}},
         {"api": {"status": 200}},
         {"api": {}},
+        {"writes": {"status": 200}},
         {"slow": -1},
         {"slow": "1"},
         {"seed": "x"},

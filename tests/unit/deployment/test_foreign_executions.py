@@ -158,6 +158,36 @@ def test_a_redeploy_ends_the_report(world: World) -> None:
     assert world.built(place) == [(sha(1), "succeeded"), (sha(7), "succeeded"), (sha(1), "succeeded")]
 
 
+def test_what_a_commit_shows_of_others_ends_once_deployer_deploys_another_one(world: World) -> None:
+    place = deploy(world)
+    world.cloud.start_foreign(place.stack_name, sha(7))
+    world.cloud.advance()
+    for _ in range(2):
+        world.event(place)
+        world.run()
+    assert world.statuses(sha(1))[CONTEXT] == "error"
+    assert len([text for text in world.posted(sha(1)) if "is running" in text]) == 1
+    world.push(X, sha(2), sha(1))
+    world.run()
+    assert world.statuses(sha(1))[CONTEXT] == "success"
+    assert "deployer has deployed since" in world.posted(sha(1))[-1]
+
+
+def test_a_commit_shows_an_execution_of_others_in_any_of_its_environments(world: World) -> None:
+    branch, production = deploy(world), deploy(world, V1)
+    for place in (branch, production):
+        world.cloud.start_foreign(place.stack_name, sha(7))
+        world.cloud.settle()
+        world.event(place)
+        world.run()
+    world.redeploy(branch)
+    world.run()
+    assert world.statuses(sha(1))[CONTEXT] == "error"
+    world.redeploy(production)
+    world.run()
+    assert world.statuses(sha(1))[CONTEXT] == "success"
+
+
 def test_an_execution_that_a_foreign_one_supersedes_has_failed(world: World) -> None:
     place = deploy(world)
     delivery = world.push(X, sha(2), sha(1))

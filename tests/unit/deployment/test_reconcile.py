@@ -15,8 +15,8 @@ from tests.unit.world import HELLO, TEMPLATE, World, environment, sha
 MAIN, X, V1, V2 = "refs/heads/main", "refs/heads/x", "refs/tags/v1", "refs/tags/v2"
 STAGING, PRODUCTION = environment(MAIN), environment(V1)
 CHANGED = TEMPLATE + "  Other: {Type: AWS::SNS::Topic}\n"
-GREEN = {"deployer/prepare": "success", "deployer/Source": "success", "deployer/Build": "success",
-         "deployer/Deploy": "success"}  # fmt: skip
+GREEN = {"deployer": "success", "deployer/prepare": "success", "deployer/Source": "success",
+         "deployer/Build": "success", "deployer/Deploy": "success"}  # fmt: skip
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_a_failing_stage_is_told_with_its_reason_and_stops_the_rest(world: World
     world.run()
     assert world.outcome(delivery) == ("failed", "Build failed: unit tests: 1 failed")
     assert world.statuses(sha(1)) == {
-        "deployer/prepare": "success", "deployer/Source": "success", "deployer/Build": "failure",
+        "deployer": "failure", "deployer/prepare": "success", "deployer/Source": "success", "deployer/Build": "failure",
     }  # fmt: skip
     assert "1 failed" in world.host.statuses[HELLO, sha(1)]["deployer/Build"].description
 
@@ -246,7 +246,7 @@ def test_a_stack_that_cannot_be_made_is_told_and_replaced_by_the_next_push(world
     outcome, reason = world.outcome(delivery)
     assert outcome == "failed"
     assert "Thing (AWS::Test::Thing): the role is not allowed" in reason
-    assert world.statuses(sha(1)) == {"deployer/prepare": "failure"}
+    assert world.statuses(sha(1)) == {"deployer": "failure", "deployer/prepare": "failure"}
     assert len(world.cloud.called("create_stack")) == 1
     world.push(X, sha(2), sha(1))
     world.run()
@@ -277,16 +277,16 @@ def test_a_broken_template_never_reaches_aws(world: World, template: str, words:
     world.run()
     assert world.outcome(delivery)[0] == "failed"
     assert words in world.outcome(delivery)[1]
-    assert world.statuses(sha(1)) == {"deployer/prepare": "failure"}
+    assert world.statuses(sha(1)) == {"deployer": "failure", "deployer/prepare": "failure"}
     assert world.cloud.called("create_stack") == []
 
 
-def test_a_repository_without_a_pipeline_is_skipped_without_a_status(world: World) -> None:
+def test_a_repository_without_a_pipeline_is_skipped_and_says_so(world: World) -> None:
     world.host.push(HELLO, X, sha(1), files={})
     delivery = world.deliver(X, sha(1))
     world.run()
     assert world.outcome(delivery)[0] == "skipped"
-    assert world.statuses(sha(1)) == {}
+    assert world.statuses(sha(1)) == {"deployer": "success"}
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_a_commit_that_is_overtaken_while_its_pipeline_is_made_waits_no_longer(w
     assert said(world, sha(1), "prepare")[0] == "pending"
     world.push(BRANCH, sha(2), before=sha(1))
     world.run()
-    assert said(world, sha(1), "prepare") == ("error", f"development: overtaken by {sha(2)[:12]}")
+    assert said(world, sha(1), "prepare") == ("error", f"x: overtaken by {sha(2)[:12]}")
     assert set(world.statuses(sha(2)).values()) == {"success"}
 
 
@@ -71,7 +71,7 @@ def test_a_commit_that_waits_for_room_and_whose_branch_goes_waits_no_longer(worl
     assert said(world, sha(1), "prepare")[0] == "pending"
     world.remove(BRANCH, sha(1))
     world.run()
-    assert said(world, sha(1), "prepare") == ("error", "development: its environment was deleted")
+    assert said(world, sha(1), "prepare") == ("error", "x: its environment was deleted")
 
 
 def test_a_stage_whose_pipeline_somebody_deleted_waits_no_longer(world: World) -> None:
@@ -82,7 +82,7 @@ def test_a_stage_whose_pipeline_somebody_deleted_waits_no_longer(world: World) -
     world.tasks()
     assert said(world, sha(1), "Build") == (
         "error",
-        "development: Build ended because its pipeline was deleted",
+        "x: Build ended because its pipeline was deleted",
     )
 
 
@@ -128,7 +128,7 @@ def test_a_first_execution_that_fails_before_it_knows_its_commit_is_told_on_it(w
     world.push(BRANCH, sha(1))
     world.run()
     assert world.record(DEV).status.state == "failed"
-    why = "development: Source failed: the connection is not authorized"
+    why = "x: Source failed: the connection is not authorized"
     assert said(world, sha(1), "Source") == ("failure", why)
 
 

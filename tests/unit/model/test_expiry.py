@@ -105,7 +105,7 @@ class Life(World):
         made.__dict__.pop("submitter", None)
         made.__dict__["reconciler"] = Reconciler(
             self.host, self.clouds, made.inventory, self.lanes, made.repositories, ReconcilerOptions(ttl=ttl),
-            self.evaluator, clock=self._now,
+            self.evaluator, made.outbox, clock=self._now,
         )  # fmt: skip
 
     def look(self) -> None:
@@ -144,9 +144,8 @@ def expire(life: Life) -> None:
 def test_it_is_warned_of_then_taken_down_with_a_receipt_and_woken_by_a_push(life: Life) -> None:
     life.pass_time(2.5 * DAY)
     assert life.record(DEV).status.state == "deployed"
-    warning = (
-        "development: will be taken down in 18h if it stays unused; push, or: deployer keep acme/hello x"
-    )
+    end = date(life.record(DEV).history.told_end)
+    warning = f"x: will be taken down on {end} if it stays unused; push, or: deployer keep acme/hello x"
     assert life.age(sha(1)) == warning
     life.pass_time(60)
     assert sum("will be taken down" in each for each in life.posted(sha(1))) == 1
@@ -278,13 +277,26 @@ def test_it_stays_as_long_as_nobody_can_be_warned(life: Life) -> None:
     life.host.fail_next(PermanentError("no right to"), times=2, method="post_commit_status")
     life.host.fail_next(PermanentError("no right to"), times=2, method="comment")
     life.pass_time(2.5 * DAY)
-    assert (life.record(DEV).status.state, life.record(DEV).history.warned_at) == ("deployed", 0)
+    assert life.record(DEV).status.state == "deployed"
     life.pass_time(DAY)
     assert life.record(DEV).status.state == "deployed"
     life.pass_time(DAY)  # by now it can be told
     assert life.record(DEV).status.state == "deployed"
     assert "will be taken down" in life.age(sha(1))
     life.pass_time(DAY)
+    assert life.record(DEV).status.state == "deleted"
+
+
+def test_it_does_not_end_sooner_than_its_lead_after_github_shows_the_warning(life: Life) -> None:
+    life.host.comment_rights = False
+    life.host.fail_next(TransientError("GitHub answers 502"), times=1, method="post_commit_status")
+    life.pass_time(2.5 * DAY)
+    life.lanes.clock_offset_ms += int(12 * HOUR * 1000)
+    life.post()
+    assert "will be taken down" in life.age(sha(1))
+    life.pass_time(7 * HOUR)
+    assert life.record(DEV).status.state == "deployed", "it was announced 19 hours ago, and shown 7 hours ago"
+    life.pass_time(12 * HOUR)
     assert life.record(DEV).status.state == "deleted"
 
 
@@ -601,7 +613,7 @@ def test_where_comments_are_refused_the_status_alone_warns_and_that_is_logged_on
     life.host.comment_rights = False
     life.pass_time(2.5 * DAY)
     life.pass_time(60)
-    assert "will be taken down in 18h" in life.age(sha(1))
+    assert "will be taken down on " in life.age(sha(1))
     told = [each.getMessage() for each in caplog.records if "pull requests: write" in each.getMessage()]
     assert len(told) == 1
     assert told[0].startswith("only its commit's status warns of the end of acme/hello x: ")
@@ -613,14 +625,20 @@ def test_where_comments_are_refused_the_status_alone_warns_and_that_is_logged_on
 @pytest.mark.parametrize("rights", [True, False])
 def test_a_comment_that_cannot_be_changed_holds_nothing_up(life: Life, rights: bool) -> None:
     life.pass_time(2.5 * DAY)
+    (warning,) = life.host.said.values()
     if rights:
-        life.host.fail_next(TransientError("GitHub answers 502"), times=9, method="change_comment")
+        life.host.fail_next(TransientError("GitHub answers 502"), times=2, method="change_comment")
     else:
         life.host.edit_rights = False
     delivery = life.push(BRANCH, sha(2), before=sha(1))
     life.run()
     assert life.outcome(delivery)[0] == "deployed"
-    assert bool(life.record(DEV).history.notice) is rights  # what failed is tried again
+    for _ in range(3):  # what failed is tried again
+        life.step()
+        life.tasks()
+        life.post()
+    (corrected,) = life.host.said.values()
+    assert (corrected != warning) is rights
     assert life.lanes.dead_letters() == []
 
 

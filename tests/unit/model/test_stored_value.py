@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deployer.model.display import DisplayChange
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import FollowedExecution, StackFailure, StageState
 from deployer.model.errors import StoredValueError
@@ -71,7 +72,8 @@ def test_a_record_is_read_as_it_was_written() -> None:
         ttl="3d",
         admitted=Admission("refs/tags/v1", "c1", "on main"),
         stages=[StageState("Build", "failed", "exit 2")],
-        open={"e1": FollowedExecution("c1", {"Build": "pending"})},
+        open={"e1": FollowedExecution("c1")},
+        pending=("c1 deployer/prepare",),
         failure=StackFailure("Bucket", "AWS::S3::Bucket", "it exists", line=3, file="deploy/pipeline.yml"),
         receipt=TeardownReport(began_at=1, plan=TeardownPlan(todo=["a"], left={"Bucket": "not empty"})),
     )
@@ -83,6 +85,12 @@ def test_followed_executions_keep_their_order() -> None:
     full = record(open={each: FollowedExecution("c1") for each in ids}, started=dict.fromkeys(ids, "c1"))
     pipeline = EnvironmentRecord.from_json(full.to_json()).status.pipeline
     assert (list(pipeline.open), list(pipeline.started)) == (ids, ids)
+
+
+def test_what_github_should_show_is_no_part_of_the_stored_record() -> None:
+    full = record(commit="c1", display=(DisplayChange("c1", "deployer/Build", "success", "Build succeeded"),))
+    assert "Build" not in full.to_json()
+    assert EnvironmentRecord.from_json(full.to_json()) == full.but(display=())
 
 
 def test_an_empty_detail_is_false() -> None:
@@ -181,7 +189,9 @@ def test_a_flat_record_is_read_and_written_nested() -> None:
                 "url": "https://aws",
             },
             stages=[{"name": "Build", "status": "failed", "reason": "", "url": ""}],
-            open={"e1": {"sha": "c1", "posted": {"Build": "pending"}}},
+            open={"e1": {"sha": "c1", "posted": {"Build": "pending", "Source": "success", "age": "pending"}}},
+            prepared="c1 pending creating the pipeline",
+            receipt={"began_at": 1.0, "at": 2.0, "told": "c0 success removed 1 stack"},
             notice={"comments": ["7"], "at": 5.5},
         )
     )
@@ -192,7 +202,9 @@ def test_a_flat_record_is_read_and_written_nested() -> None:
         execution="e1",
         failure=StackFailure("Bucket", "AWS::S3::Bucket", "it exists", "https://aws"),
         stages=[StageState("Build", "failed")],
-        open={"e1": FollowedExecution("c1", {"Build": "pending"})},
+        open={"e1": FollowedExecution("c1")},
+        pending=("c1 deployer/prepare", "c1 deployer/Build", "c1 deployer/stage/age"),
+        receipt=TeardownReport(began_at=1, ended_at=2),
         notice=found.history.notice,
     )
     assert (found.history.notice.comments, found.history.notice.at) == (["7"], 5.5)

@@ -219,7 +219,8 @@ def test_statuses_beyond_the_limit_are_posted_by_the_next_task(
     posted = {name: {"failed": "failure", "succeeded": "success"}[status] for name, status in stages.items()}
     assert len(posted) >= 2
     assert world.statuses(sha(1)) == {f"deployer/{name}": state for name, state in posted.items()} | {
-        "deployer/prepare": "success"
+        "deployer/prepare": "success",
+        "deployer": "failure" if fails else "success",
     }
     assert world.record(of).status.outcome == ("failed" if fails else "deployed")
     assert not world.record(of).status.pipeline.open

@@ -88,7 +88,7 @@ def test_everything_goes_and_the_receipt_names_it(world: World) -> None:
     assert all(each.id.startswith("arn:") for each in receipt.removed if each.what.startswith("stack"))
     status = world.host.statuses[HELLO, sha(1)]["deployer/teardown"]
     assert (status.state, status.description) == (
-        "success", "development: removed 3 stacks with 4 resources and emptied 1 bucket",
+        "success", "x: removed 3 stacks with 4 resources and emptied 1 bucket",
     )  # fmt: skip
 
 
@@ -323,7 +323,7 @@ def test_what_is_left_again_is_told_once(world: World) -> None:
     world.cloud.buckets[APP] = 0
     world.resync(HELLO)
     assert names(world) == set()
-    gone = "development: removed 3 stacks with 4 resources and emptied 1 bucket"
+    gone = "x: removed 3 stacks with 4 resources and emptied 1 bucket"
     assert [text for text in world.posted(sha(1)) if "removed" in text] == [told, gone]
 
 

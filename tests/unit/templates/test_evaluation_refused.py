@@ -105,7 +105,7 @@ def test_a_bug_in_finding_a_line_hides_no_failure_of_a_stack() -> None:
     outcome, reason = world.outcome(delivery)
     assert outcome == "failed"
     assert "Thing (AWS::Test::Thing): the role is not allowed" in reason
-    assert world.statuses(sha(1)) == {"deployer/prepare": "failure"}
+    assert world.statuses(sha(1)) == {"deployer": "failure", "deployer/prepare": "failure"}
 
 
 def test_workers_evaluate_in_a_separate_process() -> None:

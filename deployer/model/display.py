@@ -1,0 +1,51 @@
+"""What an environment wants GitHub to show, as a task hands it to the queue with its result."""
+
+import msgspec
+
+from deployer.model.environments import Kind
+
+PENDING = "pending"
+PREPARE = "deployer/prepare"
+SUMMARY = "deployer"  # the context to require: of development and staging together
+PRODUCTION = "deployer/production"
+WANTS = "wants"
+"""The place that says whether an environment wants its commit: the state is `yes` or `no`, the text says why not."""
+FOREIGN_EXECUTION = "deployer/foreign-execution"  # of all environments, because each text names its environment
+_OWN_CONTEXTS = {"prepare", "teardown", "age", "production", "foreign-execution"}
+COMMENT = "comment "  # the beginning of the name of a comment; the context of a status never begins so
+
+
+class DisplayChange(msgspec.Struct, frozen=True):
+    """What one environment wants GitHub to show in one place. A later change of the same place replaces it.
+
+    Attributes:
+        sha: the commit to which it belongs.
+        name: the context of a commit status, `WANTS`, or `COMMENT` with the id of a comment.
+        state: `pending`, `success`, `failure` or `error`; of a comment `success`; for `WANTS` see there.
+        text: the description of a status, or the text of a comment.
+        url: where a status leads to.
+    """
+
+    sha: str
+    name: str
+    state: str
+    text: str
+    url: str = ""
+
+
+def stage_context(stage: str, kind: Kind = Kind.DEVELOPMENT) -> str:
+    """The context of a stage's status, which differs from deployer's own contexts even if the stage has such a name.
+
+    GitHub compares contexts without case, and the name of a stage contains no slash.
+    """
+    return own_context(f"{'stage/' if stage.lower() in _OWN_CONTEXTS else ''}{stage}", kind)
+
+
+def own_context(name: str, kind: Kind) -> str:
+    """The context of a status of one kind of environment: all development environments of a commit share one."""
+    return f"deployer/{name}" if kind is Kind.DEVELOPMENT else f"deployer/{kind}/{name}"
+
+
+def stage_of_context(context: str) -> str:
+    """The stage whose status has this context."""
+    return context.rpartition("/")[2]

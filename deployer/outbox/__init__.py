@@ -1,0 +1,1 @@
+"""What GitHub should show: stored for each commit, and posted outside the queues."""
