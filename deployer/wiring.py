@@ -1,7 +1,6 @@
 """The composition root: builds all parts of deployer from its settings."""
 
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ from deployer.resync.collect import ResyncPlanner
 from deployer.resync.missed_deliveries import PATH, MissedDeliveries
 from deployer.resync.orphaned_roles import RoleDirectory
 from deployer.resync.repository_lifecycle import RepositoryLifecycle
-from deployer.settings import dotenv as dotfile
+from deployer.settings.dotenv import read_environment
 from deployer.settings.iam_fence import FENCE_REMEDY, unfenced_sentence
 from deployer.settings.loading import REQUIRED_FOR_WORKER, THIS_MACHINE, load_config, require_settings
 from deployer.settings.startup import (
@@ -310,22 +309,8 @@ def build(env: dict[str, str] | None = None, budget: RedisCircuitBreaker | None 
         ConfigError: a setting is missing or malformed; the text is one line that names it.
     """
     if env is None:
-        env = environment()
+        env = read_environment()
     return Deployer(load_config(env, read_secret), budget)
-
-
-def environment() -> dict[str, str]:
-    """Return the variables of the process, which override those of the file `.env` in the working directory.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
-    env = dotfile.read_dotenv()
-    for name, value in env.items():
-        os.environ.setdefault(name, value)  # boto3 reads AWS's variables from there
-    if region := os.environ.get("AWS_REGION"):
-        os.environ.setdefault("AWS_DEFAULT_REGION", region)  # boto3 reads only this one
-    return {**env, **os.environ}
 
 
 def check_redis(config: Config) -> str:

@@ -166,7 +166,7 @@ class Reconciler:
         try:
             result = self._decide_again_if_stack_lost(context) or self._tasks[work.task](context)
         except (StepFailedError, PermanentError, CallLimitError) as error:
-            failed, _ = _unwrap_failure(context, error)
+            failed = error.context if isinstance(error, StepFailedError) else context
             if work.cause == Cause.AGE and work.task == Task.SYNC:
                 kept = record_failed_check(record, str(error), context.now)
                 return Finished(str(Outcome.FAILED), str(error), kept)
@@ -343,7 +343,7 @@ class Reconciler:
             StepFailedError: nothing was deployed, the environment's age asked, or a push brought a new commit whose
                 files take too many calls to read.
         """
-        failed, cause = _unwrap_failure(context, error)
+        failed, cause = (error.context, error.cause) if isinstance(error, StepFailedError) else (context, error)
         before, work = context.record, failed.work
         is_push = work.cause == Cause.PUSH and context.environment.kind is not Kind.PRODUCTION
         commit = work.spec.sha or (work.push.after if is_push else "")
@@ -379,13 +379,6 @@ class Reconciler:
     def _page_url(self, environment: Environment) -> str:
         url = self._options.public_url
         return f"{url}/environments/{environment.stack_name}" if url else ""
-
-
-def _unwrap_failure(
-    context: ReconcileContext, error: StepFailedError | PermanentError | CallLimitError
-) -> tuple[ReconcileContext, PermanentError | CallLimitError]:
-    """The context on which an error is reported, and the error itself."""
-    return (error.context, error.cause) if isinstance(error, StepFailedError) else (context, error)
 
 
 def _continues_teardown(context: ReconcileContext, result: StepResult) -> bool:

@@ -296,8 +296,8 @@ REAL_ACCOUNT = {
 }
 SHOW_ENDPOINTS = """
 import boto3
-from deployer.wiring import environment
-environment()
+from deployer.settings.dotenv import read_environment
+read_environment()
 for name in ("s3", "cloudformation", "codepipeline", "ssm"):
     client = boto3.client(name)
     print(client.meta.endpoint_url, client.meta.region_name, client._request_signer._credentials.access_key)

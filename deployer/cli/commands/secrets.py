@@ -7,6 +7,7 @@ import click
 
 from deployer.cli import output
 from deployer.model.errors import ConfigError
+from deployer.settings.dotenv import read_environment
 from deployer.settings.reader import is_reference
 
 
@@ -56,9 +57,7 @@ def _find_reference(name: str) -> str:
     Raises:
         ConfigError: the value of the setting is not a reference.
     """
-    from deployer.wiring import environment  # noqa: PLC0415
-
-    env = environment()  # it also sets the variables from which boto3 reads the account
+    env = read_environment()  # it also sets the variables from which boto3 reads the account
     if is_reference(name):
         return name
     value = env.get(name, "").strip()
