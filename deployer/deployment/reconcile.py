@@ -343,7 +343,9 @@ class Reconciler:
             StepFailedError: nothing was deployed, the environment's age asked, or a push brought a new commit whose
                 files take too many calls to read.
         """
-        failed, cause = (error.context, error.cause) if isinstance(error, StepFailedError) else (context, error)
+        failed, cause = (
+            (error.context, error.cause) if isinstance(error, StepFailedError) else (context, error)
+        )
         before, work = context.record, failed.work
         is_push = work.cause == Cause.PUSH and context.environment.kind is not Kind.PRODUCTION
         commit = work.spec.sha or (work.push.after if is_push else "")

@@ -36,7 +36,7 @@ from deployer.model.errors import DeployerError, TransientError
 from deployer.model.refs import Ref
 
 PUBLIC_API = "https://api.github.com"
-_NEEDED = {"contents": "read", "statuses": "write"}  # what deployer needs to deploy a commit and to show how it went
+_NEEDED = {"contents": "read", "statuses": "write"}  # to deploy a commit and to show it
 
 
 class GitHubHost:

@@ -10,7 +10,7 @@ SUMMARY = "deployer"  # the context to require: of development and staging toget
 PRODUCTION = "deployer/production"
 WANTS = "wants"
 """The place that says whether an environment wants its commit: the state is `yes` or `no`, the text says why not."""
-FOREIGN_EXECUTION = "deployer/foreign-execution"  # of all environments, because each text names its environment
+FOREIGN_EXECUTION = "deployer/foreign-execution"  # of all environments
 _OWN_CONTEXTS = {"prepare", "teardown", "age", "production", "foreign-execution"}
 COMMENT = "comment "  # the beginning of the name of a comment; the context of a status never begins so
 

@@ -56,7 +56,12 @@ def test_stages_after_one_that_failed_are_not_reached(world: World) -> None:
     world.push(X, sha(1))
     world.run()
     assert shown(world) == {"Source": "succeeded", "Build": "failed", "Deploy": "not-reached"}
-    assert set(world.statuses(sha(1))) == {"deployer", "deployer/prepare", "deployer/Source", "deployer/Build"}
+    assert set(world.statuses(sha(1))) == {
+        "deployer",
+        "deployer/prepare",
+        "deployer/Source",
+        "deployer/Build",
+    }
 
 
 def test_no_status_is_posted_for_a_stage_that_is_not_reached(world: World) -> None:
