@@ -138,6 +138,7 @@ def test_a_stage_called_as_one_of_deployers_own_has_a_context_of_its_own(world: 
     world.push(BRANCH, sha(1))
     world.run()
     assert {context.lower() for context in world.statuses(sha(1))} == {
+        "deployer",
         "deployer/prepare",
         "deployer/source",
         f"deployer/stage/{name.lower()}",
