@@ -228,9 +228,11 @@ class Tour:
             left == [] and self._here.aws_state()["leftovers"] == [],
         )
         receipt = (self._here.environment(f"refs/heads/{HELLO}") or {})["receipt"]
+        removed = [each["what"] for each in receipt["removed"]]
+        logs = [each for each in removed if each.startswith("log group /aws/codebuild/")]
         check(
-            "the report names both stacks and the bucket, nothing was retained",
-            len(receipt["removed"]) == 3 and receipt["retained"] == [],
+            "the report names both stacks, the bucket and the logs of both builds, nothing was retained",
+            (len(removed), len(logs)) == (5, 2) and receipt["retained"] == [],
         )
         status = self._here.statuses(self._hello_bad)["deployer/teardown"]
         check(f"the last commit says: {status['description']}", status["state"] == "success")

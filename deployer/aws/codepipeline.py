@@ -216,7 +216,7 @@ class AwsPipelines:
         return read if time.monotonic() - at < _JUST_READ_SECONDS else None
 
     def _definition_to_start(self, pipeline: str) -> Any | None:
-        """Return the definition for one start; a repeated start reads it anew, because it may have changed."""
+        """Return the definition for one start; a repeated start reads it again, because it may have changed."""
         recent = self._recent_definition(pipeline) if pipeline in self._startable else None
         definition = recent or self._read_definition(pipeline)
         self._startable.discard(pipeline)

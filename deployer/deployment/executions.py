@@ -255,7 +255,7 @@ def _lacks_commit(context: ReconcileContext, newest: Execution) -> bool:
 def _may_be_undone(context: ReconcileContext, newest: Execution) -> bool:
     """Whether a teardown may have begun to delete what an execution deployed.
 
-    No record tells of the teardown any more, because Redis was lost.
+    The record of the teardown is lost with Redis.
     """
     pipeline = context.record.status.pipeline
     if pipeline.execution or pipeline.reported or newest.status != "succeeded":

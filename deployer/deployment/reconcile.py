@@ -103,11 +103,10 @@ class Reconciler:
         foreign = ForeignExecutions(clouds, reporter)
         self._executions = Executions(reporter, foreign)
         self._tracker = RefTracker(host, self._folders, clock)
-        gate, patience = (
-            ProductionGate(host, clouds, evaluator.read_repository_config),
-            options.tag_wait_seconds,
+        gate = ProductionGate(host, clouds, evaluator.read_repository_config)
+        self._judge = CandidateJudge(
+            host, self._tracker, reporter, gate, lanes, options.tag_wait_seconds, clock
         )
-        self._judge = CandidateJudge(host, self._tracker, reporter, gate, lanes, patience, clock)
         production = DesiredProduction(
             host, self._tracker, self._judge, self._executions, foreign, reporter, lanes
         )

@@ -24,7 +24,7 @@ end
 local function rounds_of_senders()
   local found = {}
   for sender, last in pairs(decode_object(state_field('senders')) or {}) do
-    if type(last) == 'number' and last >= state_number('round') then found[sender] = last end
+    if type(last) == 'number' and is_finite(last) and last >= state_number('round') then found[sender] = last end
   end
   return found
 end

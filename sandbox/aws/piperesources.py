@@ -40,14 +40,18 @@ class ProjectHandler(Handler):
         return resource.physical_id in self.projects
 
 
-class PipelineHandler(Handler):
-    """CodePipeline pipelines: created in the simulated CodePipeline."""
+class _CodePipelineHandler(Handler):
+    """Resources of the simulated CodePipeline."""
 
     name_property = "Name"
 
     def __init__(self, place: Place, pipelines: Pipelines) -> None:
         super().__init__(place)
         self._pipelines = pipelines
+
+
+class PipelineHandler(_CodePipelineHandler):
+    """CodePipeline pipelines: created in the simulated CodePipeline."""
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         name = str(properties.get("Name") or generated_name(context.stack_name, logical_id, 100))
@@ -87,14 +91,8 @@ class PipelineHandler(Handler):
         return self._pipelines.callers.get(context.stack_name, unknown)
 
 
-class WebhookHandler(Handler):
+class WebhookHandler(_CodePipelineHandler):
     """CodePipeline's webhooks: a push that passes their filters starts their pipeline."""
-
-    name_property = "Name"
-
-    def __init__(self, place: Place, pipelines: Pipelines) -> None:
-        super().__init__(place)
-        self._pipelines = pipelines
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         name = str(properties.get("Name") or generated_name(context.stack_name, logical_id, 100))

@@ -13,7 +13,7 @@ SECRET = "the-webhook-secret-of-these-tests"
 WEB = {"DEPLOYER_GITHUB_WEBHOOK_SECRET": SECRET, "DEPLOYER_REPOSITORIES": "acme/*"}
 WORKER = {
     "DEPLOYER_ARTIFACT_BUCKET": "artifacts",
-    "DEPLOYER_GITHUB_TOKEN": "token",
+    "DEPLOYER_GITHUB_TOKEN": "ghp_token",
     "DEPLOYER_CONCURRENCY": "1",
     "DEPLOYER_UNFENCED": "yes",  # the AWS behind it is simulated, or never called
     "AWS_DEFAULT_REGION": "us-east-1",

@@ -63,7 +63,8 @@ Resources:
 
 
 def canary(name: str) -> str:
-    return f"canary-of-{name.lower().replace('_', '-')}-7f3a"
+    """A secret that can be searched for; that of GitHub has the form of a personal token."""
+    return f"{'ghp_' * (name == 'DEPLOYER_GITHUB_TOKEN')}canary-of-{name.lower().replace('_', '-')}-7f3a"
 
 
 @dataclass

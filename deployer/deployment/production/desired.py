@@ -139,10 +139,8 @@ class DesiredProduction:
         """Leave production as it is if deployer's role started a commit that is not on record, which is outdated."""
         admitted = context.record.spec.production.admitted
         stack = context.cloud.stack(context.name)
-        if stack is None or not context.owns_stack(
-            stack
-        ):  # the pipeline of this name may belong to somebody else
-            return None
+        if stack is None or not context.owns_stack(stack):
+            return None  # the pipeline of this name may belong to somebody else
         listed = context.cloud.executions(context.name, context.repository)
         requested = requested_with_own_role(context, listed)
         newest = requested[0] if requested else None

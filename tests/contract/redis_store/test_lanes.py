@@ -871,8 +871,8 @@ def test_heartbeats_are_listed_until_they_expire(lanes: RedisQueueStore) -> None
 
 def test_the_servers_memory_and_persistence_are_read(redis_url: str) -> None:
     with connect(redis_url) as client:
-        told = RedisQueueStore(client).read_server()
-    assert (told["aof_enabled"], told["maxmemory_policy"]) == ("1", "noeviction")
+        found = RedisQueueStore(client).read_server()
+    assert (found["aof_enabled"], found["maxmemory_policy"]) == ("1", "noeviction")
 
 
 def test_an_unavailable_server_is_reported_quickly() -> None:

@@ -705,7 +705,10 @@ BREAKAGES = {
         "if work.sender ~= former_sender then move_to_sender(work) end",
         "",
     ),
-    "a snoozed item keeps its round": ("    call('ZREM', rounds, key)\n  else", "  else"),
+    "a snoozed item keeps its round": (
+        "    call('ZREM', rounds, key)\n    call('ZADD', snoozed",
+        "    call('ZADD', snoozed",
+    ),
     "a queued delivery expires": (
         "    call('HDEL', key, 'finished_at')\n    call('PERSIST', key)\n    add_to_counter",
         "    call('HDEL', key, 'finished_at')\n    add_to_counter",

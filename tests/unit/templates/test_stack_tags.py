@@ -1,4 +1,4 @@
-"""Actions that create a stack without deployer's tags: refused where a boundary refuses them, otherwise told."""
+"""Actions that create a stack without deployer's tags: refused where a boundary refuses them, otherwise a warning."""
 
 from typing import Any
 
