@@ -1162,6 +1162,22 @@ def test_snoozed_items_that_are_due_take_turns_too(lanes: RedisQueueStore) -> No
     assert served(lanes, dispatch) == ["bot0", "ann", "bot1", "bot2", "bot3"]
 
 
+def test_an_item_that_rests_has_no_place_in_a_round(lanes: RedisQueueStore, client: Any) -> None:
+    """An event waits in a round while its environment's item runs; after a failure both rest as one item."""
+    running = push(lanes, "d1").dispatch
+    branch(lanes, "bot0", "bot")
+    branch(lanes, "bot1", "bot")
+    work = begin(lanes, running)
+    event(lanes, "e1")
+    rounds = "deployer:{acme/hello}:rounds"
+    assert X in client.zrange(rounds, 0, -1)
+    sent = lanes.finish(HELLO, running.token, RetryLater(work, 60, "throttled"))
+    (lane,) = lanes.lanes()
+    assert list(lane.snoozed) == [X]
+    assert client.zrange(rounds, 0, -1) == ["development:refs/heads/bot1"]
+    assert served(lanes, sent) == ["bot0", "bot1"]
+
+
 def test_items_without_a_sender_take_turns_as_one_sender(lanes: RedisQueueStore) -> None:
     first = push(lanes, "d0", "development:refs/heads/d0").dispatch
     for number in range(1, 3):
