@@ -159,8 +159,8 @@ class Organization:
         }  # the calls of this process do not count against deployer's rate
         sandbox_variables.set_variables(env)  # boto3 reads its own variables
         self.deployer = build(env)
-        # `create_environments` runs a script that sends no messages, so its text differs from deployer's. Redis stores it
-        # now, because it does not count as memory of an environment.
+        # `create_environments` runs a script without messages, whose text differs from that of deployer's script. Redis
+        # stores it now, because it does not count as memory of an environment.
         self.deployer.client.script_load(queue_script_text())
         wait_for("deployer notices the empty Redis", lambda: not self.deployer.lanes.has_lost_data())
         self.home.limits(
