@@ -28,6 +28,6 @@ def test_calls_do_not_grow_with_the_number_of_environments(tmp_path: Path) -> No
     for what in (asked, scheduled):
         assert REPOSITORIES <= found[f"{what}: calls to GitHub"] < 12 * (REPOSITORIES + PUSHES)
         assert found[f"{what}: calls to GitHub by deployer's own count"] == found[f"{what}: calls to GitHub"]
-        assert found[f"{what}: messages"] >= REPOSITORIES
+        assert found[f"{what}: tasks"] >= REPOSITORIES
     assert found[f"{scheduled}: calls to AWS by deployer's own count"] == found[f"{scheduled}: calls to AWS"]
     assert found["Redis: bytes an environment, its record and one delivery"] < 6000
