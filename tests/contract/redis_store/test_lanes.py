@@ -955,6 +955,18 @@ def test_a_due_item_raises_the_priority_of_a_sent_resync(lanes: RedisQueueStore)
     assert (hastened.token, hastened.environment, hastened.low) == (low.token, Y, False)
 
 
+@pytest.mark.parametrize(("waits", "follows"), [(False, Taken), (True, Dispatch)])
+def test_an_item_of_a_resync_is_taken_only_while_no_other_message_waits(
+    lanes: RedisQueueStore, client: Any, waits: bool, follows: type
+) -> None:
+    running = push(lanes, "d1").dispatch
+    begin(lanes, running)
+    lanes.accept(HELLO, Work(Y, cause=Cause.RESYNC))
+    if waits:
+        client.lpush("deployer", "a message of another queue")
+    assert isinstance(lanes.finish(HELLO, running.token, done(), next_item=NextItem.TAKE), follows)
+
+
 def test_an_item_keeps_its_turn_when_the_next_resync_joins(lanes: RedisQueueStore) -> None:
     dispatch = resync(lanes, X).dispatch
     lanes.finish(

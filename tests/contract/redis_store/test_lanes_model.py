@@ -647,10 +647,6 @@ BREAKAGES = {
         "if queue_status() ~= 'running' then return reply('lost')",
     ),
     "a token begins twice": ("or queue_status() ~= 'sent' then", "then"),
-    "an item of low priority is taken while others wait": (
-        "next_item == 'take' and low == '0' or",
-        "next_item == 'take' or",
-    ),
     "messages that a worker has fetched do not count as waiting": (", HLEN = { FETCHED_MESSAGES }", ""),
     "the item that a killed worker has taken is not found by its message": (
         "if running and message_token() == token then",
@@ -733,6 +729,12 @@ RARE_BREAKAGES: dict[str, tuple[tuple[str, str], Callable[[RedisQueueStore, Any]
         ("if lost_key ~= '' then key = lost_key end", ""),
         lambda lanes, _: (
             test_lanes.test_a_reason_that_arrives_after_a_sweep_is_that_of_the_item_that_was_lost(lanes)
+        ),
+    ),
+    "an item of low priority is taken while others wait": (
+        ("next_item == 'take' and low == '0' or", "next_item == 'take' or"),
+        lambda lanes, client: test_lanes.test_an_item_of_a_resync_is_taken_only_while_no_other_message_waits(
+            lanes, client, True, Dispatch
         ),
     ),
     "a snoozed item keeps its round": (
