@@ -452,6 +452,19 @@ def test_lost_workers_are_listed_as_attempts_with_times(lanes: RedisQueueStore) 
     assert sorted(told, key=lambda each: each.began_at) == told
 
 
+def test_a_reason_that_arrives_before_a_sweep_is_that_of_the_running_item(lanes: RedisQueueStore) -> None:
+    """The main process of a worker knows the token of its message, but a later item runs."""
+    message = push(lanes, "d1").dispatch
+    push(lanes, "d2", Y)
+    begin(lanes, message)
+    taken = lanes.finish(HELLO, message.token, done(), next_item=NextItem.TAKE)
+    assert isinstance(taken, Taken)
+    assert not lanes.end_lease(HELLO, taken.token, X, "no message had this token")
+    assert lanes.end_lease(HELLO, message.token, X, "out of time")
+    (dispatch,) = lanes.sweep()
+    assert (dispatch.environment, begin(lanes, dispatch).last_error) == (Y, "out of time")
+
+
 def test_a_reason_that_arrives_after_a_sweep_is_that_of_the_item_that_was_lost(
     lanes: RedisQueueStore,
 ) -> None:
