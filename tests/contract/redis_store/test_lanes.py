@@ -968,15 +968,17 @@ def test_a_due_item_raises_the_priority_of_a_sent_resync(lanes: RedisQueueStore)
     assert (hastened.token, hastened.environment, hastened.low) == (low.token, Y, False)
 
 
-@pytest.mark.parametrize(("waits", "follows"), [(False, Taken), (True, Dispatch)])
+@pytest.mark.parametrize(("waits", "follows"), [("", Taken), ("deployer", Dispatch), ("unacked", Dispatch)])
 def test_an_item_of_a_resync_is_taken_only_while_no_other_message_waits(
-    lanes: RedisQueueStore, client: Any, waits: bool, follows: type
+    lanes: RedisQueueStore, client: Any, waits: str, follows: type
 ) -> None:
     running = push(lanes, "d1").dispatch
     begin(lanes, running)
     lanes.accept(HELLO, Work(Y, cause=Cause.RESYNC))
-    if waits:
-        client.lpush("deployer", "a message of another queue")
+    if waits == "unacked":
+        client.hset(waits, "tag", "a message of another queue")
+    elif waits:
+        client.lpush(waits, "a message of another queue")
     assert isinstance(lanes.finish(HELLO, running.token, done(), next_item=NextItem.TAKE), follows)
 
 

@@ -641,7 +641,6 @@ BREAKAGES = {
         "if queue_status() ~= 'running' then return reply('lost')",
     ),
     "a token begins twice": ("or queue_status() ~= 'sent' then", "then"),
-    "messages that a worker has fetched do not count as waiting": (", HLEN = { FETCHED_MESSAGES }", ""),
     "a running item still waits": ("  call('HDEL', items, key)\n  work.attempts", "  work.attempts"),
     "a lost worker does not count as an attempt": (
         "add_to_counter('lane:expired')",
@@ -752,7 +751,13 @@ RARE_BREAKAGES: dict[str, tuple[tuple[str, str], Callable[[RedisQueueStore, Any]
     "an item of low priority is taken while others wait": (
         ("next_item == 'take' and low == '0' or", "next_item == 'take' or"),
         lambda lanes, client: test_lanes.test_an_item_of_a_resync_is_taken_only_while_no_other_message_waits(
-            lanes, client, True, Dispatch
+            lanes, client, "deployer", Dispatch
+        ),
+    ),
+    "messages that a worker has fetched do not count as waiting": (
+        (", HLEN = { FETCHED_MESSAGES }", ""),
+        lambda lanes, client: test_lanes.test_an_item_of_a_resync_is_taken_only_while_no_other_message_waits(
+            lanes, client, "unacked", Dispatch
         ),
     ),
     "a snoozed item keeps its round": (
