@@ -452,6 +452,19 @@ def test_lost_workers_are_listed_as_attempts_with_times(lanes: RedisQueueStore) 
     assert sorted(told, key=lambda each: each.began_at) == told
 
 
+def test_a_reason_that_arrives_before_a_sweep_is_that_of_the_running_item(lanes: RedisQueueStore) -> None:
+    """The main process of a worker knows the token of its message, but a later item runs."""
+    message = push(lanes, "d1").dispatch
+    push(lanes, "d2", Y)
+    begin(lanes, message)
+    taken = lanes.finish(HELLO, message.token, done(), next_item=NextItem.TAKE)
+    assert isinstance(taken, Taken)
+    assert not lanes.end_lease(HELLO, taken.token, X, "no message had this token")
+    assert lanes.end_lease(HELLO, message.token, X, "out of time")
+    (dispatch,) = lanes.sweep()
+    assert (dispatch.environment, begin(lanes, dispatch).last_error) == (Y, "out of time")
+
+
 def test_a_reason_that_arrives_after_a_sweep_is_that_of_the_item_that_was_lost(
     lanes: RedisQueueStore,
 ) -> None:
@@ -953,6 +966,20 @@ def test_a_due_item_raises_the_priority_of_a_sent_resync(lanes: RedisQueueStore)
     later(lanes, GRACE / 2)
     (hastened,) = lanes.sweep()
     assert (hastened.token, hastened.environment, hastened.low) == (low.token, Y, False)
+
+
+@pytest.mark.parametrize(("waits", "follows"), [("", Taken), ("deployer", Dispatch), ("unacked", Dispatch)])
+def test_an_item_of_a_resync_is_taken_only_while_no_other_message_waits(
+    lanes: RedisQueueStore, client: Any, waits: str, follows: type
+) -> None:
+    running = push(lanes, "d1").dispatch
+    begin(lanes, running)
+    lanes.accept(HELLO, Work(Y, cause=Cause.RESYNC))
+    if waits == "unacked":
+        client.hset(waits, "tag", "a message of another queue")
+    elif waits:
+        client.lpush(waits, "a message of another queue")
+    assert isinstance(lanes.finish(HELLO, running.token, done(), next_item=NextItem.TAKE), follows)
 
 
 def test_an_item_keeps_its_turn_when_the_next_resync_joins(lanes: RedisQueueStore) -> None:
