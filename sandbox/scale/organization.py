@@ -76,6 +76,7 @@ class Size:
         processes: worker processes.
         latency: seconds that each call to GitHub and AWS takes.
         rest: seconds for which idle processes are measured.
+        burst: how many new branches are pushed at once; 0 for none.
     """
 
     repositories: int
@@ -83,11 +84,17 @@ class Size:
     processes: int
     latency: float
     rest: float
+    burst: int = 0
 
     @property
     def environment_count(self) -> int:
         """How many environments all repositories have together."""
         return self.repositories * self.environments
+
+    @property
+    def most_stacks(self) -> int:
+        """How many stacks and pipelines the account may have."""
+        return 2 * self.environment_count + self.burst + 100
 
     @property
     def pushes(self) -> int:
@@ -107,7 +114,7 @@ class Organization:
     def __init__(self, size: Size, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self.size = size
         room = {
-            "pipelines_limit": 2 * size.environment_count + 100
+            "pipelines_limit": size.most_stacks
         }  # AWS raises the limits of an account of this size on request
         self.home = Installation(
             directory,
@@ -163,9 +170,7 @@ class Organization:
         # stores it now, because it does not count as memory of an environment.
         self.deployer.client.script_load(queue_script_text())
         wait_for("deployer notices the empty Redis", lambda: not self.deployer.lanes.has_lost_data())
-        self.home.limits(
-            stacks=2 * self.size.environment_count + 100, pipelines=2 * self.size.environment_count + 100
-        )
+        self.home.limits(stacks=self.size.most_stacks, pipelines=self.size.most_stacks)
         ref = Ref.of_branch("model")
         self.model_pushed_at = self.push(self.repositories[0], ref)
         self.home.settled(ref.name, self.commits[0], self.repositories[0].full_name)
