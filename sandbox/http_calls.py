@@ -42,3 +42,6 @@ def call(
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, error.read(), dict(error.headers))
+    except OSError as error:
+        error.add_note(f"{method} {url}")
+        raise

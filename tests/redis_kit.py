@@ -51,6 +51,10 @@ class Server:
         self._options = client or {}
         self._config = directory / "redis.conf"
         port = [] if any(line.startswith("tls-port ") for line in settings) else [f"port {self.port}"]
+        if (
+            "cluster-enabled yes" in settings
+        ):  # the default is 10,000 above the port, where the kernel assigns ports
+            port.append(f"cluster-port {free_port()}")
         own = ["bind 127.0.0.1", *port, f'dir "{directory}"', f'logfile "{directory}/log"', 'save ""']
         self._config.write_text("\n".join([*own, *(line.format(port=self.port) for line in settings)]) + "\n")
         self._command = ["redis-server", str(self._config), *arguments]

@@ -108,7 +108,7 @@ SCHEMAS: Json = {
     "ForeignExecution": object_of(
         id=TEXT,
         commit=described(TEXT_OR_NULL, "The commit that it builds; null until its source stage reports it."),
-        status=one_of("running", "succeeded", "failed", "stopped", "superseded"),
+        status=one_of("running", "succeeded", "failed", "stopped", "cancelled", "superseded"),
         trigger=described(
             TEXT, "What started it, as AWS reports it: `StartPipelineExecution`, `Webhook` etc."
         ),

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 # https://docs.aws.amazon.com/codepipeline/latest/APIReference/API_PipelineExecution.html
 _EXECUTION_STATUS = {
-    "Cancelled": "stopped",
+    "Cancelled": "cancelled",
     "Failed": "failed",
     "InProgress": "running",
     "Stopped": "stopped",

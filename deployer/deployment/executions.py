@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from deployer.deployment.foreign_executions import ForeignExecutions
-from deployer.deployment.self_update import deployer_tags, end_self_update
+from deployer.deployment.self_update import deployer_tags, end_self_update, updates_own_stack
 from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.deployed_stacks import record_deployed_stacks
@@ -115,7 +115,10 @@ class Executions:
             if _changes_application(context):
                 return context.snooze(event_follows=False)
             # the stacks that the stopped execution has created are the environment's as well
-            context = record_deployed_stacks(context, context.cloud.stack_actions(context.name))
+            actions = context.cloud.stack_actions(context.name)
+            context = record_deployed_stacks(context, actions)
+            if not context.work.progress.corrects and updates_own_stack(context, actions):
+                return _correct_pipeline(context)
         started = context.start_execution()
         if isinstance(started, Stop):
             return started.result
@@ -176,6 +179,8 @@ class Executions:
         identity, pipeline = context.work.progress.execution, context.record.status.pipeline
         if not execution.ended:
             return context.snooze()
+        if _was_cancelled_by_another(context, execution):
+            return _correct_pipeline(context)
         updated = end_self_update(context, execution)
         if isinstance(updated, Stop):
             return updated.result
@@ -247,6 +252,23 @@ def _changes_application(context: ReconcileContext) -> bool:
     return any(each is not None and each.is_known and each.phase is Phase.BUSY for each in stacks)
 
 
+def _was_cancelled_by_another(context: ReconcileContext, execution: Execution) -> bool:
+    """Whether another execution cancelled the goal's own for the first time, by an update of their pipeline's stack."""
+    work = context.work
+    return (
+        execution.status == "cancelled"
+        and work.cause != Cause.EVENT  # an event starts nothing
+        and not work.progress.corrects
+        and not updates_own_stack(context, execution.stack_actions)
+    )
+
+
+def _correct_pipeline(context: ReconcileContext) -> StepResult:
+    """Have the pipeline's stack updated to the wanted release, because an execution of another commit changed it."""
+    orders = dict.fromkeys(["created", "updated", "recovered", "restored"], False)
+    return context.again(Task.SYNC, corrects=True, execution="", **orders)
+
+
 def _lacks_commit(context: ReconcileContext, newest: Execution) -> bool:
     """Whether to wait until an execution, of which Redis lost the record, reports its commit."""
     return not newest.sha and not newest.ended and context.work.log.polls < _SOURCE_POLLS
@@ -282,9 +304,11 @@ def needs_start(newest: Execution, work: Work, reported: str) -> bool:
         return True
     if not newest.ended:
         return False
-    if work.cause == Cause.REDEPLOY or work.progress.updated:
+    if work.cause == Cause.REDEPLOY or work.progress.updated or work.progress.corrects:
         return True
     if work.cause != Cause.PUSH:
         # only a push or a redeploy starts a new execution; stopped and failed ones were already reported
         return False
-    return newest.status in {"stopped", "superseded"} or (newest.status == "failed" and newest.id == reported)
+    return newest.status in {"stopped", "cancelled", "superseded"} or (
+        newest.status == "failed" and newest.id == reported
+    )

@@ -164,7 +164,7 @@ def _make_observation(
         if digest == record.status.stack.refused and not redeploys
         else 0,
         unlocks=work.cause == Cause.TEARDOWN and context.environment.kind is not Kind.DEVELOPMENT,
-        drifted=redeploys and bool(record.status.stack.drift),
+        drifted=work.progress.corrects or (redeploys and bool(record.status.stack.drift)),
     )
     return Observation(context, Desired(exists, digest), observed, folder)
 

@@ -1,8 +1,8 @@
 """A pipeline that updates its own stack: deployer's tags are restored where that update has removed them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from deployer.environment.cloud_region import Execution
+from deployer.environment.cloud_region import Execution, StackAction
 from deployer.environment.context import ReconcileContext, Stop
 from deployer.environment.drift import state_to_compare
 from deployer.model.environment_status import AppliedStack
@@ -23,7 +23,7 @@ def end_self_update(context: ReconcileContext, execution: Execution) -> tuple[Re
         The context, with a remark for people, which is empty if nothing was changed; a stop while the stack is busy.
     """
     arn = context.record.status.stack.stack_arn
-    if not arn or all(each.stack_name != context.name for each in execution.stack_actions):
+    if not arn or not updates_own_stack(context, execution.stack_actions):
         return context, ""
     stack = context.cloud.stack(arn)
     if stack is None or not context.owns_stack(stack):
@@ -40,6 +40,11 @@ def end_self_update(context: ReconcileContext, execution: Execution) -> tuple[Re
         return order_tags(context), f"{cause} are restored: add the content of StackConfiguration to its tags"
     except PermanentError as error:
         return context, f"{cause} could not be restored: {error}"
+
+
+def updates_own_stack(context: ReconcileContext, actions: Iterable[StackAction]) -> bool:
+    """Whether one of an execution's actions updates the stack of its own pipeline."""
+    return any(each.stack_name == context.name for each in actions)
 
 
 def order_tags(context: ReconcileContext) -> ReconcileContext:

@@ -56,7 +56,8 @@ class Execution:
     """One execution of a pipeline.
 
     Attributes:
-        status: `running`, `succeeded`, `failed`, `stopped` or `superseded`.
+        status: `running`, `succeeded`, `failed`, `stopped`, `superseded`, or `cancelled` where the definition of its
+            pipeline was changed while it ran.
         sha: the commit that it builds; empty until its source stage has read the commit.
         trigger: what started it.
         started_at: when it started (epoch seconds), in a list of executions; 0 elsewhere.

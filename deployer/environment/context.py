@@ -136,13 +136,14 @@ class ReconcileContext:
 
     def idempotency_token(self, step: str) -> str:
         """The token with which AWS recognizes a repeated order: a hash of environment, commit, generation and goal."""
+        progress = self.work.progress
         parts = (
             self.name,
             self.work.spec.sha,
             str(self.record.history.generation),
-            step,
+            f"{step} again" if progress.corrects else step,
             self.work.goal,
-            str(self.work.progress.deletions),
+            str(progress.deletions),
         )
         return f"deployer-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:40]}"
 

@@ -41,7 +41,8 @@ class Observed:
         refusals: how often in a row a stack with the same digest could not be created.
         unlocks: whether termination protection does not stop the deletion, because deployer itself set it and a person
             asks for the deletion.
-        drifted: someone else changed the stack after deployer applied it, and a person asks for a redeployment.
+        drifted: someone else changed the stack after deployer applied it, and it has to be updated: a person asks for
+            a redeployment, or that change cancelled the execution.
     """
 
     stack: Stack | None

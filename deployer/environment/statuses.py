@@ -348,6 +348,8 @@ def failure_text(execution: Execution) -> str:
     for stage in execution.stages:
         if stage.status == "failed":
             return _stage_text(stage.name, stage.status, stage.reason)
+    if execution.status == "cancelled":
+        return "AWS cancelled the execution, because its pipeline was changed while it ran; redeploy it"
     return f"the execution was {execution.status}"
 
 

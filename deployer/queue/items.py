@@ -145,6 +145,8 @@ class Progress(FieldGroup, frozen=True):
 
     Attributes:
         created, updated, recovered, restored, replacing: the operations on the stack that this goal has ordered.
+        corrects: whether this goal corrects a pipeline that another execution has changed: its stack is updated
+            although it has the wanted release, and a cancelled execution is started again. This happens once.
         deletions: how often a deletion failed and was ordered again.
         stack_arn: the stack whose deletion was ordered: a deleted stack is found by its ARN only.
         execution: the pipeline's execution that this goal started or found.
@@ -157,6 +159,7 @@ class Progress(FieldGroup, frozen=True):
     recovered: bool = False
     restored: bool = False
     replacing: bool = False
+    corrects: bool = False
     deletions: int = 0
     stack_arn: str = ""
     execution: str = ""

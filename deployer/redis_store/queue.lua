@@ -162,6 +162,7 @@ function ops.replay(id, goal, grace, ttl, readable)
   end
   if not work.chosen then work.sha = '' end
   work.created, work.updated, work.recovered, work.restored, work.replacing = false, false, false, false, false
+  work.corrects = false
   work.deletions, work.stack_arn, work.execution, work.not_before = 0, '', '', nil
   work = enqueue(work, 'dead', ttl)
   return reply(work.goal, dispatched(dispatch_after_enqueue(work, grace)))

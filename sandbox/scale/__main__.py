@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from sandbox.scale.burst import Burst
 from sandbox.scale.measurements import Measurements
 from sandbox.scale.organization import Organization, Size
 from sandbox.waiting import WaitTimeoutError
@@ -30,9 +31,14 @@ def main() -> int:
     parser.add_argument(
         "--rest", type=float, default=30, help="seconds for which idle processes are measured"
     )
+    parser.add_argument(
+        "--burst", type=int, default=0, help="measure only so many new branches, pushed within a minute"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
-    size = Size(given.repositories, given.environments, given.processes, given.latency, given.rest)
+    size = Size(
+        given.repositories, given.environments, given.processes, given.latency, given.rest, given.burst
+    )
     if size.repositories < 4 or size.environments < 1:
         parser.error("--repositories must be at least 4, --environments at least 1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left running
@@ -42,7 +48,8 @@ def main() -> int:
         try:
             with organization.home.running():
                 organization.start()
-                for what, number in Measurements(organization).measure():
+                measured = Burst(organization, size.burst) if size.burst else Measurements(organization)
+                for what, number in measured.measure():
                     found[what] = number
                     if not given.json:
                         _print_row(what, number, first=len(found) == 1)

@@ -29,14 +29,14 @@ class ResyncCost:
         ended: epoch seconds at which the resync of each repository ended.
         seen: calls that the simulators answered meanwhile.
         tally: what deployer's own counters counted meanwhile.
-        messages: how many messages the workers received.
+        tasks: how many tasks the workers ran.
     """
 
     asked_at: float
     ended: list[float]
     seen: Counter[str]
     tally: Counter[str]
-    messages: int
+    tasks: int
 
 
 class Measurements:
@@ -87,7 +87,7 @@ class Measurements:
             self._readings.calls("aws"),
         )
         asked_at = time.time()
-        with self._readings.count_messages() as messages:
+        with self._readings.count_tasks() as tasks:
             ask()
             meanwhile()
 
@@ -109,7 +109,7 @@ class Measurements:
             seen["listings"] += each["operation"] == "DescribeStacks" and not each["name"]
         tally = Counter(lanes.counters())
         tally.subtract(before)
-        return ResyncCost(asked_at, ended, seen, tally, messages["task-received"])
+        return ResyncCost(asked_at, ended, seen, tally, tasks["task-received"])
 
     def measure(self) -> Iterator[tuple[str, float]]:
         """Take every measurement; yield its label and its value."""
@@ -212,7 +212,7 @@ class Measurements:
         yield f"{what}: calls to AWS by deployer's own count", _own_count(found.tally, "aws")
         yield f"{what}: calls to GitHub", found.seen["github"]
         yield f"{what}: calls to GitHub by deployer's own count", _own_count(found.tally, "github")
-        yield f"{what}: messages", found.messages
+        yield f"{what}: tasks", found.tasks
 
 
 def _own_count(tally: Mapping[str, int], name: str) -> int:

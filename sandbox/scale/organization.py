@@ -18,6 +18,7 @@ from deployer.model.refs import Ref
 from deployer.queue.items import Cause, Work
 from deployer.queue.step_results import Finished
 from deployer.redis_store.queue import RedisQueueStore
+from deployer.redis_store.queue_script import queue_script_text
 from deployer.templates.release import Release, check_release
 from deployer.wiring import build
 from sandbox.github.git import ZERO, Person
@@ -75,6 +76,7 @@ class Size:
         processes: worker processes.
         latency: seconds that each call to GitHub and AWS takes.
         rest: seconds for which idle processes are measured.
+        burst: how many new branches are pushed at once; 0 for none.
     """
 
     repositories: int
@@ -82,11 +84,17 @@ class Size:
     processes: int
     latency: float
     rest: float
+    burst: int = 0
 
     @property
     def environment_count(self) -> int:
         """How many environments all repositories have together."""
         return self.repositories * self.environments
+
+    @property
+    def most_stacks(self) -> int:
+        """How many stacks and pipelines the account may have."""
+        return 2 * self.environment_count + self.burst + 100
 
     @property
     def pushes(self) -> int:
@@ -106,7 +114,7 @@ class Organization:
     def __init__(self, size: Size, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self.size = size
         room = {
-            "pipelines_limit": 2 * size.environment_count + 100
+            "pipelines_limit": size.most_stacks
         }  # AWS raises the limits of an account of this size on request
         self.home = Installation(
             directory,
@@ -158,10 +166,11 @@ class Organization:
         }  # the calls of this process do not count against deployer's rate
         sandbox_variables.set_variables(env)  # boto3 reads its own variables
         self.deployer = build(env)
+        # `create_environments` runs a script without messages, whose text differs from that of deployer's script. Redis
+        # stores it now, because it does not count as memory of an environment.
+        self.deployer.client.script_load(queue_script_text())
         wait_for("deployer notices the empty Redis", lambda: not self.deployer.lanes.has_lost_data())
-        self.home.limits(
-            stacks=2 * self.size.environment_count + 100, pipelines=2 * self.size.environment_count + 100
-        )
+        self.home.limits(stacks=self.size.most_stacks, pipelines=self.size.most_stacks)
         ref = Ref.of_branch("model")
         self.model_pushed_at = self.push(self.repositories[0], ref)
         self.home.settled(ref.name, self.commits[0], self.repositories[0].full_name)
@@ -174,9 +183,8 @@ class Organization:
         assert record  # noqa: S101  it was deployed
         self._create_stacks(model, record)
         existing = {stack.name: stack for cloud in self.deployer.clouds.every() for stack in cloud.stacks()}
-        lanes = RedisQueueStore(
-            self.deployer.client
-        )  # its dispatches go to nobody, because nothing is to run
+        # Dispatches go to nobody, because nothing is to run.
+        lanes = RedisQueueStore(self.deployer.client)
         for number, (place, ref) in enumerate(self.places):
             delivery = f"{number:08x}-{time.time_ns():x}"
             accepted = lanes.accept(

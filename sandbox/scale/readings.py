@@ -29,8 +29,8 @@ class Readings:
         return calls, max((each["seq"] for each in calls), default=since)
 
     @contextmanager
-    def count_messages(self) -> Iterator[Counter[str]]:
-        """Count the events that Celery's workers send; each message received is one `task-received` event."""
+    def count_tasks(self) -> Iterator[Counter[str]]:
+        """Count the tasks that workers run, with or without a message of their own, by their `task-received` events."""
         found: Counter[str] = Counter()
         with self._deployer.celery.connection() as connection:
             receiver = self._deployer.celery.events.Receiver(

@@ -3,8 +3,8 @@
 import json
 import operator
 import re
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from deployer.cli import main
 from sandbox.installation import Installation
 from tests.cases.pushed import CaseRun, Pushed
 from tests.cases.rows import CASES, TEMPLATES, Case, Expected
+from tests.threads import run_at_once
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the installation
+pytestmark = pytest.mark.timeout(600)  # the first push waits for all of them
 _SETTINGS = {
     "DEPLOYER_SANDBOX_SPEED": "20",
     "DEPLOYER_POLL_SECONDS": "0.5",
@@ -97,16 +98,17 @@ def test_validate_with_a_permissions_boundary(case: Case, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def pushed(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[dict[str, Future[Pushed]]]:
-    """Every selected case, under way in one installation."""
+) -> dict[str, Future[Pushed]]:
+    """Every selected case, pushed and deleted in one installation."""
     directory = tmp_path_factory.mktemp("cases")
     names = {item.name for item in request.session.items}
     selected = [case for case in CASES if f"test_push_and_deletion[{case.name}]" in names]
     with Installation(directory / "installation", _SETTINGS).running() as here:
         prepare_account(here)
         here.repository("acme/tools", sample=True)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            yield {case.name: pool.submit(CaseRun(here, directory, case).carry_out) for case in selected}
+        return run_at_once(
+            {case.name: CaseRun(here, directory, case).carry_out for case in selected}, _AT_ONCE
+        )
 
 
 def prepare_account(here: Installation) -> None:

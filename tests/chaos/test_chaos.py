@@ -1,6 +1,6 @@
 """A minute of injected faults breaks no promise; the checker detects every deliberate breakage."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.__main__ import as_text
 from tests.chaos.run import Chaos, Plan, Report
+from tests.threads import run_at_once
 
 KILLS = ("kill a worker", "kill the supervised worker")
 RESTARTS = ("restart a worker", "restart the supervised worker", "restart the scheduler", "reload the web")
@@ -57,19 +58,17 @@ def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def single_fault_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Report]]]:
+def single_fault_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[Report]]:
     """Two runs with one kind of fault each, in parallel, because they wait most of the time."""
     plans = {
         "restarts": Plan(20, seed=1, repositories=12, pace=0.3, faults=RESTARTS),
         "wipe": Plan(20, seed=1, repositories=12, pace=0.3, faults=("clear faults",), wipe=True),
     }
-    with ThreadPoolExecutor(len(plans)) as pool:
-        yield {
-            name: pool.submit(Chaos(plan, tmp_path_factory.mktemp(name)).run) for name, plan in plans.items()
-        }
+    jobs = {name: Chaos(plan, tmp_path_factory.mktemp(name)).run for name, plan in plans.items()}
+    return run_at_once(jobs, len(jobs))
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)  # the first of the two tests waits for both runs
 def test_a_rolling_restart_under_load_loses_or_duplicates_nothing(
     single_fault_runs: dict[str, Future[Report]],
 ) -> None:
@@ -79,7 +78,7 @@ def test_a_rolling_restart_under_load_loses_or_duplicates_nothing(
     assert set(report.faults) == set(RESTARTS), as_text(report)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_a_wiped_redis_is_restored(single_fault_runs: dict[str, Future[Report]]) -> None:
     report = single_fault_runs["wipe"].result()
     assert not report.violations, as_text(report)

@@ -190,6 +190,15 @@ class FakeCloud(Failing):
         """Set an execution to superseded."""
         self._find_execution(pipeline, execution).status = "superseded"
 
+    def update_from_outside(self, pipeline: str) -> None:
+        """Update a pipeline's stack as another execution does that deploys it: its definition changes."""
+        self._live[pipeline].release, self._live[pipeline].changed_at = None, time.time()
+        self._cancel_executions(pipeline)
+
+    def add_self_update(self, pipeline: str, execution: str) -> None:
+        """Let an execution have run an action that updates the stack of its own pipeline."""
+        self._add_action(self._find_execution(pipeline, execution), pipeline, self.clock())
+
     def start_foreign(self, pipeline: str, sha: str, trigger: Trigger = BY_ADA) -> str:
         """Start an execution as a person does in the console, or AWS by itself."""
         return self._add_execution(pipeline, sha, trigger)
@@ -469,9 +478,7 @@ class FakeCloud(Failing):
                 stack.status = "UPDATE_COMPLETE"
                 before = stack.former[0] if stack.former else None
                 if before is None or stack.release is None or before.digest != stack.release.digest:
-                    # a changed definition cancels running executions
-                    for execution in self.pipelines.get(stack.name, []):
-                        execution.status = "stopped" if execution.status == "running" else execution.status
+                    self._cancel_executions(stack.name)
             case status if status in _ENDS:
                 stack.status = _ENDS[status]
             case "DELETE_IN_PROGRESS":
@@ -487,6 +494,11 @@ class FakeCloud(Failing):
                     each.status = "DELETE_COMPLETE"
                     self._gone[each.arn] = self._live.pop(each.name)
                 self.pipelines.pop(stack.name, None)
+
+    def _cancel_executions(self, pipeline: str) -> None:
+        """Cancel the running executions of a pipeline whose definition has changed."""
+        for execution in self.pipelines.get(pipeline, []):
+            execution.status = "cancelled" if execution.status == "running" else execution.status
 
     @staticmethod
     def _fail_operation(stack: _FakeStack, status: str, why: str) -> None:

@@ -8,9 +8,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -21,9 +22,10 @@ from life_kit import Shop, metric, said, told, write_zone
 from deployer.redis_store.connection import connect
 from sandbox.http_calls import call
 from sandbox.installation import Installation, wait_for
+from tests.threads import run_at_once
 
 # of the first, which waits for the slowest; each wait has its own bound
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 Case = Callable[[Installation, Path, Path], Shop]
 CASES: dict[str, Case] = {}
 GRACE = float(FRAGILE["DEPLOYER_ORPHAN_SECONDS"])
@@ -38,11 +40,11 @@ def case(function: Case) -> Case:
 @pytest.fixture(scope="module")
 def life(
     fragile: Installation, tmp_path_factory: pytest.TempPathFactory, zones: Path
-) -> Iterator[dict[str, Future[Shop]]]:
-    """Every case, under way."""
+) -> dict[str, Future[Shop]]:
+    """Every case, at its end."""
     directory = tmp_path_factory.mktemp("life")
-    with ThreadPoolExecutor(len(CASES)) as pool:
-        yield {name: pool.submit(each, fragile, directory, zones) for name, each in CASES.items()}
+    jobs = {name: partial(each, fragile, directory, zones) for name, each in CASES.items()}
+    return run_at_once(jobs, len(jobs))
 
 
 @pytest.mark.parametrize("name", CASES)

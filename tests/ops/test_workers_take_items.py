@@ -77,25 +77,15 @@ def ran(directory: Path) -> list[str]:
 def events(redis_url: str) -> Iterator[list[dict[str, Any]]]:
     """What Flower gets."""
     app, found, listening = make_celery(redis_url), list[dict[str, Any]](), threading.Event()
-    stop = threading.Event()
-
-    def listen() -> None:
-        with app.connection() as connection:
-            receiver = app.events.Receiver(connection, handlers={"*": found.append})
-            with receiver.consumer_context():
-                listening.set()
-                while not stop.is_set():
-                    try:
-                        connection.drain_events(timeout=0.1)
-                    except TimeoutError:
-                        continue
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    assert listening.wait(60)
-    yield found
-    stop.set()
-    thread.join()
+    with app.connection() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": found.append})
+        receiver.on_consume_ready = lambda *_arguments, **_options: listening.set()
+        thread = threading.Thread(target=lambda: receiver.capture(limit=None, timeout=None, wakeup=False))
+        thread.start()
+        assert listening.wait(60)
+        yield found
+        receiver.should_stop = True
+        thread.join()
     app.close()
 
 

@@ -19,7 +19,7 @@ from deployer.queue.dead_letter_record import WORKER_LOST, DeadLetter
 from deployer.queue.dead_letters import letter_id
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.step_results import Continue, DeadLettered, Finished, RetryLater, WaitUntil
-from deployer.queue.store import Accepted, Dispatch, QueueStore
+from deployer.queue.store import Accepted, Dispatch, NextItem, QueueStore, Taken
 from deployer.redis_store.connection import connect
 from deployer.redis_store.queue import RedisQueueStore
 from tests.unit.identities import TWINS
@@ -450,6 +450,34 @@ def test_lost_workers_are_listed_as_attempts_with_times(lanes: RedisQueueStore) 
     assert [each.error for each in told] == ["its worker was lost"] * (ATTEMPTS + 1)
     assert all(each.ended_at - each.began_at > LEASE for each in told)
     assert sorted(told, key=lambda each: each.began_at) == told
+
+
+def test_a_reason_that_arrives_before_a_sweep_is_that_of_the_running_item(lanes: RedisQueueStore) -> None:
+    """The main process of a worker knows the token of its message, but a later item runs."""
+    message = push(lanes, "d1").dispatch
+    push(lanes, "d2", Y)
+    begin(lanes, message)
+    taken = lanes.finish(HELLO, message.token, done(), next_item=NextItem.TAKE)
+    assert isinstance(taken, Taken)
+    assert not lanes.end_lease(HELLO, taken.token, X, "no message had this token")
+    assert lanes.end_lease(HELLO, message.token, X, "out of time")
+    (dispatch,) = lanes.sweep()
+    assert (dispatch.environment, begin(lanes, dispatch).last_error) == (Y, "out of time")
+
+
+def test_a_reason_that_arrives_after_a_sweep_is_that_of_the_item_that_was_lost(
+    lanes: RedisQueueStore,
+) -> None:
+    """The main process of a worker knows the first item of its message, but a later one was running."""
+    message = push(lanes, "d1").dispatch
+    push(lanes, "d2", Y)
+    begin(lanes, message)
+    assert isinstance(lanes.finish(HELLO, message.token, done(), next_item=NextItem.TAKE), Taken)
+    push(lanes, "d3")
+    later(lanes, LEASE + 1)
+    (dispatch,) = lanes.sweep()
+    assert lanes.end_lease(HELLO, message.token, X, "out of time")
+    assert (dispatch.environment, begin(lanes, dispatch).last_error) == (Y, "out of time")
 
 
 def test_attempts_are_deleted_when_their_count_is_reset(lanes: RedisQueueStore) -> None:
@@ -940,6 +968,20 @@ def test_a_due_item_raises_the_priority_of_a_sent_resync(lanes: RedisQueueStore)
     assert (hastened.token, hastened.environment, hastened.low) == (low.token, Y, False)
 
 
+@pytest.mark.parametrize(("waits", "follows"), [("", Taken), ("deployer", Dispatch), ("unacked", Dispatch)])
+def test_an_item_of_a_resync_is_taken_only_while_no_other_message_waits(
+    lanes: RedisQueueStore, client: Any, waits: str, follows: type
+) -> None:
+    running = push(lanes, "d1").dispatch
+    begin(lanes, running)
+    lanes.accept(HELLO, Work(Y, cause=Cause.RESYNC))
+    if waits == "unacked":
+        client.hset(waits, "tag", "a message of another queue")
+    elif waits:
+        client.lpush(waits, "a message of another queue")
+    assert isinstance(lanes.finish(HELLO, running.token, done(), next_item=NextItem.TAKE), follows)
+
+
 def test_an_item_keeps_its_turn_when_the_next_resync_joins(lanes: RedisQueueStore) -> None:
     dispatch = resync(lanes, X).dispatch
     lanes.finish(
@@ -1160,6 +1202,22 @@ def test_snoozed_items_that_are_due_take_turns_too(lanes: RedisQueueStore) -> No
     later(lanes, 31)
     (dispatch,) = lanes.sweep()
     assert served(lanes, dispatch) == ["bot0", "ann", "bot1", "bot2", "bot3"]
+
+
+def test_an_item_that_rests_has_no_place_in_a_round(lanes: RedisQueueStore, client: Any) -> None:
+    """An event waits in a round while its environment's item runs; after a failure both rest as one item."""
+    running = push(lanes, "d1").dispatch
+    branch(lanes, "bot0", "bot")
+    branch(lanes, "bot1", "bot")
+    work = begin(lanes, running)
+    event(lanes, "e1")
+    rounds = "deployer:{acme/hello}:rounds"
+    assert X in client.zrange(rounds, 0, -1)
+    sent = lanes.finish(HELLO, running.token, RetryLater(work, 60, "throttled"))
+    (lane,) = lanes.lanes()
+    assert list(lane.snoozed) == [X]
+    assert client.zrange(rounds, 0, -1) == ["development:refs/heads/bot1"]
+    assert served(lanes, sent) == ["bot0", "bot1"]
 
 
 def test_items_without_a_sender_take_turns_as_one_sender(lanes: RedisQueueStore) -> None:
