@@ -41,6 +41,23 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class PullRequestHead:
+    """The commit that an open pull request is about to merge.
+
+    Attributes:
+        number: the pull request's number.
+        branch: its branch. If the pull request comes from a fork, it is the fork's.
+        sha: the commit.
+        from_fork: whether the branch belongs to another repository.
+    """
+
+    number: int
+    branch: Ref
+    sha: str
+    from_fork: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryFacts:
     """GitHub's description of a repository.
 
@@ -187,6 +204,13 @@ class CodeHost(Protocol):
 
         Raises:
             RightsError: deployer may not change it, or it does not exist any more.
+        """
+
+    def open_pull_requests(self, repository: Repository) -> list[PullRequestHead]:
+        """The heads of the open pull requests, the newest first; not all of more than 500.
+
+        Raises:
+            RightsError: deployer may not read them.
         """
 
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:

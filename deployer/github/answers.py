@@ -250,6 +250,7 @@ class PullHead(Struct, frozen=True):
     """The branch to be merged; `repo` is null if its fork was deleted."""
 
     ref: Name
+    sha: Sha
     repo: PullRepository | None
 
 

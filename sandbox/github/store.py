@@ -227,6 +227,14 @@ class Store:
         sql = "SELECT * FROM pulls WHERE repository_id = ? AND number = ?"
         return self._select_one(sql, (repository_id, number))
 
+    def open_pulls_from(self, repository_id: int, full_name: str) -> list[Row]:
+        """The open pull requests whose head is in a repository: its own ones, and those of which it is the fork."""
+        own = "(repository_id = ? AND fork = '') OR fork = ? COLLATE NOCASE"
+        return self._select_all(
+            f"SELECT * FROM pulls WHERE state = 'open' AND ({own})",  # noqa: S608
+            (repository_id, full_name),
+        )
+
     def add_pull(self, repository_id: int, **values: Any) -> Row:
         """Add a pull request."""
         with self._lock:

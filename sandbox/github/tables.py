@@ -69,7 +69,9 @@ CREATE TABLE IF NOT EXISTS pulls (
   base TEXT NOT NULL,
   title TEXT NOT NULL,
   state TEXT NOT NULL DEFAULT 'open',
-  created_at TEXT NOT NULL
+  created_at TEXT NOT NULL,
+  fork TEXT NOT NULL DEFAULT '', -- the name of the fork that has the head
+  sha TEXT NOT NULL DEFAULT '' -- the commit of the head
 );
 CREATE TABLE IF NOT EXISTS comments (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -113,6 +115,8 @@ def open_database(path: Path) -> sqlite3.Connection:
         database.execute(f"ALTER TABLE repositories ADD COLUMN {flag} INTEGER NOT NULL DEFAULT 0")
     if "organization" not in _columns(database, "hooks"):
         database.execute("ALTER TABLE hooks ADD COLUMN organization TEXT NOT NULL DEFAULT '' COLLATE NOCASE")
+    for column in {"fork", "sha"} - _columns(database, "pulls"):
+        database.execute(f"ALTER TABLE pulls ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
     return database
 
 
