@@ -125,12 +125,14 @@ class Protection:
         branch_protected: whether a branch protection or ruleset applies to it; None if that cannot be read.
         tags_protected: whether an active ruleset applies to tags; None if that cannot be read.
         unread: why something cannot be read; empty if everything can.
+        required: the contexts of the statuses that the default branch requires.
     """
 
     branch: str
     branch_protected: bool | None
     tags_protected: bool | None
     unread: str = ""
+    required: tuple[str, ...] = ()
 
 
 class CodeHost(Protocol):

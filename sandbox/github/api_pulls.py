@@ -75,8 +75,7 @@ def _add_pulls(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
         hub.store.update_pull(row["id"], **{k: str(data[k]) for k in ("state", "title") if k in data})
         changed = hub.store.pull(repo.id, number) or not_found()
         if changed["state"] != row["state"]:
-            action = "closed" if changed["state"] == "closed" else "reopened"
-            pull_requests.send_event(hub, repo, changed, action)
+            changed = pull_requests.change_state(hub, repo, changed)
         return jsonify(pull_requests.pull_request_json(hub, repo, changed, rest_json.root_url()))
 
 

@@ -35,6 +35,18 @@ def open_pull(hub: Hub, repo: Repository, head: tuple[Repository, str], base: st
     return row
 
 
+def change_state(hub: Hub, repo: Repository, row: Row) -> Row:
+    """Send the event of a pull request that was closed or reopened; a reopened one has the present head."""
+    source = hub.get(row["fork"]) if row["fork"] else repo
+    head = source.git.refs().get(f"refs/heads/{row['head']}") if source else None
+    if row["state"] == "open" and head:
+        hub.store.update_pull(row["id"], sha=head.commit)
+        row = hub.store.pull(repo.id, row["number"]) or row
+        _fetch_head(hub, repo, row)
+    send_event(hub, repo, row, "closed" if row["state"] == "closed" else "reopened")
+    return row
+
+
 def announce_moves(hub: Hub, source: Repository, before: Mapping[str, Ref], after: Mapping[str, Ref]) -> None:
     """Send the event of each open pull request whose branch has moved, here or in a repository that has forks."""
     for row in hub.store.open_pulls_from(source.id, source.full_name):

@@ -92,7 +92,7 @@ class FakeHost(Failing):
         self.posted: list[tuple[Repository, str, Status]] = []
         self.permissions_missing: list[str] = []
         self.remedy = self.hidden_reason = ""
-        self.protections: tuple[bool | None, bool | None, str] = (True, True, "")
+        self.protections: tuple[Any, ...] = (True, True, "")
         self._repos: dict[str, _Repo] = {}  # also under former names
         self._identities = 0
         self.is_app = False

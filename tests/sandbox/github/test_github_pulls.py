@@ -45,6 +45,7 @@ def test_pull_requests_and_comments(repo: Repository, pushed: WorkingCopy, call:
 def test_pull_requests_send_events(repo: Repository, pushed: WorkingCopy, receiver: Receiver) -> None:
     pushed("push", "-q", "origin", "HEAD:refs/heads/x")
     pull = repo.create_pull("main", "x", title="x", body="")
+    first = pull.head.sha
     pushed.commit("README.md", "more\n")
     pushed("push", "-q", "origin", "HEAD:refs/heads/x", "HEAD:refs/heads/y")
     pull.edit(title="y")
@@ -55,8 +56,9 @@ def test_pull_requests_send_events(repo: Repository, pushed: WorkingCopy, receiv
     events = [each.payload for each in receiver.wait(4, "pull_request")]
     assert [each["action"] for each in events] == ["opened", "synchronize", "closed", "reopened"]
     opened, moved = events[0], events[1]
-    assert opened["pull_request"]["head"]["sha"] == moved["before"] == pull.head.sha
+    assert opened["pull_request"]["head"]["sha"] == moved["before"] == first
     assert moved["pull_request"]["head"]["sha"] == moved["after"]
+    assert events[3]["pull_request"]["head"]["sha"] == repo.get_branch("x").commit.sha
     assert {each["number"] for each in events} == {1}
     assert opened["pull_request"]["head"]["repo"]["id"] == opened["repository"]["id"] == repo.id
 
