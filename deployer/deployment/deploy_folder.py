@@ -9,6 +9,7 @@ from typing import Any
 from deployer.environment.cloud_region import Clouds
 from deployer.environment.code_host import CodeHost
 from deployer.environment.context import ReconcileContext, Stop
+from deployer.model.environments import Kind
 from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
@@ -125,7 +126,7 @@ class DeployFolderReader:
             return Stop(context.done(Outcome.SKIPPED, f"there is no {where}"))
         branch = context.environment.branch
         if branch is None:
-            return context, folder
+            return self._with_skipped_state(context, folder)
         folder = self.parse_config(folder)
         config = folder.readable_config
         if context.work.cause != Cause.REDEPLOY and (why_not := config.branch_refusal(branch)):
@@ -134,6 +135,17 @@ class DeployFolderReader:
             ttl=config.ttl_of(branch.short), warn=config.warning_time_of(branch.short), sleep=config.sleep
         )
         return context, folder
+
+    def _with_skipped_state(
+        self, context: ReconcileContext, folder: DeployFolder
+    ) -> tuple[ReconcileContext, DeployFolder]:
+        """Copy into staging's record how the default branch wants skipped commits to be shown."""
+        if context.environment.kind is not Kind.STAGING:
+            return context, folder
+        folder = self.parse_config(folder)
+        if folder.config is None:  # the error is reported when the release is built
+            return context, folder
+        return context.with_record(skipped=folder.config.skipped), folder
 
     def build_release(self, context: ReconcileContext, folder: DeployFolder) -> Release:
         """Build the release of the goal's commit, from which the stack is created or updated.

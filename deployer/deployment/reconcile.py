@@ -203,7 +203,8 @@ class Reconciler:
                 sha = result.commit or work.spec.sha
                 if result.outcome in {Outcome.DEPLOYED, Outcome.FAILED}:
                     sha = sha or record.spec.commit  # the queue item named no commit, as after an event
-                record = self._reporter.post_outcome(environment, record, result, sha)
+                skipped = self._repositories.skipped_state
+                record = self._reporter.post_outcome(environment, record, result, sha, skipped)
         record = self._comments.correct_warning(environment, record)
         # A record that an event did not change is not written: a newer `updated_at` would make a running resync
         # ignore its own listing.
@@ -370,7 +371,7 @@ class Reconciler:
     def _wait_for_stack(self, observation: Observation, decision: Decision) -> StepResult:
         context, progress = observation.context, observation.context.work.progress
         if observation.desired.exists and not (progress.created or progress.updated):
-            context = self._reporter.post_progress(context, "pending", f"waiting: {decision.reason}")
+            context = self._reporter.post_progress(context, f"waiting: {decision.reason}")
         return context.snooze()
 
     def _find_execution(self, observation: Observation, _decision: Decision) -> StepResult:

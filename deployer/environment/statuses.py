@@ -1,6 +1,7 @@
 """What GitHub should show of an environment: commit statuses that the queue stores with the result of a task.
 
-Nothing here calls GitHub. A task that is repeated wants the same again, and `deployer.outbox` posts what changed.
+Nothing here calls GitHub: `deployer.outbox` posts what changed. Progress is shown in one context, that of the whole
+deployment; all others show results only.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 
 from deployer.environment.cloud_region import CloudRegion, Execution
 from deployer.environment.context import ReconcileContext
+from deployer.environment.teardown_text import teardown_text
 from deployer.model.display import (
     FOREIGN_EXECUTION,
     PENDING,
@@ -17,29 +19,23 @@ from deployer.model.display import (
     WANTS,
     DisplayChange,
     own_context,
+    skip_change,
     stage_context,
     stage_of_context,
 )
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import FollowedExecution, ForeignExecution, StageState
-from deployer.model.environments import Environment, Kind
+from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.outcomes import Outcome
-from deployer.model.teardown_report import TeardownReport
 from deployer.queue.call_counter import count_for_purpose
 from deployer.queue.step_results import Finished
 
 _GITHUB_STATES = {
-    "pending": "pending",
-    "running": "pending",
-    "succeeded": "success",
-    "failed": "failure",
-    "stopped": "error",
-}
+    "pending": PENDING, "running": PENDING, "succeeded": "success", "failed": "failure", "stopped": "error",
+}  # fmt: skip
 AGE = "deployer/age"
+IN_PROGRESS = "is being deployed"
 _OPEN_LIMIT = 5  # executions of one environment that are followed at a time
-_PENDING_LIMIT = (
-    300  # statuses of one environment that are known to be pending; each followed execution has a few
-)
 
 
 class StatusReporter:
@@ -60,8 +56,19 @@ class StatusReporter:
         state: str,
         text: str,
         url: str = "",
+        progress: str = IN_PROGRESS,
     ) -> EnvironmentRecord:
-        """Show `deployer/prepare`: the state of the pipeline itself, before its stages run and apart from them."""
+        """Show the state of the pipeline itself, before its stages run and apart from them.
+
+        Args:
+            environment: whose pipeline.
+            record: its record.
+            sha: the commit; nothing is shown without one.
+            state: the state. A final one is shown in `deployer/prepare`.
+            text: its description.
+            url: where people see more if the environment has no page.
+            progress: the text of the whole deployment, unless the state ends it.
+        """
         if not sha:
             return record
         record = self._want_commit(record, sha)
@@ -70,7 +77,7 @@ class StatusReporter:
         place = _Place(sha, own_context("prepare", environment.kind), page)
         record = self._show_detail(environment, record, place, state, text)
         if state in {PENDING, "success"}:  # the pipeline itself is ready, and its stages are not
-            state, text = PENDING, "is being deployed"
+            state, text = PENDING, progress
         return self._show_summary(environment, record, _Place(sha, SUMMARY, page), state, text)
 
     @staticmethod
@@ -92,7 +99,12 @@ class StatusReporter:
         return self._show(environment, record, place, state, text)
 
     def post_outcome(
-        self, environment: Environment, record: EnvironmentRecord, result: Finished, sha: str
+        self,
+        environment: Environment,
+        record: EnvironmentRecord,
+        result: Finished,
+        sha: str,
+        skipped_state: Callable[[Repository], str],
     ) -> EnvironmentRecord:
         """Show how a goal has ended.
 
@@ -101,6 +113,7 @@ class StatusReporter:
             record: its record.
             result: the end.
             sha: the commit of the goal; empty if it had none.
+            skipped_state: returns the state of a skipped commit in a repository.
         """
         place = _Place(sha, SUMMARY, self._url(environment))
         match result.outcome:
@@ -108,11 +121,12 @@ class StatusReporter:
                 return self._show_summary(environment, record, place, "success", "is deployed")
             case Outcome.FAILED:
                 return self._show_summary(environment, record, place, "failure", result.reason)
-            case Outcome.SKIPPED if sha != record.status.shown_commit and not self._is_production(
-                environment
-            ):
-                return self._show_summary(environment, record, place, "success", f"skipped: {result.reason}")
-            case _:  # the commit shows already how it was deployed, or another commit is wanted
+            case Outcome.SKIPPED if not (_has_result(record, sha) or self._is_production(environment)):
+                record = _without_wish(record, sha)
+                text = f"{environment.name}: skipped: {result.reason}"
+                change = skip_change(sha, text, skipped_state(environment.repository), place.url)
+                return record.but(display=(*record.display, change)) if sha else record
+            case _:
                 return record
 
     @staticmethod
@@ -143,11 +157,18 @@ class StatusReporter:
         place = _Place(sha, PRODUCTION, self._url(environment))
         return _with_change(record, place, state, text)
 
-    def post_progress(self, context: ReconcileContext, state: str, text: str) -> ReconcileContext:
-        """Show `deployer/prepare` on the commit of the goal."""
+    def post_progress(self, context: ReconcileContext, text: str = IN_PROGRESS) -> ReconcileContext:
+        """Show on the commit of the goal that it is being deployed, and how far that is."""
+        sha, record = context.work.spec.sha, context.record
         return context.replace_record(
-            self.post_prepare(context.environment, context.record, context.work.spec.sha, state, text)
+            self.post_prepare(context.environment, record, sha, PENDING, "", progress=text)
         )
+
+    def post_prepared(self, context: ReconcileContext) -> ReconcileContext:
+        """Show on the commit of the goal that its pipeline is ready."""
+        sha, record = context.work.spec.sha, context.record
+        text = "the pipeline is ready"
+        return context.replace_record(self.post_prepare(context.environment, record, sha, "success", text))
 
     def fail_goal(self, context: ReconcileContext, reason: str, url: str = "", short: str = "") -> Finished:
         """End a goal as failed, and show the reason on its commit.
@@ -170,7 +191,7 @@ class StatusReporter:
         state = "failure" if retained else "success"
         context = own_context("teardown", environment.kind)
         place = _Place(record.spec.commit, context, self._url(environment))
-        text = _teardown_text(environment, record.status.receipt)
+        text = teardown_text(environment, record.status.receipt)
         return self._show(environment, record, place, state, text)
 
     def post_expiry_status(
@@ -292,8 +313,11 @@ class StatusReporter:
     def _show_detail(
         self, environment: Environment, record: EnvironmentRecord, place: "_Place", state: str, text: str
     ) -> EnvironmentRecord:
-        """Show a part of a deployment. Production has one status for the whole deployment."""
-        if self._is_production(environment):
+        """Show the result of a part of a deployment. Production has one status for the whole deployment.
+
+        That a part waits or runs is not shown: with a status for each beginning, four stages would need eleven writes.
+        """
+        if self._is_production(environment) or state == PENDING:
             return record
         return self._show(environment, record, place, state, text)
 
@@ -313,16 +337,26 @@ class _Place:
     url: str
 
 
+def _without_wish(record: EnvironmentRecord, sha: str) -> EnvironmentRecord:
+    """Say that the environment no longer wants its commit, because its branch has moved to one that is skipped."""
+    before = record.status.shown_commit
+    change = DisplayChange(before, WANTS, "no", f"overtaken by {sha[:12]}")
+    return record.but(display=(*record.display, change)) if before and sha and before != sha else record
+
+
+def _has_result(record: EnvironmentRecord, sha: str) -> bool:
+    """Whether the environment has deployed this very commit, or tried to, so that the commit shows how that ended."""
+    return record.spec.commit == sha and record.status.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
+
+
 def _with_change(record: EnvironmentRecord, place: _Place, state: str, text: str) -> EnvironmentRecord:
     """The record with one more change of what GitHub should show; unchanged without a commit."""
     if not place.sha:
         return record
     change = DisplayChange(place.sha, place.context, state, text, place.url)
     key = f"{place.sha} {place.context}"
-    pending = [each for each in record.status.pending if each != key]
-    if state == PENDING and place.context not in {SUMMARY, PRODUCTION}:  # the outbox ends these
-        pending = [*pending, key][-_PENDING_LIMIT:]
-    return record.but(display=(*record.display, change), pending=tuple(pending))
+    pending = tuple(each for each in record.status.pending if each != key)
+    return record.but(display=(*record.display, change), pending=pending)
 
 
 def _pending_places(record: EnvironmentRecord) -> Iterable[tuple[str, str]]:
@@ -363,26 +397,3 @@ def _stage_text(name: str, status: str, reason: str) -> str:
     if status == "failed":
         return f"{name} failed: {reason}" if reason else f"{name} failed"
     return f"{name} {done[status]}"
-
-
-def _teardown_text(environment: Environment, report: TeardownReport) -> str:
-    """What a teardown removed and left, in one line."""
-    removed, retained = report.removed, report.retained
-    stacks = [each for each in removed if each.is_stack]
-    resources = sum(each.resources or 0 for each in stacks)
-    text = f"removed {_counted(len(stacks), 'stack')} with {_counted(resources, 'resource')}"
-    logs = sum(each.what.startswith("log group ") for each in removed)
-    stores = len(removed) - len(stacks) - logs + report.unlisted.removed
-    if stores and environment.kind is Kind.DEVELOPMENT:
-        has_images = any(each.what.startswith("image repository ") for each in removed)
-        text += f" and emptied {_counted(stores, 'bucket or repository' if has_images else 'bucket')}"
-    if logs:
-        text += f" and deleted {_counted(logs, 'log group')}"
-    if retained:
-        more = f" and {report.unlisted.retained} more" if report.unlisted.retained else ""
-        text += f"; left {', '.join(each.what for each in retained)}{more}: {retained[0].why}"
-    return text
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

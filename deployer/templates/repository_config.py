@@ -82,6 +82,8 @@ class RepositoryConfig:
         production_branches: further branches that may contain a tag's commit, if GitHub protects them; None for none.
             Only the default branch's value counts.
         paths: a push that changes none of these files is not deployed; files in `deploy/` always count.
+        skipped: the state of the commit status `deployer` on a commit that is skipped: `success`, or `pending` if a
+            skip must not pass a required check. Only the default branch's value counts.
     """
 
     teardown: TeardownPolicy = TeardownPolicy()
@@ -93,6 +95,7 @@ class RepositoryConfig:
     tags: NamePatterns = NamePatterns()
     production_branches: NamePatterns | None = None
     paths: NamePatterns = NamePatterns()
+    skipped: str = "success"
 
     def ttl_of(self, branch: str) -> str:
         """The time that this branch's environment may be idle, in the format of `parse_duration`; empty if not set."""
@@ -278,6 +281,12 @@ def _read_production(document: Document, value: Any, path: tuple[str, ...]) -> N
     return _read_name_patterns(document, value["branches"], (*path, "branches")) if value else None
 
 
+def _read_skipped(document: Document, value: Any, path: tuple[str, ...]) -> str:
+    if value not in _SKIPPED_STATES:
+        raise _error_at(document, path, f"skipped is not one of {', '.join(_SKIPPED_STATES)}")
+    return str(value)
+
+
 def _read_pattern_list(document: Document, value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     listed = [value] if isinstance(value, str) else value
     good = isinstance(listed, list) and 0 < len(listed) <= _PATTERNS_LIMIT
@@ -300,6 +309,7 @@ def _matches_any(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+_SKIPPED_STATES = ("success", "pending")
 _SLEEP_KEYS = {"hours": None, "timezone": None}
 _PATTERN_KEYS = {"include": None, "exclude": None}
 _PRODUCTION_KEYS = {"branches": None}
@@ -315,5 +325,6 @@ _READERS: dict[str, Callable[[Document, Any, tuple[str, ...]], Any]] = {
     "tags": _read_name_patterns,
     "production": _read_production,
     "paths": _read_name_patterns,
+    "skipped": _read_skipped,
 }
 CONFIG_KEYS = tuple(_READERS)

@@ -43,7 +43,7 @@ ATTEMPT = {
     "id": 9, "guid": "g", "event": "push", "status_code": 503, "delivered_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
 COMMENT = {"id": 7, "body": "x", "user": {"login": "deployer"}}
-PULL = {"number": 3, "head": {"ref": "main", "repo": {"id": 1}}, "base": {"repo": {"id": 1}}}
+PULL = {"number": 3, "head": {"ref": "main", "sha": SHA, "repo": {"id": 1}}, "base": {"repo": {"id": 1}}}
 INSTALLED = {"id": 7, "permissions": {"contents": "read"}}
 TOKEN = {"token": "ghs_7", "expires_at": "2100-01-01T00:00:00Z"}
 LAST = {"hasNextPage": False, "endCursor": None}
@@ -183,6 +183,9 @@ CALLS = {
             f"POST {R}/commits/{SHA}/comments": {"id": 9},
         },
         (f"GET {R}/pulls", f"GET {R}/issues/3/comments"),
+    ),
+    "open pull requests": Call(
+        lambda host: host.open_pull_requests(SHOP), {f"GET {R}/pulls": [PULL]}, (f"GET {R}/pulls",)
     ),
     "change_comment": Call(
         lambda host: host.change_comment(SHOP, "comments/7", "x"), {f"PATCH {R}/comments/7": {"id": 7}}

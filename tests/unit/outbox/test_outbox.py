@@ -87,6 +87,20 @@ def test_deployments_finish_while_github_refuses_every_write(world: Refusing, er
     assert len(world.posted(sha(1))) == len(GREEN), "what happened meanwhile is left out"
 
 
+def test_after_a_long_outage_the_present_state_appears_within_75_seconds(world: Refusing) -> None:
+    world.error = TransientError("GitHub answers 502")
+    store(world, build("success"))
+    for _ in range(30):
+        world.post()
+        world.lanes.clock_offset_ms += 20_000
+    world.error = None
+    for _ in range(15):
+        world.post()
+        world.lanes.clock_offset_ms += 5_000
+    world.post()
+    assert world.statuses(sha(1)) == {BUILD: "success"}
+
+
 def test_a_refused_write_costs_no_attempt(world: Refusing) -> None:
     world.error = TransientError("GitHub answers 502")
     world.push(BRANCH, sha(1))
@@ -267,6 +281,24 @@ def test_progress_that_ends_within_seconds_needs_no_write(world: Refusing) -> No
     world.lanes.clock_offset_ms += 4_000
     sender.post_missing()
     assert world.statuses(sha(1))["deployer/Deploy"] == "pending"
+
+
+def test_while_the_limits_are_short_only_results_and_failures_are_posted(world: Refusing) -> None:
+    short = [True]
+    made = world.deployer
+    sender = DisplaySender(made.outbox, world.host, world.lanes.now, world.lanes.count, lambda _: short[0])
+    store(world, build("success"), DisplayChange(sha(1), "deployer", "pending", "runs"))
+    store(world, *(DisplayChange(sha(2), name, "failure", "Build failed") for name in (BUILD, "deployer")))
+    sender.post_missing()
+    assert world.statuses(sha(1)) == {}
+    assert world.statuses(sha(2)) == {"deployer": "failure", BUILD: "failure"}
+    store(world, DisplayChange(sha(1), "deployer", "success", "is deployed"))
+    sender.post_missing()
+    assert world.statuses(sha(1)) == {"deployer": "success"}
+    short[0] = False
+    world.lanes.clock_offset_ms += 61_000
+    sender.post_missing()
+    assert world.statuses(sha(1)) == {"deployer": "success", BUILD: "success"}
 
 
 def test_an_old_commit_expires(world: Refusing) -> None:

@@ -132,6 +132,10 @@ def _teardown(kind: str) -> bool:
     return "stop" in tried("teardown: {on_failure: stop}").kept(kind, "teardown")
 
 
+def _skipped(kind: str) -> bool:
+    return tried("skipped: pending").kept(kind, "skipped") == "pending"
+
+
 def _tags(kind: str) -> bool:
     return tried("tags: ['*']").kept(kind, "commit") == STRAY
 
@@ -153,6 +157,7 @@ TRIALS: dict[str, Callable[[str], bool]] = {
     "sleep": _age("sleep", '"20:00-20:01"'),
     "regions": _regions,
     "teardown": _teardown,
+    "skipped": _skipped,
     "tags": _tags,
     "production.branches": _production_branches,
 }
