@@ -107,7 +107,7 @@ class DeployFolderReader:
     def read_wanted_folder(
         self, context: ReconcileContext, known: DeployFolder | None = None
     ) -> tuple[ReconcileContext, DeployFolder] | Stop:
-        """Read the folder at the commit of the goal, and copy its settings for expiry into the record.
+        """Read the folder at the commit of the goal, and copy its settings for the URL and for expiry into the record.
 
         Args:
             context: the task.
@@ -123,15 +123,19 @@ class DeployFolderReader:
         if not has_pipeline(folder.files):
             where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {context.work.spec.sha[:12]}"
             return Stop(context.done(Outcome.SKIPPED, f"there is no {where}"))
+        folder = self.parse_config(folder)
         branch = context.environment.branch
         if branch is None:
-            return context, folder
-        folder = self.parse_config(folder)
+            url_output = folder.config.url if folder.config else ""
+            return context.with_record(url_output=url_output), folder
         config = folder.readable_config
         if context.work.cause != Cause.REDEPLOY and (why_not := config.branch_refusal(branch)):
             return Stop(context.done(Outcome.SKIPPED, why_not))
         context = context.with_record(
-            ttl=config.ttl_of(branch.short), warn=config.warning_time_of(branch.short), sleep=config.sleep
+            ttl=config.ttl_of(branch.short),
+            warn=config.warning_time_of(branch.short),
+            sleep=config.sleep,
+            url_output=config.url,
         )
         return context, folder
 

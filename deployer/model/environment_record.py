@@ -69,6 +69,7 @@ class EnvironmentSpec(FieldGroup, frozen=True):
             the head moves. Of production also where a person chose the tag.
         region: where its stack is; a region that was chosen once stays.
         teardown: the repository's settings for a teardown, as last deployed: see `templates.repository_config`.
+        url_output: the output of a stack that has the environment's URL, as `deploy/deployer.yml` names it.
         deletion: that a person deleted development or staging, until a push, a redeployment or a resync with
             `--recreate` wants it again.
         expiry: how long a development environment is wanted.
@@ -80,6 +81,7 @@ class EnvironmentSpec(FieldGroup, frozen=True):
     held_at: str = ""
     region: str = ""
     teardown: str = ""
+    url_output: str = ""
     deletion: Deletion = Deletion()
     expiry: ExpirySpec = ExpirySpec()
     production: ProductionSpec = ProductionSpec()

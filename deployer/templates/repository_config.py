@@ -1,5 +1,6 @@
 """The settings that a repository makes for its own environments in the optional file `deploy/deployer.yml`."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -20,6 +21,7 @@ _FAILURE_WORDS = ("retain", "force", "stop")
 _T = TypeVar("_T")
 _PATTERNS_LIMIT, _PATTERN_LENGTH_LIMIT = 100, 255
 _SLEEP_HOURS_LIMIT = 10
+_OUTPUT_NAME = re.compile(r"[A-Za-z0-9]{1,255}")  # CloudFormation's logical ids
 _ERRORS_LIMIT = 20
 
 
@@ -82,6 +84,7 @@ class RepositoryConfig:
         production_branches: further branches that may contain a tag's commit, if GitHub protects them; None for none.
             Only the default branch's value counts.
         paths: a push that changes none of these files is not deployed; files in `deploy/` always count.
+        url: the output of a deployed stack that has the environment's URL; empty for the usual names.
     """
 
     teardown: TeardownPolicy = TeardownPolicy()
@@ -93,6 +96,7 @@ class RepositoryConfig:
     tags: NamePatterns = NamePatterns()
     production_branches: NamePatterns | None = None
     paths: NamePatterns = NamePatterns()
+    url: str = ""
 
     def ttl_of(self, branch: str) -> str:
         """The time that this branch's environment may be idle, in the format of `parse_duration`; empty if not set."""
@@ -278,6 +282,13 @@ def _read_production(document: Document, value: Any, path: tuple[str, ...]) -> N
     return _read_name_patterns(document, value["branches"], (*path, "branches")) if value else None
 
 
+def _read_output_name(document: Document, value: Any, path: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or not _OUTPUT_NAME.fullmatch(value):
+        text = "url is not the name of a stack's output, which has letters and digits, such as SiteAddress"
+        raise _error_at(document, path, text)
+    return value
+
+
 def _read_pattern_list(document: Document, value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     listed = [value] if isinstance(value, str) else value
     good = isinstance(listed, list) and 0 < len(listed) <= _PATTERNS_LIMIT
@@ -315,5 +326,6 @@ _READERS: dict[str, Callable[[Document, Any, tuple[str, ...]], Any]] = {
     "tags": _read_name_patterns,
     "production": _read_production,
     "paths": _read_name_patterns,
+    "url": _read_output_name,
 }
 CONFIG_KEYS = tuple(_READERS)

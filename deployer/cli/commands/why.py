@@ -206,6 +206,7 @@ def _print_record(
             "outcome": record.status.outcome,
             "reason": record.status.reason,
             "commit": record.spec.commit,
+            "url": record.status.environment_url,
             "skipped": sentences.skipped_push_words(skipped) if skipped else "",
             "ref": record.spec.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,

@@ -153,6 +153,7 @@ TRIALS: dict[str, Callable[[str], bool]] = {
     "sleep": _age("sleep", '"20:00-20:01"'),
     "regions": _regions,
     "teardown": _teardown,
+    "url": lambda kind: tried("url: Mine").kept(kind, "url_output") != "",
     "tags": _tags,
     "production.branches": _production_branches,
 }
