@@ -24,7 +24,7 @@ from deployer.github.webhook import parse_delivery
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, UnavailableError
-from deployer.model.events import Ignored, Push, RepositoryChange
+from deployer.model.events import Ignored, PullRequestChange, Push, RepositoryChange
 from deployer.model.outcomes import Outcome
 from deployer.model.redis_url import parse_redis_url
 from deployer.outbox.sender import DisplaySender
@@ -130,7 +130,7 @@ class Deployer:
         """The rate limits, installations and sealed tokens that all processes share about GitHub."""
         return RedisGitHubSharing(self.client, self.config.github_rate)
 
-    def submit_delivery(self, event: Push | RepositoryChange | Ignored) -> Answer:
+    def submit_delivery(self, event: Push | RepositoryChange | PullRequestChange | Ignored) -> Answer:
         """Submit an event of GitHub, and store which installation of the GitHub App serves its repositories.
 
         Raises:
@@ -141,8 +141,8 @@ class Deployer:
             self._learn_installation(event)
         return answer
 
-    def _learn_installation(self, event: Push | RepositoryChange) -> None:
-        named = (event.repository,) if isinstance(event, Push) else event.repositories
+    def _learn_installation(self, event: Push | RepositoryChange | PullRequestChange) -> None:
+        named = event.repositories if isinstance(event, RepositoryChange) else (event.repository,)
         removed = isinstance(event, RepositoryChange) and bool(event.word)
         for repository in filter(self.config.allows, named):
             self.github_sharing.learn_installation(repository, 0 if removed else event.installation)

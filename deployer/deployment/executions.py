@@ -131,7 +131,7 @@ class Executions:
         context = context.enter_state("running", execution=execution, commit=context.work.spec.sha)
         context = context.with_work(execution=execution, task=Task.SYNC, polls=0)
         return self._post_and_continue(
-            self._reporter.post_progress(context, "success", "the pipeline is ready")
+            self._reporter.post_prepared(context)
         )
 
     @report_on_context

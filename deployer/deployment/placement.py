@@ -112,7 +112,7 @@ class Placement:
         if (
             context.record.status.state != "waiting"
         ):  # the numbers change all the time, and many environments may wait
-            context = self._reporter.post_progress(context, "pending", f"waiting: {why}")
+            context = self._reporter.post_progress(context, f"waiting: {why}")
         # the region is chosen again after the wait, because another one may have capacity
         return (
             context.enter_state("waiting").with_work(created=False).snooze(Task.SYNC, seconds=_ROOM_SECONDS)

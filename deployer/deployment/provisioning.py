@@ -12,7 +12,7 @@ from deployer.environment.cloud_region import Clouds
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
 from deployer.environment.decision import Decision
 from deployer.environment.drift import state_to_compare
-from deployer.environment.statuses import StatusReporter
+from deployer.environment.statuses import IN_PROGRESS, StatusReporter
 from deployer.model.durations import clock
 from deployer.model.environment_status import StackFailure
 from deployer.model.environments import Kind
@@ -66,7 +66,7 @@ class Provisioning:
     def store_update(self, observation: Observation, _decision: Decision) -> StepResult:
         """Store that an update of the stack will be ordered."""
         context = observation.context.enter_state("updating")
-        context = self._reporter.post_progress(context, "pending", "updating the pipeline")
+        context = self._reporter.post_progress(context)
         return context.again(Task.UPDATE, updated=True)
 
     def prepare_rollback(self, observation: Observation, decision: Decision) -> StepResult:
@@ -79,19 +79,19 @@ class Provisioning:
             )
         context = context.enter_state("updating")
         text = f"rolling back the pipeline's stack: {decision.reason}"
-        return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, recovered=True)
+        return self._reporter.post_progress(context, text).again(Task.UPDATE, recovered=True)
 
     def store_restoration(self, observation: Observation, _decision: Decision) -> StepResult:
         """Store that an update of the stack will be ordered that changes only its tags."""
         context = observation.context.enter_state("updating")
         text = "restoring the tags of the pipeline's stack, which its own update has removed"
-        return self._reporter.post_progress(context, "pending", text).again(Task.UPDATE, restored=True)
+        return self._reporter.post_progress(context, text).again(Task.UPDATE, restored=True)
 
     def store_replacement(self, observation: Observation, decision: Decision) -> StepResult:
         """Store that the stack will be deleted and created again."""
         context = observation.context.enter_state("provisioning")
         text = f"replacing the pipeline: {decision.reason}"
-        return self._reporter.post_progress(context, "pending", text).again(Task.DELETE, replacing=True)
+        return self._reporter.post_progress(context, text).again(Task.DELETE, replacing=True)
 
     # --- the orders ---
 
@@ -113,10 +113,10 @@ class Provisioning:
         release = self._folders.build_linted_release(context, folder)
         context = context.enter_state("provisioning")
         room = context.cloud.last_capacity()
-        near = ""
+        text = IN_PROGRESS
         if room and room.nearly_full:
-            near = f"; {room.region} had room for {room.free} more at {clock(room.counted_at)}"
-        context = self._reporter.post_progress(context, "pending", f"creating the pipeline{near}")
+            text += f"; {room.region} had room for {room.free} more at {clock(room.counted_at)}"
+        context = self._reporter.post_progress(context, text)
         return self._order_creation(context, release)
 
     @report_on_context

@@ -370,7 +370,7 @@ class Reconciler:
     def _wait_for_stack(self, observation: Observation, decision: Decision) -> StepResult:
         context, progress = observation.context, observation.context.work.progress
         if observation.desired.exists and not (progress.created or progress.updated):
-            context = self._reporter.post_progress(context, "pending", f"waiting: {decision.reason}")
+            context = self._reporter.post_progress(context, f"waiting: {decision.reason}")
         return context.snooze()
 
     def _find_execution(self, observation: Observation, _decision: Decision) -> StepResult:

@@ -1,6 +1,7 @@
 """What GitHub should show of an environment: commit statuses that the queue stores with the result of a task.
 
 Nothing here calls GitHub. A task that is repeated wants the same again, and `deployer.outbox` posts what changed.
+Progress is shown in one context, that of the whole deployment; all others show results only.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -36,10 +37,8 @@ _GITHUB_STATES = {
     "stopped": "error",
 }
 AGE = "deployer/age"
+IN_PROGRESS = "is being deployed"
 _OPEN_LIMIT = 5  # executions of one environment that are followed at a time
-_PENDING_LIMIT = (
-    300  # statuses of one environment that are known to be pending; each followed execution has a few
-)
 
 
 class StatusReporter:
@@ -60,8 +59,19 @@ class StatusReporter:
         state: str,
         text: str,
         url: str = "",
+        progress: str = IN_PROGRESS,
     ) -> EnvironmentRecord:
-        """Show `deployer/prepare`: the state of the pipeline itself, before its stages run and apart from them."""
+        """Show the state of the pipeline itself, before its stages run and apart from them.
+
+        Args:
+            environment: whose pipeline.
+            record: its record.
+            sha: the commit; nothing is shown without one.
+            state: the state. A final one is shown in `deployer/prepare`.
+            text: its description.
+            url: where people see more if the environment has no page.
+            progress: the text of the whole deployment, unless the state ends it.
+        """
         if not sha:
             return record
         record = self._want_commit(record, sha)
@@ -70,7 +80,7 @@ class StatusReporter:
         place = _Place(sha, own_context("prepare", environment.kind), page)
         record = self._show_detail(environment, record, place, state, text)
         if state in {PENDING, "success"}:  # the pipeline itself is ready, and its stages are not
-            state, text = PENDING, "is being deployed"
+            state, text = PENDING, progress
         return self._show_summary(environment, record, _Place(sha, SUMMARY, page), state, text)
 
     @staticmethod
@@ -108,11 +118,10 @@ class StatusReporter:
                 return self._show_summary(environment, record, place, "success", "is deployed")
             case Outcome.FAILED:
                 return self._show_summary(environment, record, place, "failure", result.reason)
-            case Outcome.SKIPPED if sha != record.status.shown_commit and not self._is_production(
-                environment
-            ):
+            case Outcome.SKIPPED if not (_has_result(record, sha) or self._is_production(environment)):
+                record = _without_wish(record, sha)
                 return self._show_summary(environment, record, place, "success", f"skipped: {result.reason}")
-            case _:  # the commit shows already how it was deployed, or another commit is wanted
+            case _:
                 return record
 
     @staticmethod
@@ -143,11 +152,18 @@ class StatusReporter:
         place = _Place(sha, PRODUCTION, self._url(environment))
         return _with_change(record, place, state, text)
 
-    def post_progress(self, context: ReconcileContext, state: str, text: str) -> ReconcileContext:
-        """Show `deployer/prepare` on the commit of the goal."""
+    def post_progress(self, context: ReconcileContext, text: str = IN_PROGRESS) -> ReconcileContext:
+        """Show on the commit of the goal that it is being deployed, and how far that is."""
+        sha, record = context.work.spec.sha, context.record
         return context.replace_record(
-            self.post_prepare(context.environment, context.record, context.work.spec.sha, state, text)
+            self.post_prepare(context.environment, record, sha, PENDING, "", progress=text)
         )
+
+    def post_prepared(self, context: ReconcileContext) -> ReconcileContext:
+        """Show on the commit of the goal that its pipeline is ready."""
+        sha, record = context.work.spec.sha, context.record
+        text = "the pipeline is ready"
+        return context.replace_record(self.post_prepare(context.environment, record, sha, "success", text))
 
     def fail_goal(self, context: ReconcileContext, reason: str, url: str = "", short: str = "") -> Finished:
         """End a goal as failed, and show the reason on its commit.
@@ -292,8 +308,11 @@ class StatusReporter:
     def _show_detail(
         self, environment: Environment, record: EnvironmentRecord, place: "_Place", state: str, text: str
     ) -> EnvironmentRecord:
-        """Show a part of a deployment. Production has one status for the whole deployment."""
-        if self._is_production(environment):
+        """Show the result of a part of a deployment. Production has one status for the whole deployment.
+
+        That a part waits or runs is not shown: with a status for each beginning, four stages would need eleven writes.
+        """
+        if self._is_production(environment) or state == PENDING:
             return record
         return self._show(environment, record, place, state, text)
 
@@ -313,16 +332,26 @@ class _Place:
     url: str
 
 
+def _without_wish(record: EnvironmentRecord, sha: str) -> EnvironmentRecord:
+    """Say that the environment no longer wants its commit, because its branch has moved to one that is skipped."""
+    before = record.status.shown_commit
+    change = DisplayChange(before, WANTS, "no", f"overtaken by {sha[:12]}")
+    return record.but(display=(*record.display, change)) if before and sha and before != sha else record
+
+
+def _has_result(record: EnvironmentRecord, sha: str) -> bool:
+    """Whether the environment has deployed this very commit, or tried to, so that the commit shows how that ended."""
+    return record.spec.commit == sha and record.status.outcome in {Outcome.DEPLOYED, Outcome.FAILED}
+
+
 def _with_change(record: EnvironmentRecord, place: _Place, state: str, text: str) -> EnvironmentRecord:
     """The record with one more change of what GitHub should show; unchanged without a commit."""
     if not place.sha:
         return record
     change = DisplayChange(place.sha, place.context, state, text, place.url)
     key = f"{place.sha} {place.context}"
-    pending = [each for each in record.status.pending if each != key]
-    if state == PENDING and place.context not in {SUMMARY, PRODUCTION}:  # the outbox ends these
-        pending = [*pending, key][-_PENDING_LIMIT:]
-    return record.but(display=(*record.display, change), pending=tuple(pending))
+    pending = tuple(each for each in record.status.pending if each != key)
+    return record.but(display=(*record.display, change), pending=pending)
 
 
 def _pending_places(record: EnvironmentRecord) -> Iterable[tuple[str, str]]:

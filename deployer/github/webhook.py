@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from deployer.model.environments import Repository
 from deployer.model.errors import PayloadError, SignatureError
-from deployer.model.events import Ignored, Ping, Push, RepositoryChange
+from deployer.model.events import Ignored, Ping, PullRequestChange, Push, RepositoryChange
 from deployer.model.json_fields import DELIVERY_ID, json_object, object_field, object_list_field, text_field
 from deployer.model.refs import Ref, is_full_sha, parse_sha
 
@@ -24,6 +24,7 @@ _DUPLICATE_EVENTS = {
 _REPOSITORY_ACTIONS = {
     "archived", "unarchived", "deleted", "edited", "privatized", "publicized", "renamed", "transferred",
 }  # fmt: skip
+_PULL_REQUEST_ACTIONS = {"opened", "reopened", "synchronize", "closed"}
 _STATES_OF_INSTALLATION = {
     "created": "", "unsuspend": "", "new_permissions_accepted": "", "added": "",
     "deleted": "removed", "suspend": "removed", "removed": "removed",
@@ -80,7 +81,9 @@ def verify_signature(body: bytes, header: str | None, secrets: Sequence[str]) ->
     signature.verify(header)
 
 
-def parse_delivery(headers: Mapping[str, str], body: bytes) -> Push | RepositoryChange | Ping | Ignored:
+def parse_delivery(
+    headers: Mapping[str, str], body: bytes
+) -> Push | RepositoryChange | PullRequestChange | Ping | Ignored:
     """Read a delivery of GitHub whose signature was verified.
 
     Args:
@@ -105,6 +108,8 @@ def parse_delivery(headers: Mapping[str, str], body: bytes) -> Push | Repository
         return _repository_change(delivery, kind, payload)
     if kind in {"installation", "installation_repositories", "installation_target"}:
         return _installation_change(delivery, kind, payload)
+    if kind == "pull_request":
+        return _read_pull_request(delivery, payload)
     if kind != "push":
         reason = _DUPLICATE_EVENTS.get(kind, f"event {kind[:50]} requires no work")
         return Ignored(delivery, reason)
@@ -130,6 +135,30 @@ def _read_push(delivery: str, payload: dict[str, Any]) -> Push | Ignored:
         repository_id=identity if type(identity := repository_fields.get("id")) is int else 0,
         commit=_commit_id(head_commit, after),
         sender=_sender_login(payload.get("sender")),
+        installation=_installation_id(payload),
+    )
+
+
+def _read_pull_request(delivery: str, payload: dict[str, Any]) -> PullRequestChange | Ignored:
+    repository_fields = object_field(payload, "repository")
+    repository = Repository.parse(text_field(repository_fields, "full_name"))
+    action = text_field(payload, "action")
+    if action not in _PULL_REQUEST_ACTIONS:
+        return Ignored(delivery, f"pull_request {action[:50]} concerns no pipeline", repository)
+    pull = object_field(payload, "pull_request")
+    number, head = pull.get("number"), object_field(pull, "head")
+    if type(number) is not int or not 0 < number < 2**53:
+        raise PayloadError("field number is not the number of a pull request")
+    own = head.get("repo")  # null if the fork was deleted
+    return PullRequestChange(
+        delivery=delivery,
+        repository=repository,
+        action=action,
+        number=number,
+        head=Ref.of_branch(text_field(head, "ref")),
+        sha=parse_sha(text_field(head, "sha")),
+        from_fork=not isinstance(own, dict) or own.get("id") != repository_fields.get("id"),
+        default_branch=Ref.of_branch(text_field(repository_fields, "default_branch")).branch,
         installation=_installation_id(payload),
     )
 

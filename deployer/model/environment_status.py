@@ -176,7 +176,7 @@ class EnvironmentStatus(FieldGroup, frozen=True):
             `running`, `deployed`, `failed`, `deleting`, `deleted`, `skipped`, or `asleep` until the hours of sleep end.
         outcome, reason: how the last goal ended, and why.
         changed_at: since when state, outcome, commit and execution have their values (epoch seconds).
-        pending: the commit statuses of this environment that are pending, each as `sha context`, so that none stays so.
+        pending: the commit statuses that version 0.1.0 left pending, each as `sha context`, so that none stays so.
         shown_commit: the commit that the environment wants, as GitHub is to show it; empty if it wants none.
         environment_url: where people open what was deployed, by the outputs of the deployed stacks; empty if no output
             says it, or nothing is deployed.

@@ -61,6 +61,36 @@ class RepositoryChange:
 
 
 @dataclass(frozen=True, slots=True)
+class PullRequestChange:
+    """A pull request was opened, reopened or closed, or the branch of an open one has moved.
+
+    Attributes:
+        action: `opened`, `reopened`, `synchronize` or `closed`.
+        number: the pull request's number.
+        head: the branch that is to be merged. If the pull request comes from a fork, it is the fork's.
+        sha: the commit at the head of that branch.
+        from_fork: whether that branch belongs to another repository, which may be deleted by now.
+        default_branch: the short name of the default branch of `repository`.
+        installation: GitHub's id of the GitHub App's installation; 0 if a webhook of no App sent the event.
+    """
+
+    delivery: str
+    repository: Repository
+    action: str
+    number: int
+    head: Ref
+    sha: str
+    from_fork: bool
+    default_branch: str
+    installation: int = 0
+
+    @property
+    def about(self) -> str:
+        """The event and its action."""
+        return f"pull_request {self.action}"
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """GitHub's test delivery for a new webhook."""
 

@@ -22,7 +22,7 @@ _COMMITS_AT_ONCE = 200
 _LEASE_SECONDS = 30.0  # longer than the following two, and the time-out of one request
 _LONGEST_SECONDS = 5.0  # of one call: the process that posts has other tasks to do as well
 _LONGEST_WRITE = 8.0  # until its last request begins; a rate limit may let a request wait for five seconds
-_FIRST_RETRY, _LONGEST_RETRY = 5.0, 300.0
+_FIRST_RETRY, _LONGEST_RETRY = 5.0, 60.0  # how soon people see the result once an outage is over
 
 
 class DisplaySender:

@@ -10,7 +10,7 @@ from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, StoredValueError, UnavailableError, one_line
-from deployer.model.events import CloudEvent, Ignored, Push, RepositoryChange
+from deployer.model.events import CloudEvent, Ignored, PullRequestChange, Push, RepositoryChange
 from deployer.model.expiry import ASLEEP, FOREVER, due_age_action
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref, parse_sha, skip_reason
@@ -62,7 +62,7 @@ class WorkSubmitter:
         self._ttl = ttl
         self._last_checked = ""  # the repository at which the last check of expiries reached its limit
 
-    def submit_github(self, event: Push | RepositoryChange | Ignored) -> Answer:
+    def submit_github(self, event: Push | RepositoryChange | PullRequestChange | Ignored) -> Answer:
         """Submit an event of GitHub.
 
         Raises:
@@ -78,6 +78,8 @@ class WorkSubmitter:
         if not self._allows(event.repository):
             reason = f"{event.repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
             return self._record_ignored(event.delivery, reason, event.repository)
+        if isinstance(event, PullRequestChange):
+            return self._record_ignored(event.delivery, f"{event.about} requires no work", event.repository)
         # decided before the queue, because in the queue a skipped push would replace a waiting one
         skipped = None if event.deleted else skip_reason(event.ref, event.message)
         environment = Environment.of_ref(event.repository, event.ref, event.default_branch)

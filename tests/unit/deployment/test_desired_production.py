@@ -143,7 +143,7 @@ def test_the_push_of_one_leaves_production_as_it_is(treed: World) -> None:
     assert run(treed) == (V1, "deployed", sha(1))
     reason = f"{TREE} of {HELLO} leads to a tree, not to a commit; production stays as it is"
     assert treed.outcome(pushed) == ("skipped", reason)
-    assert treed.statuses(sha(1))["deployer/prepare"] == "success"
+    assert treed.statuses(sha(1))["deployer/production"] == "success"
 
 
 @pytest.mark.parametrize("lacking", [{}, {"stack_arn": ""}])

@@ -177,7 +177,7 @@ def test_without_room_a_push_waits_and_goes_on_once_there_is_some(world: World, 
     away.room_left = room(AWAY, 995)
     delivery = world.push(X, sha(1))
     world.tasks()
-    status = world.host.statuses[HELLO, sha(1)]["deployer/prepare"]
+    status = world.host.statuses[HELLO, sha(1)]["deployer"]
     assert status.state == "pending"
     assert (
         "waiting: no room in us-east-1: 995 of 1000 pipelines used at 00:00 UTC, 10 kept"

@@ -32,12 +32,18 @@ def begin(world: World, steps: int) -> None:
         world.tasks()
 
 
+def summary(world: World, commit: str) -> tuple[str, str]:
+    status = world.host.statuses[HELLO, commit]["deployer"]
+    return status.state, status.description
+
+
 def test_a_commit_that_is_overtaken_while_its_pipeline_is_made_waits_no_longer(world: World) -> None:
     begin(world, 0)
-    assert said(world, sha(1), "prepare")[0] == "pending"
+    assert world.statuses(sha(1)) == {"deployer": "pending"}
     world.push(BRANCH, sha(2), before=sha(1))
     world.run()
-    assert said(world, sha(1), "prepare") == ("error", f"x: overtaken by {sha(2)[:12]}")
+    assert world.statuses(sha(1)) == {"deployer": "error"}
+    assert summary(world, sha(1))[1] == f"x: superseded: overtaken by {sha(2)[:12]}"
     assert set(world.statuses(sha(2)).values()) == {"success"}
 
 
@@ -45,7 +51,8 @@ def test_a_commit_whose_successor_is_not_deployed_waits_no_longer(world: World) 
     begin(world, 0)
     world.push(BRANCH, sha(2), before=sha(1), files={"deployer.yml": "branches: [y]"})
     world.run()
-    assert said(world, sha(1), "prepare")[0] == "error"
+    assert summary(world, sha(1)) == ("error", f"x: superseded: overtaken by {sha(2)[:12]}")
+    assert summary(world, sha(2))[0] == "success"
 
 
 @pytest.mark.parametrize("steps", range(6))
@@ -68,39 +75,55 @@ def test_a_commit_that_waits_for_room_and_whose_branch_goes_waits_no_longer(worl
     room = RegionCapacity("us-east-1", 2000, 2000, 10, 1000, 0)
     world.cloud.room_left = replace(room)
     begin(world, 0)
-    assert said(world, sha(1), "prepare")[0] == "pending"
+    assert summary(world, sha(1))[0] == "pending"
+    assert "waiting: no room" in summary(world, sha(1))[1]
     world.remove(BRANCH, sha(1))
     world.run()
-    assert said(world, sha(1), "prepare") == ("error", "x: its environment was deleted")
+    assert summary(world, sha(1)) == ("error", "x: superseded: its environment was deleted")
 
 
-def test_a_stage_whose_pipeline_somebody_deleted_waits_no_longer(world: World) -> None:
+def with_pending(world: World, *contexts: str) -> None:
+    """Have the record say that version 0.1.0 left these statuses pending on the first commit."""
+    pending = tuple(f"{sha(1)} {context}" for context in contexts)
+    world.lanes_note(DEV, pending=pending)
+
+
+def test_what_an_earlier_version_left_pending_ends_with_its_pipeline(world: World) -> None:
     begin(world, 2)
-    assert said(world, sha(1), "Build")[0] == "pending"
+    with_pending(world, "deployer/Build")
     world.cloud.pipelines.pop(DEV.stack_name)
     world.event(DEV)
     world.tasks()
-    assert said(world, sha(1), "Build") == (
-        "error",
-        "x: Build ended because its pipeline was deleted",
-    )
+    assert said(world, sha(1), "Build") == ("error", "x: Build ended because its pipeline was deleted")
 
 
-def test_the_oldest_of_many_executions_that_run_at_a_time_is_told_to_be_followed_no_longer(
-    world: World,
-) -> None:
+def test_what_an_earlier_version_left_pending_ends_when_another_commit_is_deployed(world: World) -> None:
+    begin(world, 2)
+    with_pending(world, "deployer/prepare")
+    world.push(BRANCH, sha(2), before=sha(1))
+    world.run()
+    assert said(world, sha(1), "prepare") == ("error", f"x: overtaken by {sha(2)[:12]}")
+
+
+def test_the_oldest_of_many_executions_that_run_at_a_time_is_followed_no_longer(world: World) -> None:
     world.push(BRANCH, sha(1))
     world.run()
-    world.push(BRANCH, sha(2), before=sha(1))
-    world.tasks()
-    world.step()
-    world.tasks()
-    assert said(world, sha(2), "Build")[0] == "pending"
-    for number in range(3, 8):  # no time passes, so that none of them ends
+    for number in range(2, 8):  # no time passes, so that none of them ends
         world.push(BRANCH, sha(number), before=sha(number - 1))
         world.tasks()
-    assert said(world, sha(2), "Build")[0] == "error"
-    assert "not followed any more" in said(world, sha(2), "Build")[1]
+    assert len(world.record(DEV).status.pipeline.open) == 5
+    assert summary(world, sha(2)) == ("error", f"x: superseded: overtaken by {sha(3)[:12]}")
+
+
+def test_progress_is_shown_in_one_place(world: World) -> None:
+    world.cloud.stages = ("Source", "Build", "Test", "Deploy")
+    world.push(BRANCH, sha(1))
+    world.run()
+    assert len(world.posted(sha(1))) == len(world.cloud.stages) + 3, "the results, and the beginning"
+    count = len(world.posted(sha(1)))
+    world.redeploy(DEV)
+    world.run()
+    assert len(world.posted(sha(1))[count:]) == len(world.cloud.stages) + 2, "each stage has a new page"
 
 
 @pytest.mark.parametrize("seen", [True, False])

@@ -87,6 +87,20 @@ def test_deployments_finish_while_github_refuses_every_write(world: Refusing, er
     assert len(world.posted(sha(1))) == len(GREEN), "what happened meanwhile is left out"
 
 
+def test_after_a_long_outage_the_present_state_appears_within_75_seconds(world: Refusing) -> None:
+    world.error = TransientError("GitHub answers 502")
+    store(world, build("success"))
+    for _ in range(200):
+        world.post()
+        world.lanes.clock_offset_ms += 20_000
+    world.error = None
+    for _ in range(15):
+        world.post()
+        world.lanes.clock_offset_ms += 5_000
+    world.post()
+    assert world.statuses(sha(1)) == {BUILD: "success"}
+
+
 def test_a_refused_write_costs_no_attempt(world: Refusing) -> None:
     world.error = TransientError("GitHub answers 502")
     world.push(BRANCH, sha(1))
