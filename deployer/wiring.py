@@ -1,7 +1,6 @@
 """The composition root: builds all parts of deployer from its settings."""
 
 import logging
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +30,6 @@ from deployer.outbox.sender import DisplaySender
 from deployer.queue.call_counter import count_call
 from deployer.queue.items import RESYNC_KEY, Work
 from deployer.queue.lease import Timer
-from deployer.queue.progress_log import LOG_FORMAT
 from deployer.queue.runner import Runner, WorkerProcess
 from deployer.queue.step_results import Finished, StepResult
 from deployer.queue.step_runner import RunnerOptions
@@ -48,6 +46,7 @@ from deployer.redis_store.queue import RedisQueueStore
 from deployer.resync.collect import ResyncPlanner
 from deployer.resync.missed_deliveries import PATH, MissedDeliveries
 from deployer.resync.orphaned_roles import RoleDirectory
+from deployer.resync.pull_requests import PullRequests
 from deployer.resync.repository_lifecycle import RepositoryLifecycle
 from deployer.settings.dotenv import read_environment
 from deployer.settings.iam_fence import FENCE_REMEDY, unfenced_sentence
@@ -136,7 +135,10 @@ class Deployer:
         Raises:
             UnavailableError: Redis is unavailable; nothing was stored.
         """
-        answer = self.submitter.submit_github(event)
+        if isinstance(event, PullRequestChange):
+            answer = self.pull_requests.submit(event)
+        else:
+            answer = self.submitter.submit_github(event)
         if not isinstance(event, Ignored) and event.installation:
             self._learn_installation(event)
         return answer
@@ -219,9 +221,16 @@ class Deployer:
             self.submitter,
             self.resyncer,
             self.deliveries,
+            self.pull_requests,
+            list_open_heads=self.host.open_pull_requests,
             allows=self.config.allows,
             poll_seconds=self.config.poll_seconds,
         )
+
+    @cached_property
+    def pull_requests(self) -> PullRequests:
+        """Gives the heads of pull requests their status."""
+        return PullRequests(self.lanes, self.outbox, self.submitter, self.config.allows)
 
     @cached_property
     def repositories(self) -> Repositories:
@@ -379,17 +388,3 @@ def warn_at_start(config: Config, redis_warning: str) -> None:
         _log.warning(
             "DEPLOYER_UNFENCED is yes. %s; to protect AWS, %s", unfenced_sentence(gaps), FENCE_REMEDY
         )
-
-
-def setup_logging(config: Config, process: str) -> None:
-    """Log to standard error, with one line per event."""
-    logging.basicConfig(
-        level=config.log_level,
-        stream=sys.stderr,
-        format=LOG_FORMAT.format(process=process),
-        force=True,
-    )
-    for noisy in ("botocore", "urllib3", "boto3", "kombu", "amqp"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
-    # if a role cannot be assumed, the error that ends the task says so in one line
-    logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)

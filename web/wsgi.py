@@ -8,9 +8,10 @@ import logging
 import sys
 
 from deployer.model.errors import ConfigError
+from deployer.queue.progress_log import setup_logging
 from deployer.redis_store.circuit_breaker import RedisCircuitBreaker
 from deployer.settings.startup import check_secrets
-from deployer.wiring import build, check_redis, setup_logging
+from deployer.wiring import build, check_redis
 from web.application import REDIS_SECONDS, create_app
 
 # with exit code 4 of a worker gunicorn stops; with most others it would restart the worker forever
@@ -20,7 +21,7 @@ try:
     _deployer = build(budget=RedisCircuitBreaker(REDIS_SECONDS))
     check_secrets(_deployer.config)
     _redis_warning = check_redis(_deployer.config)
-    setup_logging(_deployer.config, "web")
+    setup_logging(_deployer.config.log_level, "web")
     if _redis_warning:
         logging.getLogger("deployer.start").warning("%s", _redis_warning)
     app = create_app(_deployer)

@@ -16,7 +16,8 @@ from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, DeployerError, TransientError, UnavailableError
 from deployer.queue.items import OUT_OF_TIME
 from deployer.queue.lease import KernelTimer
-from deployer.wiring import build, check_redis, check_worker, setup_logging, warn_at_start
+from deployer.queue.progress_log import setup_logging
+from deployer.wiring import build, check_redis, check_worker, warn_at_start
 from workers.item_events import StopSign
 from workers.outbox import register_sender
 from workers.tasks import register
@@ -65,7 +66,7 @@ def _take_no_more_items(**_: Any) -> None:
 
 @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
 def _set_up_logging(**_: Any) -> None:
-    setup_logging(deployer.config, "worker")
+    setup_logging(deployer.config.log_level, "worker")
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # deployer's tasks log their own results
 
 

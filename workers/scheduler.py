@@ -17,9 +17,10 @@ from contextlib import suppress
 from deployer.local.process_memory import hide_memory
 from deployer.model.environments import Repository
 from deployer.model.errors import ConfigError, DeployerError, UnavailableError, one_line
+from deployer.queue.progress_log import setup_logging
 from deployer.queue.store import FAILING_JOB
 from deployer.redis_store.errors import refuses_one_command
-from deployer.wiring import Deployer, build, check_aws, check_redis, setup_logging, warn_at_start
+from deployer.wiring import Deployer, build, check_aws, check_redis, warn_at_start
 from workers.outbox import call_sender
 
 _log = logging.getLogger("deployer.scheduler")
@@ -300,7 +301,7 @@ def main() -> None:
         redis_warning = check_redis(deployer.config)
     except ConfigError as error:
         raise SystemExit(f"deployer: {error}") from None
-    setup_logging(deployer.config, "scheduler")
+    setup_logging(deployer.config.log_level, "scheduler")
     warn_at_start(deployer.config, redis_warning)
     scheduler = Scheduler(deployer)
 

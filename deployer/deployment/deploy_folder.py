@@ -9,6 +9,7 @@ from typing import Any
 from deployer.environment.cloud_region import Clouds
 from deployer.environment.code_host import CodeHost
 from deployer.environment.context import ReconcileContext, Stop
+from deployer.model.environments import Kind
 from deployer.model.errors import DeployerError, PermanentError
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
@@ -126,8 +127,7 @@ class DeployFolderReader:
         folder = self.parse_config(folder)
         branch = context.environment.branch
         if branch is None:
-            url_output = folder.config.url if folder.config else ""
-            return context.with_record(url_output=url_output), folder
+            return self._with_staging_settings(context, folder), folder
         config = folder.readable_config
         if context.work.cause != Cause.REDEPLOY and (why_not := config.branch_refusal(branch)):
             return Stop(context.done(Outcome.SKIPPED, why_not))
@@ -138,6 +138,18 @@ class DeployFolderReader:
             url_output=config.url,
         )
         return context, folder
+
+    @staticmethod
+    def _with_staging_settings(context: ReconcileContext, folder: DeployFolder) -> ReconcileContext:
+        """Copy the settings of staging or production into the record; an error is reported when the release is built."""
+        config = folder.config
+        if config is None:
+            return context
+        context = context.with_record(url_output=config.url)
+        if context.environment.kind is not Kind.STAGING:
+            return context
+        # how the default branch wants skipped commits to be shown
+        return context.with_record(skipped=config.skipped)
 
     def build_release(self, context: ReconcileContext, folder: DeployFolder) -> Release:
         """Build the release of the goal's commit, from which the stack is created or updated.

@@ -130,9 +130,7 @@ class Executions:
         context = self._follow_with_commit(context, execution)
         context = context.enter_state("running", execution=execution, commit=context.work.spec.sha)
         context = context.with_work(execution=execution, task=Task.SYNC, polls=0)
-        return self._post_and_continue(
-            self._reporter.post_prepared(context)
-        )
+        return self._post_and_continue(self._reporter.post_prepared(context))
 
     @report_on_context
     def follow(self, context: ReconcileContext) -> StepResult:

@@ -203,7 +203,8 @@ class Reconciler:
                 sha = result.commit or work.spec.sha
                 if result.outcome in {Outcome.DEPLOYED, Outcome.FAILED}:
                     sha = sha or record.spec.commit  # the queue item named no commit, as after an event
-                record = self._reporter.post_outcome(environment, record, result, sha)
+                skipped = self._repositories.skipped_state
+                record = self._reporter.post_outcome(environment, record, result, sha, skipped)
         record = self._comments.correct_warning(environment, record)
         # A record that an event did not change is not written: a newer `updated_at` would make a running resync
         # ignore its own listing.

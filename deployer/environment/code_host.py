@@ -41,6 +41,23 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class PullRequestHead:
+    """The commit that an open pull request is about to merge.
+
+    Attributes:
+        number: the pull request's number.
+        branch: its branch. If the pull request comes from a fork, it is the fork's.
+        sha: the commit.
+        from_fork: whether the branch belongs to another repository.
+    """
+
+    number: int
+    branch: Ref
+    sha: str
+    from_fork: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryFacts:
     """GitHub's description of a repository.
 
@@ -108,12 +125,14 @@ class Protection:
         branch_protected: whether a branch protection or ruleset applies to it; None if that cannot be read.
         tags_protected: whether an active ruleset applies to tags; None if that cannot be read.
         unread: why something cannot be read; empty if everything can.
+        required: the contexts of the statuses that the default branch requires.
     """
 
     branch: str
     branch_protected: bool | None
     tags_protected: bool | None
     unread: str = ""
+    required: tuple[str, ...] = ()
 
 
 class CodeHost(Protocol):
@@ -187,6 +206,13 @@ class CodeHost(Protocol):
 
         Raises:
             RightsError: deployer may not change it, or it does not exist any more.
+        """
+
+    def open_pull_requests(self, repository: Repository) -> list[PullRequestHead]:
+        """The heads of the open pull requests, the newest first; not all of more than 500.
+
+        Raises:
+            RightsError: deployer may not read them.
         """
 
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError
 from deployer.model.refs import Ref
 from deployer.model.repository_record import RepositoryRecord
+from deployer.queue.skipped_commits import skipped_state
 from deployer.queue.store import QueueStore
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ class Repositories:
     def stored_record(self, repository: Repository) -> RepositoryRecord:
         """The record as the last read left it."""
         return self._lanes.repository(repository) or RepositoryRecord(repository.full_name)
+
+    def skipped_state(self, repository: Repository) -> str:
+        """The state of the status of a skipped commit: `success` or `pending`, as the default branch sets it."""
+        return skipped_state(self._lanes, repository)
 
     def refresh_record(
         self, repository: Repository, word: str = "", *, keep: bool = True, only: Ref | None = None

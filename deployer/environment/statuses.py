@@ -1,7 +1,7 @@
 """What GitHub should show of an environment: commit statuses that the queue stores with the result of a task.
 
-Nothing here calls GitHub. A task that is repeated wants the same again, and `deployer.outbox` posts what changed.
-Progress is shown in one context, that of the whole deployment; all others show results only.
+Nothing here calls GitHub: `deployer.outbox` posts what changed. Progress is shown in one context, that of the whole
+deployment; all others show results only.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from deployer.environment.cloud_region import CloudRegion, Execution
 from deployer.environment.context import ReconcileContext
+from deployer.environment.teardown_text import teardown_text
 from deployer.model.display import (
     FOREIGN_EXECUTION,
     PENDING,
@@ -18,24 +19,20 @@ from deployer.model.display import (
     WANTS,
     DisplayChange,
     own_context,
+    skip_change,
     stage_context,
     stage_of_context,
 )
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environment_status import FollowedExecution, ForeignExecution, StageState
-from deployer.model.environments import Environment, Kind
+from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.outcomes import Outcome
-from deployer.model.teardown_report import TeardownReport
 from deployer.queue.call_counter import count_for_purpose
 from deployer.queue.step_results import Finished
 
 _GITHUB_STATES = {
-    "pending": "pending",
-    "running": "pending",
-    "succeeded": "success",
-    "failed": "failure",
-    "stopped": "error",
-}
+    "pending": PENDING, "running": PENDING, "succeeded": "success", "failed": "failure", "stopped": "error",
+}  # fmt: skip
 AGE = "deployer/age"
 IN_PROGRESS = "is being deployed"
 _OPEN_LIMIT = 5  # executions of one environment that are followed at a time
@@ -102,7 +99,12 @@ class StatusReporter:
         return self._show(environment, record, place, state, text)
 
     def post_outcome(
-        self, environment: Environment, record: EnvironmentRecord, result: Finished, sha: str
+        self,
+        environment: Environment,
+        record: EnvironmentRecord,
+        result: Finished,
+        sha: str,
+        skipped_state: Callable[[Repository], str],
     ) -> EnvironmentRecord:
         """Show how a goal has ended.
 
@@ -111,6 +113,7 @@ class StatusReporter:
             record: its record.
             result: the end.
             sha: the commit of the goal; empty if it had none.
+            skipped_state: returns the state of a skipped commit in a repository.
         """
         place = _Place(sha, SUMMARY, self._url(environment))
         match result.outcome:
@@ -120,7 +123,9 @@ class StatusReporter:
                 return self._show_summary(environment, record, place, "failure", result.reason)
             case Outcome.SKIPPED if not (_has_result(record, sha) or self._is_production(environment)):
                 record = _without_wish(record, sha)
-                return self._show_summary(environment, record, place, "success", f"skipped: {result.reason}")
+                text = f"{environment.name}: skipped: {result.reason}"
+                change = skip_change(sha, text, skipped_state(environment.repository), place.url)
+                return record.but(display=(*record.display, change)) if sha else record
             case _:
                 return record
 
@@ -186,7 +191,7 @@ class StatusReporter:
         state = "failure" if retained else "success"
         context = own_context("teardown", environment.kind)
         place = _Place(record.spec.commit, context, self._url(environment))
-        text = _teardown_text(environment, record.status.receipt)
+        text = teardown_text(environment, record.status.receipt)
         return self._show(environment, record, place, state, text)
 
     def post_expiry_status(
@@ -390,26 +395,3 @@ def _stage_text(name: str, status: str, reason: str) -> str:
     if status == "failed":
         return f"{name} failed: {reason}" if reason else f"{name} failed"
     return f"{name} {done[status]}"
-
-
-def _teardown_text(environment: Environment, report: TeardownReport) -> str:
-    """What a teardown removed and left, in one line."""
-    removed, retained = report.removed, report.retained
-    stacks = [each for each in removed if each.is_stack]
-    resources = sum(each.resources or 0 for each in stacks)
-    text = f"removed {_counted(len(stacks), 'stack')} with {_counted(resources, 'resource')}"
-    logs = sum(each.what.startswith("log group ") for each in removed)
-    stores = len(removed) - len(stacks) - logs + report.unlisted.removed
-    if stores and environment.kind is Kind.DEVELOPMENT:
-        has_images = any(each.what.startswith("image repository ") for each in removed)
-        text += f" and emptied {_counted(stores, 'bucket or repository' if has_images else 'bucket')}"
-    if logs:
-        text += f" and deleted {_counted(logs, 'log group')}"
-    if retained:
-        more = f" and {report.unlisted.retained} more" if report.unlisted.retained else ""
-        text += f"; left {', '.join(each.what for each in retained)}{more}: {retained[0].why}"
-    return text
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -108,3 +108,19 @@ def missing_permissions(needed: Mapping[str, str], held: Mapping[str, str]) -> d
 def permission_names(permissions: Mapping[str, str]) -> str:
     """Permissions as GitHub's settings show them, such as `pull requests: write`."""
     return " and ".join(f"{name.replace('_', ' ')}: {level}" for name, level in permissions.items())
+
+
+def missing_scopes(scopes_header: str, is_private: bool, may_push: bool) -> list[str]:
+    """The permissions that a personal token lacks on a repository, as far as GitHub tells.
+
+    Args:
+        scopes_header: the answer's `X-OAuth-Scopes`. It is empty for a fine-grained token.
+        is_private: whether the repository is private.
+        may_push: whether the token's owner may push. The token itself may have fewer rights.
+    """
+    scopes = {each.strip() for each in scopes_header.split(",")} - {""}
+    if scopes and not scopes & {"repo", "repo:status"}:
+        return ["statuses: write (scope repo:status)"]
+    if is_private and scopes and "repo" not in scopes:
+        return ["contents: read (scope repo)"]
+    return [] if may_push else ["statuses: write"]

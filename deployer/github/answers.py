@@ -115,10 +115,23 @@ class Branch(Struct, frozen=True):
     commit: BranchCommit
 
 
+class RequiredContexts(Struct, frozen=True):
+    """The statuses that a classic protection requires."""
+
+    contexts: list[str] = []
+
+
+class ClassicProtection(Struct, frozen=True):
+    """The field `protection` of a branch; a fine-grained token may get it without details."""
+
+    required_status_checks: RequiredContexts | None = None
+
+
 class BranchProtection(Struct, frozen=True):
-    """`GET branches/{branch}`, read for whether the branch is protected."""
+    """`GET branches/{branch}`, read for whether the branch is protected, and for what it requires."""
 
     protected: bool
+    protection: ClassicProtection | None = None
 
 
 class ListedBranch(Struct, frozen=True):
@@ -129,10 +142,23 @@ class ListedBranch(Struct, frozen=True):
     protected: bool
 
 
+class RequiredCheck(Struct, frozen=True):
+    """A status that a ruleset requires."""
+
+    context: str = ""
+
+
+class RuleParameters(Struct, frozen=True):
+    """What a rule requires; other kinds of rules have other parameters."""
+
+    required_status_checks: list[RequiredCheck] = []
+
+
 class Rule(Struct, frozen=True):
     """An entry of `GET rules/branches/{branch}`."""
 
     type: Name
+    parameters: RuleParameters | None = None
 
 
 class Ruleset(Struct, frozen=True):
@@ -250,6 +276,7 @@ class PullHead(Struct, frozen=True):
     """The branch to be merged; `repo` is null if its fork was deleted."""
 
     ref: Name
+    sha: Sha
     repo: PullRepository | None
 
 

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from deployer.environment.code_host import Status
+from deployer.environment.code_host import PullRequestHead, Status
 from deployer.github import answers
 from deployer.github.client import RepositoryClient
 from deployer.github.errors import ApiError, rate_limit_seconds
@@ -19,6 +19,7 @@ CONTEXT_LIMIT = 255
 _URL_LIMIT = 1024
 _JOINER = "\u200d"  # zero-width joiner, which makes one emoji of several
 _MAX_COMMENTS = 500  # read per pull request or commit to find deployer's own: anybody may write thousands
+_MAX_HEADS = 500  # open pull requests that a resync reads
 _MAX_PULL_REQUESTS = 10  # of one branch, that get a comment
 
 
@@ -78,6 +79,21 @@ def _open_pull_requests(call: ApiCall, repository: Repository, branch: Ref) -> l
         each.number
         for each in listed
         if each.head.ref == branch.short and each.head.repo and each.head.repo.id == each.base.repo.id
+    ]
+
+
+def open_heads(call: ApiCall, repository: Repository) -> list[PullRequestHead]:
+    """The heads of a repository's open pull requests, the newest first."""
+    path = f"/repos/{repository.full_name}/pulls"  # by default the open ones, the newest first
+    listed = itertools.islice(list_all_pages(call, path, answers.Pull), _MAX_HEADS)
+    return [
+        PullRequestHead(
+            each.number,
+            Ref.of_branch(each.head.ref),
+            each.head.sha,
+            from_fork=each.head.repo is None or each.head.repo.id != each.base.repo.id,
+        )
+        for each in listed
     ]
 
 

@@ -123,6 +123,21 @@ def webhook_permission(access: str, organization: str) -> str:
     return f"organization webhooks: {access}" if organization else f"webhooks: {access}"
 
 
+def read_deliveries(
+    call: ApiCall, repository: Repository | None, url: str, since: float, others: Collection[int]
+) -> list[HookDelivery]:
+    """The attempts at deliveries to a repository's or its organization's webhook; without a repository, to the App's.
+
+    Raises:
+        NotFoundError: no webhook has this address.
+    """
+    if repository is None:
+        return delivery_attempts(call, require_app_webhook(call, url), since)
+    webhook = require_webhook(call, repository, url)
+    with requires_permission(webhook_permission("read", webhook.organization)):
+        return delivery_attempts(call, webhook, since, others)
+
+
 def delivery_attempts(
     call: ApiCall, webhook: Webhook, since: float, others: Collection[int] = ()
 ) -> list[HookDelivery]:

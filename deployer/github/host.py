@@ -12,13 +12,21 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from deployer.environment.code_host import Head, HookDelivery, Protection, Relation, RepositoryFacts, Status
+from deployer.environment.code_host import (
+    Head,
+    HookDelivery,
+    Protection,
+    PullRequestHead,
+    Relation,
+    RepositoryFacts,
+    Status,
+)
 from deployer.github import answers
 from deployer.github import feedback as github_feedback
 from deployer.github import hooks as github_hooks
 from deployer.github import refs as github_refs
 from deployer.github import repository_query as github_facts
-from deployer.github.access_problems import missing_permissions
+from deployer.github.access_problems import missing_permissions, missing_scopes
 from deployer.github.client import GitHubClient, RepositoryClient, retry_transient_failures
 from deployer.github.credentials import AppCredentials, NotInstalledError, TokenCredentials
 from deployer.github.errors import (
@@ -83,10 +91,6 @@ class GitHubHost:
         One call reads up to a hundred branches with a hundred tags; each further call reads the next hundred of one
         kind or of both. A single ref takes one call. A repository without commits takes one more, for its default
         branch.
-
-        Args:
-            repository: the repository.
-            only: the one ref to read; None for all.
 
         Raises:
             RightsError: the token or the App may not read all of the repository.
@@ -241,14 +245,17 @@ class GitHubHost:
             translate_errors(f"reading the deliveries of {repository}", repository),
             requires_permission("webhooks: read"),
         ):
+            owner = None if self.is_app else repository
             call = self._api_call(repository, as_app=self.is_app)
-            if self.is_app:
-                return github_hooks.delivery_attempts(
-                    call, github_hooks.require_app_webhook(call, url), since
-                )
-            webhook = github_hooks.require_webhook(call, repository, url)
-            with requires_permission(github_hooks.webhook_permission("read", webhook.organization)):
-                return github_hooks.delivery_attempts(call, webhook, since, others)
+            return github_hooks.read_deliveries(call, owner, url, since, others)
+
+    def open_pull_requests(self, repository: Repository) -> list[PullRequestHead]:
+        """See `CodeHost.open_pull_requests`. One call per hundred."""
+        with (
+            translate_errors(f"reading the pull requests of {repository}", repository),
+            requires_permission("pull requests: read"),
+        ):
+            return github_feedback.open_heads(self._api_call(repository), repository)
 
     def payload(self, repository: Repository, delivery: HookDelivery) -> dict[str, Any]:
         """The payload of a delivery. One call."""
@@ -286,8 +293,7 @@ class GitHubHost:
         """Comment on a branch's open pull requests or, if it has none, on a commit.
 
         One call for the pull requests and two for each comment; more if there are over a hundred comments already. A
-        comment on a pull request needs the permission *pull requests: write*. A comment on a commit needs only
-        *contents: read*, but a later change of it needs *contents: write*, which deployer needs for nothing else.
+        later change of a comment on a commit needs *contents: write*, which deployer needs for nothing else.
 
         Raises:
             RightsError: the token or the App may not comment.
@@ -330,13 +336,8 @@ class GitHubHost:
             if self._app:
                 held = self._app.read_installation(repository).permissions
                 return [f"{name}: {level}" for name, level in missing_permissions(_NEEDED, held).items()]
-            scopes = {each.strip() for each in headers.get("x-oauth-scopes", "").split(",")} - {""}
-            # for a fine-grained token GitHub names no scopes, and `permissions` are those of the token's owner
-            if scopes and not scopes & {"repo", "repo:status"}:
-                return ["statuses: write (scope repo:status)"]
-            if described.private and scopes and "repo" not in scopes:
-                return ["contents: read (scope repo)"]
-            return [] if described.permissions.get("push", True) else ["statuses: write"]
+            may_push = described.permissions.get("push", True)
+            return missing_scopes(headers.get("x-oauth-scopes", ""), described.private, may_push)
 
     def permission_remedy(self, repository: Repository) -> str:
         """How people give the App the permissions that deployer lacks; empty for a token. At most two calls."""

@@ -156,10 +156,10 @@ def protected_branches(api: RepositoryClient) -> dict[Ref, str]:
 
 
 def read_protection(api: RepositoryClient) -> Protection:
-    """What protects the default branch and the tags, as far as deployer may read it. Three calls, or four."""
+    """What protects the default branch and the tags, as far as deployer may read it. Four calls."""
     branch = default_branch(api)
     quoted = quote(branch, safe="")
-    unread = list[str]()
+    unread, required = list[str](), dict[str, None]()
 
     def read_or_record_refusal(what: str, read: Callable[[], bool]) -> bool | None:
         try:
@@ -171,9 +171,19 @@ def read_protection(api: RepositoryClient) -> Protection:
             return None
 
     def branch_protected() -> bool:
-        if api.get(f"/branches/{quoted}", answers.BranchProtection).protected:
-            return True
-        return bool(api.get(f"/rules/branches/{quoted}", list[answers.Rule]))
+        classic = api.get(f"/branches/{quoted}", answers.BranchProtection)
+        checks = classic.protection.required_status_checks if classic.protection else None
+        required.update(dict.fromkeys(checks.contexts if checks else []))
+        try:
+            rules = api.get(f"/rules/branches/{quoted}", list[answers.Rule])
+        except ApiError:
+            if classic.protected:
+                return True
+            raise
+        for rule in rules:
+            named = rule.parameters.required_status_checks if rule.parameters else []
+            required.update(dict.fromkeys(each.context for each in named))
+        return classic.protected or bool(rules)
 
     def tags_protected() -> bool:
         query = {"includes_parents": "true", "per_page": 100}
@@ -181,9 +191,8 @@ def read_protection(api: RepositoryClient) -> Protection:
         return any(each.target == "tag" and each.enforcement == "active" for each in listed)
 
     protected = read_or_record_refusal("its protection", branch_protected)
-    return Protection(
-        branch, protected, read_or_record_refusal("its rulesets", tags_protected), "; ".join(unread)
-    )
+    tags = read_or_record_refusal("its rulesets", tags_protected)
+    return Protection(branch, protected, tags, "; ".join(unread), tuple(required))
 
 
 def changed_files(api: RepositoryClient, before: str, after: str) -> list[str] | None:

@@ -33,6 +33,11 @@ class DisplayChange(msgspec.Struct, frozen=True):
     url: str = ""
 
 
+def skip_change(sha: str, text: str, state: str, url: str = "") -> DisplayChange:
+    """That a commit is not deployed, in the context to require; `state` is `success` or `pending`."""
+    return DisplayChange(sha, SUMMARY, state, text, url)
+
+
 def stage_context(stage: str, kind: Kind = Kind.DEVELOPMENT) -> str:
     """The context of a stage's status, which differs from deployer's own contexts even if the stage has such a name.
 

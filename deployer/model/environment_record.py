@@ -73,6 +73,8 @@ class EnvironmentSpec(FieldGroup, frozen=True):
         deletion: that a person deleted development or staging, until a push, a redeployment or a resync with
             `--recreate` wants it again.
         expiry: how long a development environment is wanted.
+        skipped: of staging, the state of the status of a skipped commit in its repository, as its last commit sets it:
+            `success` or `pending`.
         production: which commit production may run.
     """
 
@@ -84,6 +86,7 @@ class EnvironmentSpec(FieldGroup, frozen=True):
     url_output: str = ""
     deletion: Deletion = Deletion()
     expiry: ExpirySpec = ExpirySpec()
+    skipped: str = "success"
     production: ProductionSpec = ProductionSpec()
 
 

@@ -6,6 +6,7 @@ people, and writes all lines to files.
 
 import logging
 import re
+import sys
 from dataclasses import dataclass
 
 from deployer.model.environments import Environment, Repository
@@ -16,7 +17,7 @@ from deployer.queue.step_results import Finished, RetryLater, StepResult
 
 NAME = "deployer.progress"
 _log = logging.getLogger(NAME)
-# `deployer.wiring.setup_logging` writes lines of this form
+# `setup_logging` writes lines of this form
 LOG_FORMAT = "%(asctime)s %(levelname)-7s {process} %(name)s: %(message)s"
 _LINE = re.compile(
     r"\d{4}-\d\d-\d\d (?P<time>\d\d:\d\d:\d\d)\S* (?P<level>[A-Z]+) +(?P<process>\S+) (?P<logger>[^:\s]+): (?P<text>.*)"
@@ -112,3 +113,17 @@ def readable_line(line: str) -> ReadableLine | None:
             visible(f"{found['time']}  {found['process']}: {word}: {found['text']}"), warning=True
         )
     return None
+
+
+def setup_logging(level: str, process: str) -> None:
+    """Log to standard error, with one line per event."""
+    logging.basicConfig(
+        level=level,
+        stream=sys.stderr,
+        format=LOG_FORMAT.format(process=process),
+        force=True,
+    )
+    for noisy in ("botocore", "urllib3", "boto3", "kombu", "amqp"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    # if a role cannot be assumed, the error that ends the task says so in one line
+    logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)

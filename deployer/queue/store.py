@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from deployer.model.display import DisplayChange
 from deployer.model.environments import Repository
 from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.items import Work, split_key
@@ -136,6 +137,15 @@ class QueueStore(RecordStore, Protocol):
 
         Work whose cause is an event or a resync joins the waiting item of that environment. Other work replaces the
         item, and the deliveries of the replaced item end as `superseded`.
+        """
+
+    def show(self, repository: Repository, environment: str, changes: Sequence[DisplayChange]) -> None:
+        """Store what GitHub should show, apart from any task; a task's result stores it itself, see `finish`.
+
+        Args:
+            repository: the repository.
+            environment: the key of the environment that wants it.
+            changes: what it wants; a repeat changes nothing.
         """
 
     def begin(self, repository: Repository, token: int) -> Work | None:

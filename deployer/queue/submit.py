@@ -18,6 +18,7 @@ from deployer.queue import progress_log as progress
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.lookup import why_of_another_stack
 from deployer.queue.refused_tags import refused_tag_to_recheck
+from deployer.queue.skipped_commits import show_skipped_push
 from deployer.queue.store import Accepted, Dispatcher, QueueStore
 
 _log = logging.getLogger(__name__)
@@ -70,16 +71,16 @@ class WorkSubmitter:
         """
         if isinstance(event, Ignored):
             served = event.repository is not None and self._allows(event.repository)
-            return self._record_ignored(
+            return self.record_ignored(
                 event.delivery, event.reason, event.repository, event.ref if served else ""
             )
         if isinstance(event, RepositoryChange):
             return self._resync_repositories(event)
         if not self._allows(event.repository):
             reason = f"{event.repository} matches none of the patterns in DEPLOYER_REPOSITORIES"
-            return self._record_ignored(event.delivery, reason, event.repository)
+            return self.record_ignored(event.delivery, reason, event.repository)
         if isinstance(event, PullRequestChange):
-            return self._record_ignored(event.delivery, f"{event.about} requires no work", event.repository)
+            return self.record_ignored(event.delivery, f"{event.about} requires no work", event.repository)
         # decided before the queue, because in the queue a skipped push would replace a waiting one
         skipped = None if event.deleted else skip_reason(event.ref, event.message)
         environment = Environment.of_ref(event.repository, event.ref, event.default_branch)
@@ -119,12 +120,26 @@ class WorkSubmitter:
                 held_at=event.after,
             )
         record = DeliveryRecord(event.delivery, name, key, "push", outcome, reason)
+        if first:
+            show_skipped_push(self._lanes, environment, event.after, reason)
         # A push to the default branch may contain the commit of a refused tag. Usually the task of staging checks that.
         if environment.kind is Kind.STAGING:
             self._recheck_refused_tag(event.repository)
         self._lanes.ignore(record, ref=event.ref.name, commit=event.commit or event.after, first=first)
         progress.log_outcome(environment, outcome, reason)
         return Answer(event.delivery, "ignored", reason)
+
+    def check_environment(
+        self, environment: Environment, ref: Ref, delivery: str = "", event: str = ""
+    ) -> Answer:
+        """Queue a comparison of an environment with GitHub and AWS.
+
+        Raises:
+            UnavailableError: Redis is unavailable; nothing was stored.
+        """
+        work = Work.of(environment=environment.key, cause=Cause.RESYNC, ref=ref.name, turned=True)
+        accepted = self._enqueue(environment.repository, work, delivery, event)
+        return Answer(delivery, accepted.outcome, accepted.reason)
 
     def _recheck_refused_tag(self, repository: Repository) -> None:
         record = self._lanes.environment(Environment(repository, Kind.PRODUCTION))
@@ -147,7 +162,7 @@ class WorkSubmitter:
             reason = f"{names} matches none of the patterns in DEPLOYER_REPOSITORIES"
             if not named:
                 reason = f"no repository of {event.owner} is known here"
-            return self._record_ignored(event.delivery, reason, named[0] if named else None)
+            return self.record_ignored(event.delivery, reason, named[0] if named else None)
         work = _resync_work(word=event.word, turned=len(served) == 1)
         for each in served[:0:-1]:
             self._enqueue(each, work)
@@ -161,10 +176,10 @@ class WorkSubmitter:
             UnavailableError: Redis is unavailable; nothing was stored.
         """
         if isinstance(event, Ignored):
-            return self._record_ignored(event.delivery, event.reason, None)
+            return self.record_ignored(event.delivery, event.reason, None)
         environment = self._lanes.find(event.stack_name)
         if environment is None:
-            return self._record_ignored(
+            return self.record_ignored(
                 event.delivery, f"{event.stack_name} is no environment's stack or pipeline", None
             )
         try:
@@ -172,7 +187,7 @@ class WorkSubmitter:
         except StoredValueError:
             record = None  # the task reads the record again and becomes a dead letter, which says how to correct it
         if why := why_of_another_stack(event, environment, record, self._accounts[environment.kind]):
-            return self._record_ignored(event.delivery, why, environment.repository)
+            return self.record_ignored(event.delivery, why, environment.repository)
         work = Work(environment=environment.key, task=Task.NOTIFY, cause=Cause.EVENT)
         accepted = self._enqueue(environment.repository, work, event.delivery, event.about)
         return Answer(event.delivery, accepted.outcome, accepted.reason)
@@ -364,7 +379,7 @@ class WorkSubmitter:
             self._queue.send(accepted.dispatch)
         return accepted
 
-    def _record_ignored(
+    def record_ignored(
         self, delivery: str, reason: str, repository: Repository | None, ref: str = ""
     ) -> Answer:
         """Record a delivery that needs no work. With a ref the activity lists it, and the ref names its environment."""

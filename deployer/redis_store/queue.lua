@@ -168,6 +168,12 @@ function ops.replay(id, goal, grace, ttl, readable)
 end
 
 -- discard id -> 1 or 0
+-- display environment, changes
+function ops.display(env, changes)
+  store_display(env, changes)
+  return reply()
+end
+
 function ops.discard(id) return reply(call('HDEL', dead_letters, id)) end
 
 local key, found, expected = first_key_of_wrong_type(op, ARGV[10])  -- only `accept` has so many

@@ -134,6 +134,11 @@ class RedisQueueStore(
             raise LaneLostError(f"the lane of {repository} was handed to another worker meanwhile")
         return Taken(int(rest[0]), rest[1]) if status == "begun" else parse_dispatch(repository, rest)
 
+    def show(self, repository: Repository, environment: str, changes: Sequence[DisplayChange]) -> None:
+        """See `QueueStore.show`."""
+        with unavailable():
+            self._run_operation(repository, "display", environment, _encode_display(changes), request="")
+
     def _index_former_name(self, repository: Repository, record: EnvironmentRecord) -> None:
         """Let events of a former stack name find the environment that uses it, whichever had the name before."""
         if record.environment == RESYNC_KEY or not record.stack_name:

@@ -30,7 +30,12 @@ from deployer.queue.store import QueueStore
 
 _log = logging.getLogger(__name__)
 PATH = "/webhooks/github"
-EVENTS = ("push", "repository", "public")  # the events that a repository's webhook subscribes to
+EVENTS = (
+    "push",
+    "repository",
+    "public",
+    "pull_request",
+)  # the events that a repository's webhook subscribes to
 _APP_EVENTS = ("installation", "installation_repositories", "installation_target")
 APP = Repository("-", "-")  # the key of the record that describes the GitHub App's own webhook
 _KEPT_SECONDS = 3 * 86400.0  # GitHub redelivers nothing older

@@ -5,11 +5,12 @@ change that no event reported is found too. None of these changes affects stagin
 (docs/decisions/0011-repository-life.md).
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 
 from deployer.deployment.production.candidates import record_refused_push
 from deployer.environment.cloud_region import LISTING_PATIENCE, Inventory
-from deployer.environment.code_host import RepositoryFacts
+from deployer.environment.code_host import PullRequestHead, RepositoryFacts
 from deployer.environment.repository_state import (
     DEFAULT,
     DELETED,
@@ -21,7 +22,7 @@ from deployer.environment.repository_state import (
 from deployer.model.durations import backoff
 from deployer.model.environment_record import EnvironmentRecord, is_over
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.errors import NotFoundError, PermanentError
+from deployer.model.errors import CallLimitError, NotFoundError, PermanentError
 from deployer.model.outcomes import RESYNCED, Outcome
 from deployer.model.refs import Ref
 from deployer.model.repository_record import RepositoryRecord, Seen
@@ -33,7 +34,9 @@ from deployer.resync.collect import ResyncPlanner
 from deployer.resync.missed_deliveries import MissedDeliveries
 from deployer.resync.orphans import REMEMBERED_SECONDS, is_ended
 from deployer.resync.plan import Planned
+from deployer.resync.pull_requests import PullRequests
 
+_log = logging.getLogger(__name__)
 # causes that would deploy something new, then causes that follow from a ref or from a person's request
 _CAUSES_OF_CHANGE = {Cause.PUSH, Cause.RESYNC, Cause.AGE}
 _CAUSES_OF_REFS = {Cause.DELETION, Cause.REDEPLOY}
@@ -52,6 +55,8 @@ class RepositoryLifecycle:
         submitter: queues the resync of another repository.
         resyncer: plans the environments of a repository in its normal state.
         deliveries: has GitHub redeliver missed deliveries.
+        pull_requests: gives the heads of pull requests their status.
+        list_open_heads: reads the heads of a repository's open pull requests.
         allows: whether the installation serves a repository.
         poll_seconds: the first wait for a change that no event reports.
         clock: epoch seconds; by default Redis's, because other machines compare the stored times.
@@ -65,7 +70,9 @@ class RepositoryLifecycle:
         submitter: WorkSubmitter,
         resyncer: ResyncPlanner,
         deliveries: MissedDeliveries,
+        pull_requests: PullRequests,
         *,
+        list_open_heads: Callable[[Repository], Iterable[PullRequestHead]],
         allows: Callable[[Repository], bool],
         poll_seconds: float,
         clock: Callable[[], float] | None = None,
@@ -76,6 +83,8 @@ class RepositoryLifecycle:
         self._intake = submitter
         self._resyncer = resyncer
         self._deliveries = deliveries
+        self._pull_requests = pull_requests
+        self._list_open_heads = list_open_heads
         self._allows = allows
         self._poll_seconds = poll_seconds
         self._clock = clock or lanes.now
@@ -105,9 +114,20 @@ class RepositoryLifecycle:
             repository = Repository.parse(facts.full_name)
         done = self._resyncer.queue_plan(repository, work, facts)
         self._deliveries.check_if_due(repository)
+        self._repair_pull_requests(repository, facts)
         if facts is None or not self._has_former_development(repository, work, facts.default_branch):
             return done
         return self._end_former_development(repository, work, facts.default_branch, done)
+
+    def _repair_pull_requests(self, repository: Repository, facts: RepositoryFacts | None) -> None:
+        if facts is None:
+            return
+        try:
+            heads = self._list_open_heads(repository)
+        except (PermanentError, CallLimitError) as error:  # the resync does all the rest without them
+            _log.info("the pull requests of %s are not repaired: %s", repository, error)
+            return
+        self._pull_requests.repair_open(repository, facts.default_branch, heads)
 
     def refusal(self, repository: Repository, work: Work) -> str:
         """Why the work of an environment must not be done now; empty if it may.

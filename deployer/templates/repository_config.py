@@ -85,6 +85,8 @@ class RepositoryConfig:
             Only the default branch's value counts.
         paths: a push that changes none of these files is not deployed; files in `deploy/` always count.
         url: the output of a deployed stack that has the environment's URL; empty for the usual names.
+        skipped: the state of the commit status `deployer` on a commit that is skipped: `success`, or `pending` if a
+            skip must not pass a required check. Only the default branch's value counts.
     """
 
     teardown: TeardownPolicy = TeardownPolicy()
@@ -97,6 +99,7 @@ class RepositoryConfig:
     production_branches: NamePatterns | None = None
     paths: NamePatterns = NamePatterns()
     url: str = ""
+    skipped: str = "success"
 
     def ttl_of(self, branch: str) -> str:
         """The time that this branch's environment may be idle, in the format of `parse_duration`; empty if not set."""
@@ -289,6 +292,12 @@ def _read_output_name(document: Document, value: Any, path: tuple[str, ...]) -> 
     return value
 
 
+def _read_skipped(document: Document, value: Any, path: tuple[str, ...]) -> str:
+    if value not in _SKIPPED_STATES:
+        raise _error_at(document, path, f"skipped is not one of {', '.join(_SKIPPED_STATES)}")
+    return str(value)
+
+
 def _read_pattern_list(document: Document, value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
     listed = [value] if isinstance(value, str) else value
     good = isinstance(listed, list) and 0 < len(listed) <= _PATTERNS_LIMIT
@@ -311,6 +320,7 @@ def _matches_any(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+_SKIPPED_STATES = ("success", "pending")
 _SLEEP_KEYS = {"hours": None, "timezone": None}
 _PATTERN_KEYS = {"include": None, "exclude": None}
 _PRODUCTION_KEYS = {"branches": None}
@@ -327,5 +337,6 @@ _READERS: dict[str, Callable[[Document, Any, tuple[str, ...]], Any]] = {
     "production": _read_production,
     "paths": _read_name_patterns,
     "url": _read_output_name,
+    "skipped": _read_skipped,
 }
 CONFIG_KEYS = tuple(_READERS)

@@ -55,7 +55,8 @@ def _add_branches(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
                 if protected
                 else error_answer(404, "Branch not protected")
             )
-        return jsonify(rest_json.full_branch_json(repo, found, protected=protected))
+        contexts = hub.store.required_contexts(repo.id, branch)
+        return jsonify(rest_json.full_branch_json(repo, found, protected=protected, contexts=contexts))
 
     @pages.put(f"{_REPO}/branches/<path:_branch>")
     def protect_branch(owner: str, name: str, _branch: str) -> Response:
@@ -65,7 +66,11 @@ def _add_branches(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
             not_found()
         if all(_short_name(it) != branch for it in lookup.list_branches(repo)):
             return error_answer(404, "Branch not found")
-        hub.store.protect(repo.id, "branch", branch)
+        data = request.get_json(force=True, silent=True)
+        checks = (data.get("required_status_checks") or {}) if isinstance(data, dict) else {}
+        hub.store.protect(
+            repo.id, "branch", branch, contexts=[str(each) for each in checks.get("contexts", [])]
+        )
         return jsonify(_protection_json(repo, branch))
 
     @pages.delete(f"{_REPO}/branches/<path:_branch>")

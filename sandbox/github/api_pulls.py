@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from sandbox.github import payloads, rest_json
+from sandbox.github import payloads, pull_requests, rest_json
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
 from sandbox.github.responses import (
@@ -41,37 +41,42 @@ def _add_pulls(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
             row
             for row in hub.store.pulls(repo.id)[::-1]
             # as on GitHub, a head without an owner filters nothing
-            if state in {row["state"], "all"} and (":" not in head or head == f"{repo.owner}:{row['head']}")
+            if state in {row["state"], "all"}
+            and (":" not in head or head == f"{row['fork'].partition('/')[0] or repo.owner}:{row['head']}")
         ]
-        return page_answer(rows, lambda it: pull_request_json(repo, lookup, it))
+        return page_answer(
+            rows, lambda it: pull_requests.pull_request_json(hub, repo, it, rest_json.root_url())
+        )
 
     @pages.post(f"{_REPO}/pulls")
     def create_pull(owner: str, name: str) -> Response:
         repo, data = lookup.find_repository(owner, name), json_body()
-        head, base = (
-            required_string(data, "head").removeprefix(f"{repo.owner}:"),
-            required_string(data, "base"),
-        )
-        known = {ref.name.removeprefix("refs/heads/") for ref in lookup.list_branches(repo)}
-        for field, branch in (("head", head), ("base", base)):
-            if branch not in known:
-                refuse_field("PullRequest", field, f"{field} is invalid", "invalid")
-        row = hub.store.add_pull(repo.id, head=head, base=base, title=required_string(data, "title"))
-        answer = jsonify(pull_request_json(repo, lookup, row))
+        base, title = required_string(data, "base"), required_string(data, "title")
+        head = pull_requests.find_head(hub, repo, required_string(data, "head"))
+        if head is None:
+            refuse_field("PullRequest", "head", "head is invalid", "invalid")
+        if f"refs/heads/{base}" not in hub.refs(repo):
+            refuse_field("PullRequest", "base", "base is invalid", "invalid")
+        row = pull_requests.open_pull(hub, repo, head, base, title)
+        answer = jsonify(pull_requests.pull_request_json(hub, repo, row, rest_json.root_url()))
         answer.status_code = 201
         return answer
 
     @pages.get(f"{_REPO}/pulls/<int:number>")
     def get_pull(owner: str, name: str, number: int) -> Response:
         repo = lookup.find_repository(owner, name)
-        return jsonify(pull_request_json(repo, lookup, hub.store.pull(repo.id, number) or not_found()))
+        row = hub.store.pull(repo.id, number) or not_found()
+        return jsonify(pull_requests.pull_request_json(hub, repo, row, rest_json.root_url()))
 
     @pages.patch(f"{_REPO}/pulls/<int:number>")
     def edit_pull(owner: str, name: str, number: int) -> Response:
         repo, data = lookup.find_repository(owner, name), json_body()
         row = hub.store.pull(repo.id, number) or not_found()
         hub.store.update_pull(row["id"], **{k: str(data[k]) for k in ("state", "title") if k in data})
-        return jsonify(pull_request_json(repo, lookup, hub.store.pull(repo.id, number) or not_found()))
+        changed = hub.store.pull(repo.id, number) or not_found()
+        if changed["state"] != row["state"]:
+            changed = pull_requests.change_state(hub, repo, changed)
+        return jsonify(pull_requests.pull_request_json(hub, repo, changed, rest_json.root_url()))
 
 
 def _add_comments(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
@@ -133,61 +138,6 @@ def _comment_text() -> str:
     if len(text) > _LONGEST:
         refuse_field("Comment", "body", f"body is too long (maximum is {_LONGEST} characters)")
     return text
-
-
-def pull_request_json(repo: Repository, lookup: Lookup, it: Row) -> dict[str, Any]:
-    """A pull request."""
-    heads = {ref.name.removeprefix("refs/heads/"): ref.commit for ref in lookup.list_branches(repo)}
-
-    def branch_json(branch: str) -> dict[str, Any]:
-        return {
-            "label": f"{repo.owner}:{branch}",
-            "ref": branch,
-            "sha": heads.get(branch, ""),
-            "repo": payloads.repository_json(repo, rest_json.root_url()),
-            "user": payloads.user_json(repo.owner, rest_json.root_url()),
-        }
-
-    own, page = (
-        f"{rest_json.api_url(repo)}/pulls/{it['number']}",
-        f"{rest_json.html_url(repo)}/pull/{it['number']}",
-    )
-    issue = f"{rest_json.api_url(repo)}/issues/{it['number']}"
-    addresses = {
-        "comments": f"{issue}/comments",
-        "commits": f"{own}/commits",
-        "review_comment": f"{rest_json.api_url(repo)}/pulls/comments{{/number}}",
-        "review_comments": f"{own}/comments",
-        "statuses": f"{rest_json.api_url(repo)}/statuses/{heads.get(it['head'], '')}",
-    }
-    nothing = ("assignee", "auto_merge", "body", "closed_at", "merge_commit_sha", "merged_at", "milestone")
-    return {
-        **{f"{name}_url": address for name, address in addresses.items()},
-        **dict.fromkeys(nothing),
-        "_links": {
-            name: {"href": address}
-            for name, address in {**addresses, "self": own, "html": page, "issue": issue}.items()
-        },
-        "node_id": f"PR_{it['id']}",
-        "diff_url": f"{page}.diff",
-        "patch_url": f"{page}.patch",
-        "labels": [],
-        "locked": False,
-        "draft": False,
-        "author_association": "OWNER",
-        "updated_at": it["created_at"],
-        "url": f"{rest_json.api_url(repo)}/pulls/{it['number']}",
-        "issue_url": f"{rest_json.api_url(repo)}/issues/{it['number']}",
-        "id": it["id"],
-        "number": it["number"],
-        "html_url": f"{rest_json.html_url(repo)}/pull/{it['number']}",
-        "state": it["state"],
-        "title": it["title"],
-        "user": payloads.user_json(payloads.LOGIN, rest_json.root_url()),
-        "head": branch_json(it["head"]),
-        "base": branch_json(it["base"]),
-        "created_at": it["created_at"],
-    }
 
 
 def comment_json(repo: Repository, it: Row) -> dict[str, Any]:

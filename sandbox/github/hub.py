@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandbox.github import payloads
+from sandbox.github import payloads, pull_requests
 from sandbox.github.faults import Faults
 from sandbox.github.git import ZERO, GitRepository, Ref
 from sandbox.github.installations import Installations
@@ -21,7 +21,7 @@ from sandbox.github.limits import Allowed, RateLimits
 from sandbox.github.store import Store
 from sandbox.github.webhooks import Sender
 
-STANDARD_EVENTS = ["push", "create", "delete", "repository", "public"]
+STANDARD_EVENTS = ["push", "create", "delete", "repository", "public", "pull_request"]
 # GitHub sends these events only to an App's own webhook, whatever events the webhook subscribes to
 _APP_EVENTS = {"installation", "installation_repositories"}
 _ON, _OFF = ("archive", "privatize", "uninstall"), ("unarchive", "publicize", "install")
@@ -263,12 +263,12 @@ class Hub:
         action = "deleted" if uninstalled else "created"
         payload = payloads.installation_event(theirs, installation, action, self.url)
         if uninstalled:  # sent while the App still has a webhook
-            self._send_events(theirs[0], [("installation", payload)])
+            self.send_events(theirs[0], [("installation", payload)])
         for each in theirs:
             each.uninstalled = uninstalled
             self.store.set_flag(each.id, "uninstalled", uninstalled)
         if not uninstalled:
-            self._send_events(theirs[0], [("installation", payload)])
+            self.send_events(theirs[0], [("installation", payload)])
 
     def change_installation(self, owner: str, action: str) -> None:
         """Let an owner of a repository `suspend` or `unsuspend` the App, or accept its new permissions."""
@@ -278,18 +278,18 @@ class Hub:
         else:
             self.installations.suspend(owner, suspended=action == "suspend")
         payload = payloads.installation_event(theirs, self.installations.of(owner), action, self.url)
-        self._send_events(theirs[0], [("installation", payload)])
+        self.send_events(theirs[0], [("installation", payload)])
 
     def _send_repository_event(
         self, repository: Repository, event: str, action: str, changes: dict[str, Any]
     ) -> None:
         payload = payloads.repository_event(repository, action, changes, self.url)
-        self._send_events(repository, [(event, payload)])
+        self.send_events(repository, [(event, payload)])
 
     def _send_app_event(self, repository: Repository, action: str) -> None:
         installation = self.installations.of(repository.owner)
         payload = payloads.installation_repositories(repository, installation, action, self.url)
-        self._send_events(repository, [("installation_repositories", payload)])
+        self.send_events(repository, [("installation_repositories", payload)])
 
     def refs(self, repository: Repository) -> dict[str, Ref]:
         """The refs that the API shows: for some time those before their last move, if the fault `stale_reads` is on."""
@@ -343,6 +343,7 @@ class Hub:
             if len(tags) > 3 and name in tags:
                 continue  # GitHub creates no events if a push has more than three tags
             self._send_ref_events(repository, payloads.Move(name, old, new, before, login))
+        pull_requests.announce_moves(self, repository, before, after)
 
     def _adopt_default_branch(self, repository: Repository, refs: dict[str, Ref]) -> None:
         branches = [name.removeprefix("refs/heads/") for name in refs if name.startswith("refs/heads/")]
@@ -356,11 +357,12 @@ class Hub:
         if move.created or move.deleted:
             kind = "create" if move.created else "delete"
             events.insert(0, (kind, payloads.create_or_delete(repository, move, self.url)))
-        self._send_events(repository, events, move.name)
+        self.send_events(repository, events, move.name)
 
-    def _send_events(
+    def send_events(
         self, repository: Repository, events: list[tuple[str, dict[str, Any]]], ref: str | None = None
     ) -> None:
+        """Send events of a repository to the webhooks that subscribe to them."""
         more = payloads.organization_fields(repository.owner, self.url)
         hooks = self.store.hooks(repository.id)
         if more:

@@ -264,7 +264,7 @@ def app_json(permissions: Mapping[str, str], root: str) -> dict[str, Any]:
         "created_at": "2026-01-01T00:00:00Z",
         "updated_at": "2026-01-01T00:00:00Z",
         "permissions": dict(permissions),
-        "events": ["push", "repository"],
+        "events": ["push", "repository", "pull_request"],
         "installations_count": 1,
     }
 
@@ -285,7 +285,7 @@ def installation_json(installation: Installation, root: str) -> dict[str, Any]:
         "target_id": identity,
         "target_type": "Organization" if is_organization(owner) else "User",
         "permissions": dict(installation.permissions),
-        "events": ["push", "repository"],
+        "events": ["push", "repository", "pull_request"],
         "created_at": "2026-01-01T00:00:00Z",
         "updated_at": "2026-01-01T00:00:00Z",
         "single_file_name": None,

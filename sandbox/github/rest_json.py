@@ -129,7 +129,7 @@ def branch_json(repo: Repository, it: Ref, *, protected: bool) -> dict[str, Any]
     }
 
 
-def full_branch_json(repo: Repository, it: Ref, *, protected: bool) -> dict[str, Any]:
+def full_branch_json(repo: Repository, it: Ref, *, protected: bool, contexts: list[str]) -> dict[str, Any]:
     """A branch as `branches/{branch}` shows it."""
     name = quote(it.name.removeprefix("refs/heads/"))
     own = f"{api_url(repo)}/branches/{name}"
@@ -139,7 +139,11 @@ def full_branch_json(repo: Repository, it: Ref, *, protected: bool) -> dict[str,
         "_links": {"self": own, "html": f"{html_url(repo)}/tree/{name}"},
         "protection": {
             "enabled": protected,
-            "required_status_checks": {"enforcement_level": "off", "contexts": [], "checks": []},
+            "required_status_checks": {
+                "enforcement_level": "everyone" if contexts else "off",
+                "contexts": contexts,
+                "checks": [{"context": each, "app_id": None} for each in contexts],
+            },
         },
         "protection_url": f"{own}/protection",
     }

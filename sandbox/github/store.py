@@ -59,12 +59,36 @@ class Store:
         sql = "SELECT name FROM protections WHERE repository_id = ? AND target = ? ORDER BY name"
         return [str(row["name"]) for row in self._select_all(sql, (repository_id, target))]
 
-    def protect(self, repository_id: int, target: str, name: str, *, on: bool = True) -> None:
-        """Protect a branch or add a ruleset for tags; with `on=False` remove it."""
-        add = "INSERT OR IGNORE INTO protections (repository_id, target, name) VALUES (?, ?, ?)"
+    def protect(
+        self,
+        repository_id: int,
+        target: str,
+        name: str,
+        *,
+        on: bool = True,
+        contexts: Sequence[str] = (),
+    ) -> None:
+        """Protect a branch or add a ruleset for tags; with `on=False` remove it.
+
+        Args:
+            repository_id: the repository.
+            target: `branch` or `tag`.
+            name: the branch, or the ruleset.
+            on: whether to add it.
+            contexts: the contexts of the statuses that a branch requires.
+        """
         drop = "DELETE FROM protections WHERE repository_id = ? AND target = ? AND name = ?"
+        add = "INSERT INTO protections (repository_id, target, name, contexts) VALUES (?, ?, ?, ?)"
         with self._lock:
-            self._db.execute(add if on else drop, (repository_id, target, name))
+            self._db.execute(drop, (repository_id, target, name))
+            if on:
+                self._db.execute(add, (repository_id, target, name, json.dumps(list(contexts))))
+
+    def required_contexts(self, repository_id: int, branch: str) -> list[str]:
+        """The contexts of the statuses that a branch requires."""
+        sql = "SELECT contexts FROM protections WHERE repository_id = ? AND target = 'branch' AND name = ?"
+        row = self._select_one(sql, (repository_id, branch))
+        return list(json.loads(row["contexts"])) if row else []
 
     # Installations
 
@@ -226,6 +250,14 @@ class Store:
         """One pull request."""
         sql = "SELECT * FROM pulls WHERE repository_id = ? AND number = ?"
         return self._select_one(sql, (repository_id, number))
+
+    def open_pulls_from(self, repository_id: int, full_name: str) -> list[Row]:
+        """The open pull requests whose head is in a repository: its own ones, and those of which it is the fork."""
+        own = "(repository_id = ? AND fork = '') OR fork = ? COLLATE NOCASE"
+        return self._select_all(
+            f"SELECT * FROM pulls WHERE state = 'open' AND ({own})",  # noqa: S608
+            (repository_id, full_name),
+        )
 
     def add_pull(self, repository_id: int, **values: Any) -> Row:
         """Add a pull request."""

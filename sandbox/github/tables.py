@@ -69,7 +69,9 @@ CREATE TABLE IF NOT EXISTS pulls (
   base TEXT NOT NULL,
   title TEXT NOT NULL,
   state TEXT NOT NULL DEFAULT 'open',
-  created_at TEXT NOT NULL
+  created_at TEXT NOT NULL,
+  fork TEXT NOT NULL DEFAULT '', -- the name of the fork that has the head
+  sha TEXT NOT NULL DEFAULT '' -- the commit of the head
 );
 CREATE TABLE IF NOT EXISTS comments (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -84,6 +86,7 @@ CREATE TABLE IF NOT EXISTS protections (
   repository_id INTEGER NOT NULL REFERENCES repositories (id),
   target TEXT NOT NULL, -- `branch`, or `tag` for a ruleset
   name TEXT NOT NULL,
+  contexts TEXT NOT NULL DEFAULT '[]', -- a JSON list: those of the statuses that a branch requires
   PRIMARY KEY (repository_id, target, name)
 );
 CREATE TABLE IF NOT EXISTS installations (
@@ -113,6 +116,10 @@ def open_database(path: Path) -> sqlite3.Connection:
         database.execute(f"ALTER TABLE repositories ADD COLUMN {flag} INTEGER NOT NULL DEFAULT 0")
     if "organization" not in _columns(database, "hooks"):
         database.execute("ALTER TABLE hooks ADD COLUMN organization TEXT NOT NULL DEFAULT '' COLLATE NOCASE")
+    if "contexts" not in _columns(database, "protections"):
+        database.execute("ALTER TABLE protections ADD COLUMN contexts TEXT NOT NULL DEFAULT '[]'")
+    for column in {"fork", "sha"} - _columns(database, "pulls"):
+        database.execute(f"ALTER TABLE pulls ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
     return database
 
 

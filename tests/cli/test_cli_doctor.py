@@ -16,6 +16,8 @@ from deployer.aws.cloud import AwsClouds
 from deployer.environment.cloud_region import RegionCapacity
 from deployer.github.host import GitHubHost
 from deployer.model.delivery_record import DeliveryRecord
+from deployer.model.environment_record import EnvironmentRecord
+from deployer.model.environment_status import StageState
 from deployer.model.environments import Kind, Repository
 from deployer.model.errors import ConfigError, NotFoundError, RightsError, TransientError, UnavailableError
 from deployer.model.repository_record import RepositoryRecord
@@ -567,6 +569,36 @@ def test_an_unprotected_default_branch_or_tags_are_a_warning(
     state, told = bad(world, 0)[f"GitHub {REPOSITORY}"]
     assert state == "warn"
     assert words in told
+
+
+@pytest.mark.parametrize(
+    ("required", "missing"),
+    [
+        (("deployer", "deployer/prepare", "Deployer/build", "ci"), ""),
+        (("deployer", "deployer/Old", "deployer/staging/Build"), "deployer/Old, deployer/staging/Build"),
+        (("deployer/production",), "deployer/production"),
+    ],
+)
+def test_required_statuses_that_no_branch_gets_are_a_warning(
+    world: World, required: tuple[str, ...], missing: str
+) -> None:
+    world.host.protections = (True, True, "", required)
+    record = EnvironmentRecord.of(
+        str(REPOSITORY), "development:refs/heads/x", "s", stages=[StageState("Build", "succeeded")]
+    )
+    world.know(record)
+    found = checks(world, 0).get(f"GitHub {REPOSITORY}")
+    if missing:
+        text = f"main requires {missing}, which deployer does not post on branches"
+        assert found == ("warn", text)
+    else:
+        assert found is None or found[0] == "ok"
+
+
+def test_without_an_environment_the_stages_are_unknown(world: World) -> None:
+    world.host.protections = (True, True, "", ("deployer/Build", "deployer/production"))
+    state, told = bad(world, 0)[f"GitHub {REPOSITORY}"]
+    assert (state, "requires deployer/production, which" in told) == ("warn", True)
 
 
 @pytest.mark.parametrize("whose", ["-/-", "acme/api"])

@@ -6,7 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deployer.environment.code_host import Head, HookDelivery, Protection, Relation, RepositoryFacts, Status
+from deployer.environment.code_host import (
+    Head,
+    HookDelivery,
+    Protection,
+    PullRequestHead,
+    Relation,
+    RepositoryFacts,
+    Status,
+)
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError, PermanentError, RightsError
 from deployer.model.refs import Ref, is_full_sha, parse_sha
@@ -37,6 +45,7 @@ class _Repo:
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit -> path -> content
     made: dict[str, float] = field(default_factory=dict)  # object -> time of its creation
     pulls: list[Ref] = field(default_factory=list)  # branches with an open pull request
+    fork_heads: list[str] = field(default_factory=list)  # commits of open pull requests from forks
     parents: dict[str, str] = field(default_factory=dict)  # commit -> its parent
     lagging: dict[Ref, Head | None] = field(default_factory=dict)
     merged: set[str] = field(default_factory=set)  # commits that are merged into the default branch
@@ -83,7 +92,7 @@ class FakeHost(Failing):
         self.posted: list[tuple[Repository, str, Status]] = []
         self.permissions_missing: list[str] = []
         self.remedy = self.hidden_reason = ""
-        self.protections: tuple[bool | None, bool | None, str] = (True, True, "")
+        self.protections: tuple[Any, ...] = (True, True, "")
         self._repos: dict[str, _Repo] = {}  # also under former names
         self._identities = 0
         self.is_app = False
@@ -193,6 +202,10 @@ class FakeHost(Failing):
         """Open a pull request of a branch."""
         self._repos[repository.key].pulls.append(Ref.of_branch(branch))
 
+    def open_pull_of_fork(self, repository: Repository, sha: str) -> None:
+        """Open a pull request of a fork's commit."""
+        self._repos[repository.key].fork_heads.append(sha)
+
     def delete(self, repository: Repository) -> None:
         """Delete a repository."""
         del self._repos[repository.key]
@@ -268,6 +281,24 @@ class FakeHost(Failing):
         for place in places:
             self.said[repository, place] = text
         return places
+
+    def open_pull_requests(self, repository: Repository) -> list[PullRequestHead]:
+        self._note("open_pull_requests", repository)
+        repo = self._repo(repository)
+        if not self.comment_rights:
+            raise RightsError(
+                "GitHub answers 403; give deployer's token or App the permission pull requests: read"
+            )
+        own = [
+            PullRequestHead(number, each, repo.refs[each], from_fork=False)
+            for number, each in enumerate(repo.pulls, 1)
+            if each in repo.refs
+        ]
+        forks = [
+            PullRequestHead(number, Ref.of_branch("patch"), sha, from_fork=True)
+            for number, sha in enumerate(repo.fork_heads, 100)
+        ]
+        return [*own, *forks]
 
     def change_comment(self, repository: Repository, comment: str, text: str) -> None:
         self._note("change_comment", repository, comment, text)

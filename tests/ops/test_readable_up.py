@@ -107,9 +107,9 @@ def test_what_people_see_of_a_log_line(line: str, shown: progress.ReadableLine |
 def test_every_line_of_progress_is_recognised() -> None:
     """The form of the lines and what reads them are two places: they must agree."""
     code = (
-        "import logging, types; from deployer.queue import progress_log as progress;"
-        "from deployer.wiring import setup_logging;"
-        "setup_logging(types.SimpleNamespace(log_level='INFO'), 'web');"
+        "import logging; from deployer.queue import progress_log as progress;"
+        "from deployer.queue.progress_log import setup_logging;"
+        "setup_logging('INFO', 'web');"
         "progress.log_outcome('acme/hello x', 'failed', 'w' * 300, 'http://dash/environments/x');"
         "progress.log_retry('acme/hello x', 'GitHub answers 502', 15.2)"
     )

@@ -7,8 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from deployer.cli.checks.groups import FAIL, OK, PROBE_SECONDS, WARN, Check, CheckFunction, run_guarded
+from deployer.environment.code_host import Protection
+from deployer.model.display import PREPARE, PRODUCTION, SUMMARY, own_context, stage_context
 from deployer.model.durations import span
-from deployer.model.environments import Repository
+from deployer.model.environments import Kind, Repository
 from deployer.model.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ REACH_GITHUB = "check the network between deployer and GitHub, and DEPLOYER_GITH
 _GRANT_ACCESS = "give the token or the App access to it, with contents: read and commit statuses: write"
 _LOW_SHARE = 0.1  # of an hour's requests; below it, doctor warns
 _REDUCE_CALLS = "work waits and then continues by itself; if it happens often, see docs/github.md#rate-limits"
+_REQUIRE_SUMMARY = f"require {SUMMARY} instead, in the branch protection or ruleset: docs/statuses.md"
 _PROTECT = "protect it on GitHub (branch protection or a ruleset): docs/security.md"
 
 
@@ -82,6 +85,7 @@ def _check_protection(deployer: "Deployer", repository: Repository) -> Iterator[
     if found.tags_protected is False:
         text = f"no active ruleset protects its tags: everybody who can push can deploy any commit of {found.branch}"
         yield Check(name, WARN, text, "add a ruleset for tags on GitHub: docs/security.md", text)
+    yield from _check_required_contexts(deployer, repository, found)
     if found.unread:
         text = f"cannot read whether its default branch and tags are protected ({found.unread})"
         yield Check(
@@ -91,6 +95,26 @@ def _check_protection(deployer: "Deployer", repository: Repository) -> Iterator[
             "give the token or the App metadata: read and contents: read, or check the protection on GitHub",
             text,
         )
+
+
+def _check_required_contexts(
+    deployer: "Deployer", repository: Repository, found: Protection
+) -> Iterator[Check]:
+    """Warn of required statuses that no commit of a branch gets, because they block each pull request."""
+    own = [each for each in found.required if f"{each.lower()}/".startswith(f"{SUMMARY}/")]
+    if not own:
+        return
+    posted = {SUMMARY, PREPARE}
+    for record in deployer.lanes.environments(repository):
+        if record.environment.startswith(Kind.DEVELOPMENT):
+            posted |= {stage_context(stage.name).lower() for stage in record.status.pipeline.stages}
+    missing = [each for each in own if each.lower() not in posted]
+    if posted == {SUMMARY, PREPARE}:  # without a development environment its stages are unknown
+        elsewhere = (PRODUCTION, own_context("", Kind.STAGING))
+        missing = [each for each in missing if each.lower().startswith(elsewhere)]
+    if missing:
+        text = f"{found.branch} requires {', '.join(missing)}, which deployer does not post on branches"
+        yield Check(f"GitHub {repository}", WARN, text, _REQUIRE_SUMMARY, text)
 
 
 def _check_permissions(deployer: "Deployer", repository: Repository) -> Iterator[Check]:

@@ -200,6 +200,29 @@ def test_the_protection_of_a_repository(sandbox: SandboxKit) -> None:  # noqa: F
     assert host.read_protection(sandbox.repository) == Protection(
         "main", branch_protected=True, tags_protected=True
     )
+    required = {"required_status_checks": {"strict": False, "contexts": ["deployer", "ci"]}}
+    change_on_github(sandbox, "PUT", "branches/main/protection", required)
+    assert host.read_protection(sandbox.repository).required == ("deployer", "ci")
+
+
+def test_what_rulesets_require_counts_as_well() -> None:
+    rules = [
+        {"type": "deletion"},
+        {"type": "pull_request", "parameters": {"required_approving_review_count": 1}},
+        {
+            "type": "required_status_checks",
+            "parameters": {"required_status_checks": [{"context": "deployer", "integration_id": 3}]},
+        },
+    ]
+    answers: dict[str, Any] = {
+        "/repos/acme/shop": {"default_branch": "main"},
+        "/repos/acme/shop/branches/main": {"protected": False, "protection": {"enabled": False}},
+        "/repos/acme/shop/rules/branches/main": rules,
+        "/repos/acme/shop/rulesets": [],
+    }
+    with scripted_server(lambda _, path, *__: (200, {}, answers[path.partition("?")[0]])) as url:
+        found = GitHubHost("token", api_url=url).read_protection(SHOP)
+    assert (found.branch_protected, found.required) == (True, ("deployer",))
 
 
 @pytest.mark.parametrize("status", [403, 404])

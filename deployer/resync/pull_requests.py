@@ -1,0 +1,90 @@
+"""Gives the head of each pull request the status `deployer`, because a required status that never comes blocks it."""
+
+from collections.abc import Callable, Iterable
+
+from deployer.environment.code_host import PullRequestHead
+from deployer.model.display import SUMMARY
+from deployer.model.environments import Environment, Repository
+from deployer.model.events import PullRequestChange
+from deployer.outbox.store import Outbox
+from deployer.queue.skipped_commits import show_skip
+from deployer.queue.store import QueueStore
+from deployer.queue.submit import Answer, WorkSubmitter
+
+_FORK = "fork"  # stands for the key of an environment
+
+
+class PullRequests:
+    """Repairs the heads of pull requests that show nothing of deployer's.
+
+    A push deploys its commit, and so gives it the status. There is no such push of a fork, nor of a branch that was
+    pushed before deployer was installed.
+
+    Args:
+        lanes: the records of the environments.
+        outbox: what GitHub should show.
+        submitter: queues the check of an environment.
+        allows: whether the installation serves a repository.
+    """
+
+    def __init__(
+        self,
+        lanes: QueueStore,
+        outbox: Outbox,
+        submitter: WorkSubmitter,
+        allows: Callable[[Repository], bool],
+    ) -> None:
+        self._lanes = lanes
+        self._outbox = outbox
+        self._submitter = submitter
+        self._allows = allows
+
+    def submit(self, event: PullRequestChange) -> Answer:
+        """Submit an event of a pull request.
+
+        Raises:
+            UnavailableError: Redis is unavailable; nothing was recorded of the delivery.
+        """
+        if event.action == "closed" or not self._allows(event.repository):
+            return self._submitter.submit_github(event)
+        head = PullRequestHead(event.number, event.head, event.sha, event.from_fork)
+        if reason := self._show_without_check(event.repository, head, event.default_branch):
+            return self._submitter.record_ignored(event.delivery, reason, event.repository)
+        environment = Environment.of_ref(event.repository, event.head, event.default_branch)
+        return self._submitter.check_environment(environment, event.head, event.delivery, event.about)
+
+    def repair_open(
+        self, repository: Repository, default_branch: str, heads: Iterable[PullRequestHead]
+    ) -> None:
+        """Repair open pull requests of a repository.
+
+        Raises:
+            UnavailableError: Redis is unavailable.
+        """
+        for head in heads:
+            if not self._show_without_check(repository, head, default_branch):
+                environment = Environment.of_ref(repository, head.branch, default_branch)
+                self._submitter.check_environment(environment, head.branch)
+
+    def _show_without_check(self, repository: Repository, head: PullRequestHead, default_branch: str) -> str:
+        """Show why a head is not deployed, if that is known.
+
+        Returns:
+            Why its environment needs no check; empty if it needs one.
+        """
+        if head.from_fork:
+            text = f"#{head.number}: skipped: its branch is in a fork, which deployer does not deploy"
+            show_skip(self._lanes, repository, _FORK, head.sha, text)
+            return "its branch is in a fork"
+        display = self._outbox.commit_display(repository, head.sha)
+        if any(name == SUMMARY and key != _FORK for key, name in display.wanted):
+            return f"{head.sha[:12]} has the status {SUMMARY}"
+        environment = Environment.of_ref(repository, head.branch, default_branch)
+        record = self._lanes.environment(environment)
+        if record is None or head.sha not in {record.spec.held_at, record.spec.deletion.head}:
+            return ""
+        # a person has chosen another commit, or the environment was taken down and its branch has not moved since
+        reason = record.status.reason or "its environment runs another commit"
+        text = f"{environment.name}: skipped: {reason}"
+        show_skip(self._lanes, repository, environment.key, head.sha, text)
+        return f"{environment} does not run {head.sha[:12]}"
