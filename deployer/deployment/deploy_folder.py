@@ -141,7 +141,7 @@ class DeployFolderReader:
 
     @staticmethod
     def _with_staging_settings(context: ReconcileContext, folder: DeployFolder) -> ReconcileContext:
-        """Copy the settings of staging or production into the record; an error is reported when the release is built."""
+        """Copy the settings of staging or production into the record; the release reports an error."""
         config = folder.config
         if config is None:
             return context

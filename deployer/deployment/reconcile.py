@@ -24,6 +24,7 @@ from deployer.environment.cloud_region import Clouds, Inventory
 from deployer.environment.code_host import CodeHost
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
 from deployer.environment.decision import Decision, decide
+from deployer.environment.pull_comment import PullRequestComments
 from deployer.environment.repository_state import DEFAULT, DELETED, RENAMED, Repositories
 from deployer.environment.statuses import StatusReporter
 from deployer.model.environment_record import EnvironmentRecord, is_over
@@ -98,6 +99,7 @@ class Reconciler:
         self._clock = clock = clock or lanes.now
         self._reporter = reporter = StatusReporter(self._page_url)
         self._comments = ExpiryComments(host, outbox, self._page_url, options.ttl)
+        self._pulls = PullRequestComments(self._page_url, options.ttl)
         self._folders = DeployFolderReader(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, reporter)
         foreign = ForeignExecutions(clouds, reporter)
@@ -138,8 +140,6 @@ class Reconciler:
             Step.FAIL: self._provisioning.report_failure,
             Step.NONE: self._delete_remaining_stacks,
         }
-
-    # --- one task -----------------------------------------------------------------------------------------------
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> StepResult:
         """Carry out the task that the queue item names.
@@ -209,6 +209,7 @@ class Reconciler:
         # A record that an event did not change is not written: a newer `updated_at` would make a running resync
         # ignore its own listing.
         unchanged = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)
+        record = self._pulls.show_on_pulls(environment, record, self._clock())
         result = replace(
             result, record=None if unchanged else record, commit=result.commit or record.spec.commit
         )
@@ -273,15 +274,16 @@ class Reconciler:
         has_stages = (
             bool(work.progress.execution) and work.progress.execution == record.status.pipeline.execution
         )
-        return record.but(state="failed", stages=record.status.pipeline.stages if has_stages else [], **ended)
+        record = record.but(
+            state="failed", stages=record.status.pipeline.stages if has_stages else [], **ended
+        )
+        return self._pulls.show_on_pulls(environment, record, self._clock())
 
     def _read_record(self, environment: Environment) -> EnvironmentRecord:
         # a new record has no stack name yet: AWS may be unavailable now
         return self._lanes.environment(environment) or EnvironmentRecord(
             environment.repository.full_name, environment.key, ""
         )
-
-    # --- the task that decides ----------------------------------------------------------------------------------
 
     def _continue_goal(self, context: ReconcileContext) -> StepResult:
         """Continue a goal: judge a candidate, follow an execution, wait for a busy stack, or reconcile."""

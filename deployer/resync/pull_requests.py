@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from deployer.environment.code_host import PullRequestHead
+from deployer.environment.pull_comment import PullRequestComments
 from deployer.model.display import SUMMARY
 from deployer.model.environments import Environment, Repository
 from deployer.model.events import PullRequestChange
@@ -12,6 +13,7 @@ from deployer.queue.store import QueueStore
 from deployer.queue.submit import Answer, WorkSubmitter
 
 _FORK = "fork"  # stands for the key of an environment
+_REPEATS = 5
 
 
 class PullRequests:
@@ -24,6 +26,7 @@ class PullRequests:
         lanes: the records of the environments.
         outbox: what GitHub should show.
         submitter: queues the check of an environment.
+        comments: composes the comment on the pull requests of a branch.
         allows: whether the installation serves a repository.
     """
 
@@ -32,11 +35,13 @@ class PullRequests:
         lanes: QueueStore,
         outbox: Outbox,
         submitter: WorkSubmitter,
+        comments: PullRequestComments,
         allows: Callable[[Repository], bool],
     ) -> None:
         self._lanes = lanes
         self._outbox = outbox
         self._submitter = submitter
+        self._comments = comments
         self._allows = allows
 
     def submit(self, event: PullRequestChange) -> Answer:
@@ -48,6 +53,9 @@ class PullRequests:
         if event.action == "closed" or not self._allows(event.repository):
             return self._submitter.submit_github(event)
         head = PullRequestHead(event.number, event.head, event.sha, event.from_fork)
+        if event.action != "synchronize" and not event.from_fork:
+            environment = Environment.of_ref(event.repository, event.head, event.default_branch)
+            self._show_comment(environment, event.delivery)
         if reason := self._show_without_check(event.repository, head, event.default_branch):
             return self._submitter.record_ignored(event.delivery, reason, event.repository)
         environment = Environment.of_ref(event.repository, event.head, event.default_branch)
@@ -61,10 +69,33 @@ class PullRequests:
         Raises:
             UnavailableError: Redis is unavailable.
         """
+        numbers: dict[Environment, list[str]] = {}
         for head in heads:
+            if not head.from_fork:
+                environment = Environment.of_ref(repository, head.branch, default_branch)
+                numbers.setdefault(environment, []).append(f"#{head.number}")
             if not self._show_without_check(repository, head, default_branch):
                 environment = Environment.of_ref(repository, head.branch, default_branch)
                 self._submitter.check_environment(environment, head.branch)
+        for environment, listed in numbers.items():
+            self._show_comment(environment, " ".join(sorted(listed)))
+
+    def _show_comment(self, environment: Environment, occasion: str) -> None:
+        """Show the comment of a branch also on a pull request that did not exist when its text was stored.
+
+        Args:
+            environment: the environment of the branch.
+            occasion: the delivery of the pull request, or the numbers of the open ones.
+        """
+        known = None
+        for _ in range(_REPEATS):  # a task may store a newer record and a newer text meanwhile
+            record = self._lanes.environment(environment)
+            if record is None or record == known:
+                return
+            shown = self._comments.show_on_pulls(environment, record, self._lanes.now(), occasion)
+            if shown.display:
+                self._lanes.show(environment.repository, environment.key, shown.display)
+            known = record
 
     def _show_without_check(self, repository: Repository, head: PullRequestHead, default_branch: str) -> str:
         """Show why a head is not deployed, if that is known.

@@ -78,9 +78,11 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
 
 
 def _read_display(deployer: "Deployer", record: EnvironmentRecord) -> list[CommitDisplay]:
-    """What GitHub should show of an environment's commit; empty if the record has no commit."""
-    repository, commit = Repository.parse(record.repository), record.spec.commit
-    return [deployer.outbox.commit_display(repository, commit)] if commit else []
+    """What GitHub should show of an environment's commit, and on the pull requests of its branch."""
+    repository = Repository.parse(record.repository)
+    branch = Environment.from_key(repository, record.environment).branch
+    places = filter(None, (record.spec.commit, branch.name if branch else ""))
+    return [deployer.outbox.commit_display(repository, each) for each in places]
 
 
 def _print_tag_notes(named: Ref, record: EnvironmentRecord, activity: list[Activity]) -> None:
