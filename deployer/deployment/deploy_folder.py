@@ -148,8 +148,8 @@ class DeployFolderReader:
         context = context.with_record(url_output=config.url)
         if context.environment.kind is not Kind.STAGING:
             return context
-        # how the default branch wants skipped commits to be shown
-        return context.with_record(skipped=config.skipped)
+        # what the default branch wants of skipped commits, and of environments whose pull request is closed
+        return context.with_record(skipped=config.skipped, closed=config.closed)
 
     def build_release(self, context: ReconcileContext, folder: DeployFolder) -> Release:
         """Build the release of the goal's commit, from which the stack is created or updated.

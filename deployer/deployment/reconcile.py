@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from deployer.deployment.adoption import StackAdoption
+from deployer.deployment.closed_pulls import ClosedPullRequests
 from deployer.deployment.deploy_folder import DeployFolderReader
 from deployer.deployment.desired import DesiredResolver
 from deployer.deployment.desired_state import Absent, Deploy
@@ -112,9 +113,9 @@ class Reconciler:
         production = DesiredProduction(
             host, self._tracker, self._judge, self._executions, foreign, reporter, lanes
         )
-        self._desired = DesiredResolver(
-            host, repositories, self._tracker, production, reporter, self._comments, options.ttl, clock
-        )
+        closed = ClosedPullRequests(host, clouds, evaluator.read_repository_config)
+        asked = (host, repositories, self._tracker, closed, production)
+        self._desired = DesiredResolver(*asked, reporter, self._comments, options.ttl, clock)
         teardown = Teardown(clouds, inventory, lanes, reporter, clock)
         self._expiring = ExpiringTeardown(teardown, reporter, options.ttl, clock)
         self._adoption = StackAdoption(self._folders, self._executions, foreign)
@@ -358,8 +359,6 @@ class Reconciler:
         if before.status.outcome and work.cause != Cause.AGE:
             return Stop(Finished(str(Outcome.FAILED), str(cause), commit=before.spec.commit))
         raise StepFailedError(failed, cause)
-
-    # --- the steps that need no order ---------------------------------------------------------------------------
 
     @staticmethod
     def _store_deletion(observation: Observation, _decision: Decision) -> StepResult:
