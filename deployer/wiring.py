@@ -17,11 +17,12 @@ from deployer.aws.secrets import read_secret
 from deployer.deployment.production.gate import ProductionGate
 from deployer.deployment.reconcile import Reconciler, ReconcilerOptions
 from deployer.environment.cloud_region import RegionCapacity
+from deployer.environment.pull_comment import PullRequestComments
 from deployer.environment.repository_state import Repositories
 from deployer.github.host import GitHubHost
 from deployer.github.webhook import parse_delivery
 from deployer.model.environment_record import EnvironmentRecord
-from deployer.model.environments import Repository
+from deployer.model.environments import Environment, Repository
 from deployer.model.errors import ConfigError, UnavailableError
 from deployer.model.events import Ignored, PullRequestChange, Push, RepositoryChange
 from deployer.model.outcomes import Outcome
@@ -231,7 +232,12 @@ class Deployer:
     @cached_property
     def pull_requests(self) -> PullRequests:
         """Gives the heads of pull requests their status."""
-        return PullRequests(self.lanes, self.outbox, self.submitter, self.config.allows)
+        comments = PullRequestComments(self._page_url, self.config.ttl)
+        return PullRequests(self.lanes, self.outbox, self.submitter, comments, self.config.allows)
+
+    def _page_url(self, environment: Environment) -> str:
+        url = self.config.public_url
+        return f"{url}/environments/{environment.stack_name}" if url else ""
 
     @cached_property
     def repositories(self) -> Repositories:

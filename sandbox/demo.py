@@ -38,6 +38,7 @@ class Tour:
         self._here = installation
         self._copy: WorkingCopy = installation.clone(directory / "hello")
         self._hello_first = self._hello_bad = self._released = ""
+        self._pull = 0
 
     def steps(self) -> list[tuple[str, Callable[[], None]]]:
         """The steps in order, each with its title."""
@@ -47,6 +48,7 @@ class Tour:
                 "push to it again, and a second branch with its own configuration at the same time",
                 self.push_two,
             ),
+            (f"open a pull request of {HELLO}", self.open_a_pull_request),
             ("push a commit whose tests fail", self.push_failing_tests),
             (f"merge {BONJOUR} to the default branch", self.merge_a_branch),
             ("tag that commit after the default branch has moved on", self.tag_a_commit),
@@ -95,6 +97,16 @@ class Tour:
         self._check_page(name, "Hello from a branch", second[:12], "<p>Two</p>")
         self._check_page(other_name, "Bonjour de la branche", other[:12])
 
+    def open_a_pull_request(self) -> None:
+        """One comment on a pull request shows the URL of its environment, and is edited with each result."""
+        self._pull = self._here.open_pull(HELLO)
+        found = self._here.environment(f"refs/heads/{HELLO}") or {}
+        url = found["environment_url"]
+        text = self._check_comment("has the URL", f"<{url}>", found["commit"], "is deployed")
+        say(_indented(text.partition("<details>")[0]))
+        check(f"the URL serves the page: {url}", "<p>Two</p>" in call("GET", url).text)
+        say(f"    the pull request: {self._here.github}/acme/hello/pull/{self._pull}")
+
     def push_failing_tests(self) -> None:
         """After a failed stage no later stage runs, and a commit status says why."""
         self._copy.git("checkout", "-q", HELLO)
@@ -111,6 +123,7 @@ class Tour:
             "the status names the command that failed", "unittest" in statuses["deployer/Test"]["description"]
         )
         self._check_page(found["id"], good[:12])
+        self._check_comment("says why", "could not be deployed", "unittest", bad)
         shown = self._here.cli("why", "acme/hello", HELLO)
         check(
             "`deployer why acme/hello feature/hello` names the stage too",
@@ -236,6 +249,8 @@ class Tour:
         )
         status = self._here.statuses(self._hello_bad)["deployer/teardown"]
         check(f"the last commit says: {status['description']}", status["state"] == "success")
+        receipt = self._check_comment("is the report", "was deleted on", "`stack ", "Nothing was left.")
+        say(_indented(receipt))
         say(_indented(self._here.cli("why", "acme/hello", HELLO).stdout))
         for environment in ("staging", "production"):
             found = self._here.environment(environment) or {}
@@ -277,6 +292,21 @@ class Tour:
         status = self._here.stacks()[found["id"]]["status"]
         check(f"stack {found['id']} is {status}", status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"})
         return str(found["id"])
+
+    def _check_comment(self, what: str, *words: str) -> str:
+        def own() -> list[str]:
+            return [
+                each for each in self._here.comments(self._pull) if each.startswith("<!-- deployer: pull")
+            ]
+
+        (text,) = wait_for(
+            "the comment on the pull request",
+            lambda: [each for each in own() if all(word in each for word in words)],
+            30,
+        )
+        check(f"the comment on the pull request {what}", correct=True)
+        check("it is the only one", len(own()) == 1)
+        return text.partition("\n")[2]
 
     def _check_stage_statuses(self, commit: str) -> None:
         wanted = {"deployer": "success"}

@@ -23,6 +23,8 @@ from sandbox.processes import alive, command_of, descendants
 from sandbox.waiting import WaitTimeoutError, wait_for
 from sandbox.working_copy import WorkingCopy
 
+_JSON = {"Content-Type": "application/json"}
+
 __all__ = [
     "Answer",
     "Installation",
@@ -281,6 +283,23 @@ class Installation:
         """The URL of the page that an environment's application serves."""
         bucket = self.stacks()[f"{stack}-app"]["outputs"]["BucketName"]
         return f"{self.aws}/{bucket}/index.html"
+
+    def open_pull(self, branch: str, full_name: str = "acme/hello") -> int:
+        """Open a pull request of a branch; returns its number."""
+        body = json.dumps({"head": branch, "base": "main", "title": f"Merge {branch}"}).encode()
+        answer = call("POST", f"{self.github}/api/v3/repos/{full_name}/pulls", body, _JSON)
+        return int(answer.json["number"])
+
+    def change_pull(self, number: int, state: str, full_name: str = "acme/hello") -> None:
+        """Close a pull request, or open it again."""
+        body = json.dumps({"state": state}).encode()
+        call("PATCH", f"{self.github}/api/v3/repos/{full_name}/pulls/{number}", body, _JSON)
+
+    def comments(self, number: int, full_name: str = "acme/hello") -> list[str]:
+        """The comments on a pull request, once GitHub shows all that deployer wants to show."""
+        self._wait_for_posts()
+        path = f"{self.github}/api/v3/repos/{full_name}/issues/{number}/comments"
+        return [str(each["body"]) for each in call("GET", path).json]
 
     def aws_calls(self) -> list[dict[str, Any]]:
         """Every call that the simulated AWS answered."""

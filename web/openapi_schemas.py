@@ -49,6 +49,9 @@ SCHEMAS: Json = {
         reason=described(TEXT, "The reason for the outcome."),
         execution=described(TEXT_OR_NULL, "The last pipeline execution that deployer watched."),
         stages=list_of(reference_to("Stage")),
+        environment_url=described(
+            TEXT_OR_NULL, "Where what it deployed is opened, by the outputs of its stacks; http or https."
+        ),
         failure=described(
             {"oneOf": [reference_to("Failure"), {"type": "null"}]},
             "Why its stack could not be created or updated.",

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from deployer.aws.clients import AwsClients, call_with_retries
-from deployer.aws.cloudformation import single_line
-from deployer.aws.errors import error_code, is_not_found, is_temporary_code, required_member, translate_errors
+from deployer.aws.errors import (
+    error_code,
+    is_not_found,
+    is_temporary_code,
+    required_member,
+    single_line,
+    translate_errors,
+)
 from deployer.model.errors import PermanentError, TransientError
 from deployer.model.targets import Target
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -20,9 +20,11 @@ from deployer.aws.errors import (
     is_role_unusable,
     is_termination_protected,
     required_member,
+    single_line,
     translate_errors,
 )
 from deployer.aws.sharing import RegionStatus
+from deployer.aws.stack_failure import first_failure
 from deployer.aws.stack_tags import update_stack_tags
 from deployer.model.errors import PermanentError, ProtectedError, TransientError
 from deployer.model.stacks import Failure, Resource, Stack
@@ -42,8 +44,6 @@ _CAPABILITIES: Sequence["CapabilityType"] = (
 )
 _EVENT_PAGES = 10  # of a hundred events each
 _LISTING_MAX_WAIT = 20.0  # seconds; less than other workers wait for the worker that lists the stacks
-# CloudFormation cancels a resource because another one failed: a consequence, never the cause.
-_CANCELLED = re.compile(r"Resource (?:creation|update|deletion) cancelled", re.IGNORECASE)
 
 
 class AwsStacks:
@@ -79,7 +79,10 @@ class AwsStacks:
                     return None
                 raise
             found = required_member(answer, "Stacks")
-            return stack_from_description(found[0]) if found else None
+            if not found:
+                return None
+            # a listing leaves the outputs out: those of all stacks may be large, and nobody reads them
+            return replace(stack_from_description(found[0]), outputs=_outputs(found[0]))
 
     def stacks(self) -> Iterator[Stack]:
         """See `CloudRegion.stacks`: every stack with the tag `deployer:managed`.
@@ -341,6 +344,15 @@ def stack_from_description(described: Any) -> Stack:
     )
 
 
+def _outputs(described: Any) -> dict[str, str]:
+    """Return the values of a stack's outputs by their keys."""
+    return {
+        str(each["OutputKey"]): str(each["OutputValue"])
+        for each in described.get("Outputs", [])
+        if each.get("OutputKey") and each.get("OutputValue")
+    }
+
+
 def _parameters_hash(parameters: Iterable[Any]) -> str:
     """Return a hash that differs if parameters differ. AWS returns asterisks for NoEcho parameters."""
     values = sorted(
@@ -358,39 +370,3 @@ def resource_from_summary(summary: Any) -> Resource:
         status=str(required_member(summary, "ResourceStatus")),
         reason=single_line(summary.get("ResourceStatusReason")),
     )
-
-
-def first_failure(events: Iterable[Any]) -> Failure | None:
-    """Return the resource that failed first in the stack's last operation, with its reason; None if none failed.
-
-    Args:
-        events: the stack's events, newest first. They are read only back to the start of the operation.
-    """
-    own = own_reason = cause = None
-    for event in _events_of_last_operation(events):
-        status, reason = str(event.get("ResourceStatus", "")), single_line(event.get("ResourceStatusReason"))
-        if event.get("PhysicalResourceId") == required_member(event, "StackId"):
-            own_failure = Failure(required_member(event, "StackName"), "", reason)
-            own = own or (own_failure if status.endswith("_FAILED") and reason else None)
-            own_reason = own_failure if "following resource(s) failed" in reason else own_reason
-            if status.endswith("_IN_PROGRESS") and reason == "User Initiated":
-                break
-        elif status.endswith("_FAILED") and not _CANCELLED.search(reason):
-            resource_type = str(event.get("ResourceType", ""))
-            cause = Failure(required_member(event, "LogicalResourceId"), resource_type, reason or status)
-    return cause or own or own_reason
-
-
-def _events_of_last_operation(events: Iterable[Any]) -> Iterator[Any]:
-    """Yield a stack's events, newest first, up to the first event with the request token of an earlier operation."""
-    token = None
-    for event in events:
-        token = token or event.get("ClientRequestToken")
-        if event.get("ClientRequestToken") not in (None, token):
-            return
-        yield event
-
-
-def single_line(text: object) -> str:
-    """Return a text without line breaks; None becomes an empty text."""
-    return " ".join(str(text or "").split())

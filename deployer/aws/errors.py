@@ -364,3 +364,8 @@ def shorten_line(text: object) -> str:
 def mask_secret(text: str, secret: str) -> str:
     """Return the text with asterisks in place of the secret."""
     return text.replace(secret, "****") if secret else text
+
+
+def single_line(text: object) -> str:
+    """Return a text without line breaks; None becomes an empty text."""
+    return " ".join(str(text or "").split())

@@ -7,8 +7,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from deployer.aws.clients import call_with_retries, read_pages
-from deployer.aws.cloudformation import single_line
-from deployer.aws.errors import is_not_found, is_permission_missing, required_member
+from deployer.aws.errors import is_not_found, is_permission_missing, required_member, single_line
 from deployer.model.errors import PermanentError
 
 _BATCH_SIZE = 100  # images; the maximum of one BatchDeleteImage request

@@ -108,7 +108,7 @@ class DeployFolderReader:
     def read_wanted_folder(
         self, context: ReconcileContext, known: DeployFolder | None = None
     ) -> tuple[ReconcileContext, DeployFolder] | Stop:
-        """Read the folder at the commit of the goal, and copy its settings for expiry into the record.
+        """Read the folder at the commit of the goal, and copy its settings for the URL and for expiry into the record.
 
         Args:
             context: the task.
@@ -124,28 +124,32 @@ class DeployFolderReader:
         if not has_pipeline(folder.files):
             where = f"{FOLDER}/pipeline.yml (or .yaml, .json) at {context.work.spec.sha[:12]}"
             return Stop(context.done(Outcome.SKIPPED, f"there is no {where}"))
+        folder = self.parse_config(folder)
         branch = context.environment.branch
         if branch is None:
-            return self._with_skipped_state(context, folder)
-        folder = self.parse_config(folder)
+            return self._with_staging_settings(context, folder), folder
         config = folder.readable_config
         if context.work.cause != Cause.REDEPLOY and (why_not := config.branch_refusal(branch)):
             return Stop(context.done(Outcome.SKIPPED, why_not))
         context = context.with_record(
-            ttl=config.ttl_of(branch.short), warn=config.warning_time_of(branch.short), sleep=config.sleep
+            ttl=config.ttl_of(branch.short),
+            warn=config.warning_time_of(branch.short),
+            sleep=config.sleep,
+            url_output=config.url,
         )
         return context, folder
 
-    def _with_skipped_state(
-        self, context: ReconcileContext, folder: DeployFolder
-    ) -> tuple[ReconcileContext, DeployFolder]:
-        """Copy into staging's record how the default branch wants skipped commits to be shown."""
+    @staticmethod
+    def _with_staging_settings(context: ReconcileContext, folder: DeployFolder) -> ReconcileContext:
+        """Copy the settings of staging or production into the record; the release reports an error."""
+        config = folder.config
+        if config is None:
+            return context
+        context = context.with_record(url_output=config.url)
         if context.environment.kind is not Kind.STAGING:
-            return context, folder
-        folder = self.parse_config(folder)
-        if folder.config is None:  # the error is reported when the release is built
-            return context, folder
-        return context.with_record(skipped=folder.config.skipped), folder
+            return context
+        # what the default branch wants of skipped commits, and of environments whose pull request is closed
+        return context.with_record(skipped=config.skipped, closed=config.closed)
 
     def build_release(self, context: ReconcileContext, folder: DeployFolder) -> Release:
         """Build the release of the goal's commit, from which the stack is created or updated.

@@ -4,6 +4,7 @@ import logging
 import shlex
 from collections.abc import Callable
 
+from deployer.deployment.closed_pulls import ClosedPullRequests
 from deployer.deployment.desired_state import Absent, Deploy
 from deployer.deployment.production.desired import DesiredProduction
 from deployer.deployment.ref_tracking import RefTracker
@@ -26,7 +27,7 @@ from deployer.model.expiry import (
 )
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref
-from deployer.queue.items import Cause
+from deployer.queue.items import Cause, Task
 from deployer.teardown.expiry_comment import ExpiryComments
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class DesiredResolver:
         host: GitHub.
         repositories: says whether a repository is still the one to which the environments belong.
         tracker: chooses the commit of a branch.
+        closed: decides about environments whose pull request was closed.
         production: finds the commit that production should run.
         reporter: posts what an environment's expiry does.
         comments: warns of an environment's end.
@@ -51,6 +53,7 @@ class DesiredResolver:
         host: CodeHost,
         repositories: Repositories,
         tracker: RefTracker,
+        closed: ClosedPullRequests,
         production: DesiredProduction,
         reporter: StatusReporter,
         comments: ExpiryComments,
@@ -60,6 +63,7 @@ class DesiredResolver:
         self._host = host
         self._repositories = repositories
         self._tracker = tracker
+        self._closed = closed
         self._production = production
         self._reporter = reporter
         self._comments = comments
@@ -90,7 +94,7 @@ class DesiredResolver:
     def _resolve_teardown(self, context: ReconcileContext) -> Absent | Stop:
         """Record that a person, or the state of the repository, wants the environment to be absent."""
         work, record = context.work, context.record
-        reason = "a person asked for its teardown"
+        reason = f"#{work.spec.pull} was closed" if work.spec.pull else "a person asked for its teardown"
         if context.environment.kind is Kind.PRODUCTION:  # a tag that was pushed before does not bring it back
             decided_at = max(record.decision_time, work.accepted_at)
             return Absent(context.with_record(decided_at=decided_at), reason)
@@ -99,10 +103,14 @@ class DesiredResolver:
         if record.spec.deletion and record.spec.deletion.at >= work.accepted_at:
             # this goal has recorded it; a push since then must not be overlooked
             return Absent(context, reason)
+        if work.spec.pull and (why := self._closed.why_kept(context)):
+            _log.info("%s stays although #%s was closed: %s", context.environment, work.spec.pull, why)
+            # this item may have replaced a push in the queue
+            return Stop(context.again(Task.SYNC, cause=Cause.RESYNC, pull=0, turned=True))
         head = self._read_deleted_head(context)
         if isinstance(head, Stop):
             return head
-        deletion = Deletion(head=head, at=work.accepted_at) if head else Deletion()
+        deletion = Deletion(head=head, at=work.accepted_at, pull=work.spec.pull) if head else Deletion()
         return Absent(context.with_record(deletion=deletion, aged=""), reason)
 
     def _read_deleted_head(self, context: ReconcileContext) -> str | Stop:
@@ -279,5 +287,6 @@ def _stays_deleted(context: ReconcileContext, head: Head) -> bool:
 def _resolve_deleted(context: ReconcileContext) -> Absent | Stop:
     """Leave an environment deleted; a teardown that has not ended continues."""
     if context.record.status.receipt.is_running:
-        return Absent(context, "a person deleted it")
-    return Stop(context.done(Outcome.SKIPPED, "a person deleted it, and its branch has not moved since"))
+        return Absent(context, context.record.spec.deletion.reason)
+    reason = f"{context.record.spec.deletion.reason}, and its branch has not moved since"
+    return Stop(context.done(Outcome.SKIPPED, reason))

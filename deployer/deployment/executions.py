@@ -6,7 +6,7 @@ from deployer.deployment.foreign_executions import ForeignExecutions
 from deployer.deployment.self_update import deployer_tags, end_self_update, updates_own_stack
 from deployer.environment.cloud_region import Execution
 from deployer.environment.context import ReconcileContext, Stop, report_on_context
-from deployer.environment.deployed_stacks import record_deployed_stacks
+from deployer.environment.deployed_stacks import find_environment_url, record_deployed_stacks
 from deployer.environment.drift import state_to_compare
 from deployer.environment.execution_origin import (
     foreign_executions,
@@ -194,7 +194,8 @@ class Executions:
                 reason = (
                     f"{context.work.spec.sha[:12]} went through every stage{_approver_text(context)}{remark}"
                 )
-                return context.done(Outcome.DEPLOYED, reason, **ended)
+                url = find_environment_url(context, identity)
+                return context.done(Outcome.DEPLOYED, reason, environment_url=url, **ended)
             case "superseded" if pipeline.foreign and pipeline.execution == identity:
                 foreign = pipeline.foreign[-1].words
                 reason = f"an execution that deployer did not start superseded it: {foreign}; redeploy it"

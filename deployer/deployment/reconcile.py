@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from deployer.deployment.adoption import StackAdoption
+from deployer.deployment.closed_pulls import ClosedPullRequests
 from deployer.deployment.deploy_folder import DeployFolderReader
 from deployer.deployment.desired import DesiredResolver
 from deployer.deployment.desired_state import Absent, Deploy
@@ -24,6 +25,7 @@ from deployer.environment.cloud_region import Clouds, Inventory
 from deployer.environment.code_host import CodeHost
 from deployer.environment.context import ReconcileContext, StepFailedError, Stop
 from deployer.environment.decision import Decision, decide
+from deployer.environment.pull_comment import PullRequestComments
 from deployer.environment.repository_state import DEFAULT, DELETED, RENAMED, Repositories
 from deployer.environment.statuses import StatusReporter
 from deployer.model.environment_record import EnvironmentRecord, is_over
@@ -98,6 +100,7 @@ class Reconciler:
         self._clock = clock = clock or lanes.now
         self._reporter = reporter = StatusReporter(self._page_url)
         self._comments = ExpiryComments(host, outbox, self._page_url, options.ttl)
+        self._pulls = PullRequestComments(self._page_url, options.ttl)
         self._folders = DeployFolderReader(host, clouds, evaluator, linter)
         self._placement = Placement(clouds, inventory, reporter)
         foreign = ForeignExecutions(clouds, reporter)
@@ -110,9 +113,9 @@ class Reconciler:
         production = DesiredProduction(
             host, self._tracker, self._judge, self._executions, foreign, reporter, lanes
         )
-        self._desired = DesiredResolver(
-            host, repositories, self._tracker, production, reporter, self._comments, options.ttl, clock
-        )
+        closed = ClosedPullRequests(host, clouds, evaluator.read_repository_config)
+        asked = (host, repositories, self._tracker, closed, production)
+        self._desired = DesiredResolver(*asked, reporter, self._comments, options.ttl, clock)
         teardown = Teardown(clouds, inventory, lanes, reporter, clock)
         self._expiring = ExpiringTeardown(teardown, reporter, options.ttl, clock)
         self._adoption = StackAdoption(self._folders, self._executions, foreign)
@@ -138,8 +141,6 @@ class Reconciler:
             Step.FAIL: self._provisioning.report_failure,
             Step.NONE: self._delete_remaining_stacks,
         }
-
-    # --- one task -----------------------------------------------------------------------------------------------
 
     def run(self, repository: Repository, work: Work, guard: Callable[[], None]) -> StepResult:
         """Carry out the task that the queue item names.
@@ -209,6 +210,7 @@ class Reconciler:
         # A record that an event did not change is not written: a newer `updated_at` would make a running resync
         # ignore its own listing.
         unchanged = work.cause == Cause.EVENT and record == known.but(stack_name=record.stack_name)
+        record = self._pulls.show_on_pulls(environment, record, self._clock())
         result = replace(
             result, record=None if unchanged else record, commit=result.commit or record.spec.commit
         )
@@ -273,15 +275,16 @@ class Reconciler:
         has_stages = (
             bool(work.progress.execution) and work.progress.execution == record.status.pipeline.execution
         )
-        return record.but(state="failed", stages=record.status.pipeline.stages if has_stages else [], **ended)
+        record = record.but(
+            state="failed", stages=record.status.pipeline.stages if has_stages else [], **ended
+        )
+        return self._pulls.show_on_pulls(environment, record, self._clock())
 
     def _read_record(self, environment: Environment) -> EnvironmentRecord:
         # a new record has no stack name yet: AWS may be unavailable now
         return self._lanes.environment(environment) or EnvironmentRecord(
             environment.repository.full_name, environment.key, ""
         )
-
-    # --- the task that decides ----------------------------------------------------------------------------------
 
     def _continue_goal(self, context: ReconcileContext) -> StepResult:
         """Continue a goal: judge a candidate, follow an execution, wait for a busy stack, or reconcile."""
@@ -356,8 +359,6 @@ class Reconciler:
         if before.status.outcome and work.cause != Cause.AGE:
             return Stop(Finished(str(Outcome.FAILED), str(cause), commit=before.spec.commit))
         raise StepFailedError(failed, cause)
-
-    # --- the steps that need no order ---------------------------------------------------------------------------
 
     @staticmethod
     def _store_deletion(observation: Observation, _decision: Decision) -> StepResult:

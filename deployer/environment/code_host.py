@@ -215,6 +215,30 @@ class CodeHost(Protocol):
             RightsError: deployer may not read them.
         """
 
+    def comment_on_pulls(self, repository: Repository, branch: Ref, text: str, *, ended: bool) -> None:
+        """Let each pull request of a branch have exactly one comment of deployer with this text.
+
+        An open pull request gets the comment, or its comment is edited. Of several the oldest stays.
+        The comment of a closed pull request is edited only if the environment has ended, and only once: a later
+        environment of the same branch does not concern it.
+
+        Args:
+            repository: the repository.
+            branch: the branch of the pull requests; one of a fork with the same name does not count.
+            text: Markdown.
+            ended: whether the text says that the environment has ended.
+
+        Raises:
+            RightsError: deployer may not comment.
+        """
+
+    def open_pulls(self, repository: Repository, branch: Ref) -> list[int]:
+        """The numbers of the open pull requests of a branch, without those of forks; not all of many.
+
+        Raises:
+            RightsError: deployer may not read them.
+        """
+
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
         """Create or correct a webhook that delivers JSON to an address.
 

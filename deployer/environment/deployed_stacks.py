@@ -1,13 +1,21 @@
-"""The record of the stacks to which an environment's pipeline has deployed, with those that it created."""
+"""The stacks to which an environment's pipeline has deployed: which of them it created, where their outputs lead."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from itertools import islice
+from urllib.parse import urlsplit
 
 from deployer.environment.cloud_region import StackAction
 from deployer.environment.context import ReconcileContext
 from deployer.model.environment_status import DeployedStack
+from deployer.model.errors import PermanentError
+from deployer.model.outcomes import Outcome
 from deployer.model.stacks import Stack
 
+_log = logging.getLogger(__name__)
+USUAL_OUTPUTS = ("Url", "WebsiteURL")
+_LONGEST_URL = 1024
+_UNSAFE = set("<>\"'`\\^{|} ")
 _RECORDED_STACKS = 50  # of a pipeline that deploys each commit to a stack of its own, only the newest
 
 
@@ -73,3 +81,50 @@ def _newest(recorded: list[DeployedStack]) -> list[DeployedStack]:
     """The stacks that are kept on record: those that the pipeline created before others, and of them the newest."""
     kept = sorted(recorded, key=lambda each: each.created)[-_RECORDED_STACKS:]
     return [each for each in recorded if each in kept]
+
+
+def find_environment_url(context: ReconcileContext, execution: str) -> str:
+    """The URL of an environment whose execution has succeeded; empty if no output has one.
+
+    At most one call for each stack that the pipeline deploys, and none for an execution that was reported as deployed
+    before: its stacks were read then. If the pipeline deploys no stack, its own stack is read.
+    """
+    record = context.record
+    if record.status.pipeline.reported == execution and record.status.outcome == Outcome.DEPLOYED:
+        return record.status.environment_url
+    named = record.spec.url_output
+    for stack in _read_stacks(context):
+        for output in (named,) if named else USUAL_OUTPUTS:
+            if url := shown_url(stack.outputs.get(output, "")):
+                return url
+    return ""
+
+
+def _read_stacks(context: ReconcileContext) -> Iterator[Stack]:
+    """The stacks whose outputs count: a stack with the tags of another environment says nothing about this one."""
+    for name in context.record.status.stack.applications or [context.name]:
+        try:
+            stack = context.cloud.stack(name)
+        except PermanentError as error:  # the deployment itself has succeeded
+            _log.warning("%s: the outputs of %s cannot be read: %s", context.environment, name, error)
+            continue
+        if stack and not stack.is_gone and not context.environment.contradicts(stack.tags):
+            yield stack
+
+
+def shown_url(text: str) -> str:
+    """The text if it is a URL that people may be led to; empty otherwise.
+
+    It is an http or https URL of printable ASCII characters without credentials, so it is safe in Markdown, in HTML
+    and at a terminal.
+    """
+    text = text.strip()
+    plain = text.isascii() and text.isprintable() and not _UNSAFE & set(text)
+    if not plain or len(text) > _LONGEST_URL:
+        return ""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as `https://[`
+        return ""
+    return text if valid and "@" not in parts.netloc else ""

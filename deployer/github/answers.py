@@ -290,6 +290,7 @@ class Pull(Struct, frozen=True):
     """An entry of `GET pulls`."""
 
     number: Id
+    state: Name
     head: PullHead
     base: PullBase
 
@@ -341,6 +342,10 @@ class FullHookDelivery(Struct, frozen=True):
 
 class Accepted(Struct, frozen=True):
     """The answer 202 to a request that GitHub carries out later: an object without keys."""
+
+
+class Deleted(Struct, frozen=True):
+    """The answer 204 to a deletion, which has no body."""
 
 
 # --- GitHub Apps ------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from deployer.github.answers import Accepted, QueryAnswer
+from deployer.github.answers import Accepted, Deleted, QueryAnswer
 from deployer.github.answers import Repository as RepositoryAnswer
 from deployer.github.errors import (
     ApiError,
@@ -338,6 +338,8 @@ def _read_response(verb: str, found: requests.Response, answer: type[_T]) -> _T:
         if verb == "GET" and status == 202:
             raise UnexpectedAnswerError("HTTP 202: GitHub has no answer yet")
         if answer is Accepted and status == 202 and not content:
+            content = b"{}"
+        if answer is Deleted and status == 204:
             content = b"{}"
         return decode_json(content, answer)
     message = _github_message(content)

@@ -10,6 +10,7 @@ from deployer.github import answers
 from deployer.github.client import RepositoryClient
 from deployer.github.errors import ApiError, rate_limit_seconds
 from deployer.github.hooks import ApiCall, list_all_pages
+from deployer.github.pull_comments import list_pulls
 from deployer.model.environments import Repository
 from deployer.model.refs import Ref
 
@@ -20,7 +21,6 @@ _URL_LIMIT = 1024
 _JOINER = "\u200d"  # zero-width joiner, which makes one emoji of several
 _MAX_COMMENTS = 500  # read per pull request or commit to find deployer's own: anybody may write thousands
 _MAX_HEADS = 500  # open pull requests that a resync reads
-_MAX_PULL_REQUESTS = 10  # of one branch, that get a comment
 
 
 def post_status(api: RepositoryClient, sha: str, status: Status) -> None:
@@ -57,7 +57,7 @@ def post_comment(
         ApiError: GitHub refused every comment, or answered with another error.
     """
     root = f"/repos/{repository.full_name}"
-    paths = [f"issues/{number}/comments" for number in _open_pull_requests(call, repository, branch)]
+    paths = [f"issues/{each.number}/comments" for each in list_pulls(call, repository, branch)]
     written, refusal = [], None
     for path in paths or [f"commits/{sha}/comments"]:
         try:
@@ -69,17 +69,6 @@ def post_comment(
     if refusal and not written:
         raise refusal
     return written
-
-
-def _open_pull_requests(call: ApiCall, repository: Repository, branch: Ref) -> list[int]:
-    query = {"state": "open", "head": f"{repository.owner}:{branch.short}", "per_page": _MAX_PULL_REQUESTS}
-    listed = call("GET", f"/repos/{repository.full_name}/pulls", list[answers.Pull], query=query)[1]
-    # filtered again, because a fork's branch may have the same name, and GitHub ignores a `head` that it cannot parse
-    return [
-        each.number
-        for each in listed
-        if each.head.ref == branch.short and each.head.repo and each.head.repo.id == each.base.repo.id
-    ]
 
 
 def open_heads(call: ApiCall, repository: Repository) -> list[PullRequestHead]:

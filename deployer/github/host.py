@@ -37,6 +37,7 @@ from deployer.github.errors import (
     translate_errors,
 )
 from deployer.github.files import FolderReader
+from deployer.github.host_comments import HostComments
 from deployer.github.reachability import probe_api
 from deployer.github.sharing import Sharing
 from deployer.model.environments import Repository
@@ -47,7 +48,7 @@ PUBLIC_API = "https://api.github.com"
 _NEEDED = {"contents": "read", "statuses": "write"}  # to deploy a commit and to show it
 
 
-class GitHubHost:
+class GitHubHost(HostComments):
     """The port `CodeHost` on GitHub's REST and GraphQL APIs. Threads may share it.
 
     Args:
@@ -74,7 +75,6 @@ class GitHubHost:
             self._app.client if self._app else GitHubClient(self._api_url, self._credentials, sharing)
         )
         self._folders = FolderReader()
-        self._own_login = ""
 
     def check_private_key(self) -> None:
         """Check that the GitHub App's private key can sign. Sends nothing; without an App it does nothing.
@@ -289,33 +289,6 @@ class GitHubHost:
         ):
             return github_hooks.install_webhook(self._api_call(repository), repository, url, secret, events)
 
-    def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
-        """Comment on a branch's open pull requests or, if it has none, on a commit.
-
-        One call for the pull requests and two for each comment; more if there are over a hundred comments already. A
-        later change of a comment on a commit needs *contents: write*, which deployer needs for nothing else.
-
-        Raises:
-            RightsError: the token or the App may not comment.
-        """
-        doing = f"commenting on {branch} of {repository}"
-        with translate_errors(doing, repository), requires_permission("pull requests: write"):
-            login = partial(self._deployer_login, repository)
-            return github_feedback.post_comment(
-                self._api_call(repository), repository, branch, sha, text, login
-            )
-
-    def change_comment(self, repository: Repository, comment: str, text: str) -> None:
-        """Replace the text of a comment. One call.
-
-        Raises:
-            RightsError: the token or the App may not change the comment, or the comment was deleted.
-        """
-        needed = "pull requests: write" if comment.startswith("issues/") else "contents: write"
-        with translate_errors(f"changing {comment} of {repository}", repository), requires_permission(needed):
-            path = f"/repos/{repository.full_name}/{comment}"
-            self._client.call(repository, "PATCH", path, answers.Created, body={"body": text})
-
     def changed_paths(self, repository: Repository, before: str, after: str) -> list[str] | None:
         """See `CodeHost.changed_paths`. One call.
 
@@ -387,13 +360,3 @@ class GitHubHost:
             )
 
         return call
-
-    def _deployer_login(self, repository: Repository) -> str:
-        """The login of deployer's own account on GitHub. One call the first time, then none."""
-        if not self._own_login:
-            if self._app:
-                call = self._api_call(repository, as_app=True)
-                self._own_login = f"{call('GET', '/app', answers.App)[1].slug}[bot]"
-            else:
-                self._own_login = self._client.call(repository, "GET", "/user", answers.User)[1].login
-        return self._own_login

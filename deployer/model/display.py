@@ -13,17 +13,21 @@ WANTS = "wants"
 FOREIGN_EXECUTION = "deployer/foreign-execution"  # of all environments
 _OWN_CONTEXTS = {"prepare", "teardown", "age", "production", "foreign-execution"}
 COMMENT = "comment "  # the beginning of the name of a comment; the context of a status never begins so
+PULL_REQUESTS = f"{COMMENT}on pull requests"  # the one comment on each pull request of a branch
+PRESENT, ENDED = "present", "ended"  # the states of that comment: whether the environment exists
 
 
 class DisplayChange(msgspec.Struct, frozen=True):
     """What one environment wants GitHub to show in one place. A later change of the same place replaces it.
 
     Attributes:
-        sha: the commit to which it belongs.
-        name: the context of a commit status, `WANTS`, or `COMMENT` with the id of a comment.
-        state: `pending`, `success`, `failure` or `error`; of a comment `success`; for `WANTS` see there.
+        sha: the commit to which it belongs; of `PULL_REQUESTS` the full name of the branch.
+        name: the context of a commit status, `WANTS`, `PULL_REQUESTS`, or `COMMENT` with the id of a comment.
+        state: `pending`, `success`, `failure` or `error`; of a comment `success`; for `WANTS` and `PULL_REQUESTS` see
+            there.
         text: the description of a status, or the text of a comment.
         url: where a status leads to.
+        occasion: why the same has to be shown again, such as the delivery that says that a pull request was opened.
     """
 
     sha: str
@@ -31,6 +35,7 @@ class DisplayChange(msgspec.Struct, frozen=True):
     state: str
     text: str
     url: str = ""
+    occasion: str = ""
 
 
 def skip_change(sha: str, text: str, state: str, url: str = "") -> DisplayChange:

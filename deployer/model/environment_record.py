@@ -48,15 +48,24 @@ class ProductionSpec(FieldGroup, frozen=True):
 
 
 class Deletion(Detail, frozen=True):
-    """That a person deleted an environment whose branch exists; it is empty, and false, if nobody did.
+    """That a person deleted an environment whose branch exists, or closed its pull request.
+
+    It is empty, and false, if nobody did.
 
     Attributes:
         head: where the branch was. A resync leaves the environment deleted until the branch moves.
         at: when the person asked for it (epoch seconds). A push that GitHub took before does not count.
+        pull: the number of the closed pull request; 0 if a person deleted the environment itself.
     """
 
     head: str = ""
     at: float = 0
+    pull: int = 0
+
+    @property
+    def reason(self) -> str:
+        """Why the environment is deleted, for people."""
+        return f"its pull request #{self.pull} was closed" if self.pull else "a person deleted it"
 
 
 class EnvironmentSpec(FieldGroup, frozen=True):
@@ -69,11 +78,13 @@ class EnvironmentSpec(FieldGroup, frozen=True):
             the head moves. Of production also where a person chose the tag.
         region: where its stack is; a region that was chosen once stays.
         teardown: the repository's settings for a teardown, as last deployed: see `templates.repository_config`.
+        url_output: the output of a stack that has the environment's URL, as `deploy/deployer.yml` names it.
         deletion: that a person deleted development or staging, until a push, a redeployment or a resync with
             `--recreate` wants it again.
         expiry: how long a development environment is wanted.
         skipped: of staging, the state of the status of a skipped commit in its repository, as its last commit sets it:
             `success` or `pending`.
+        closed: of staging, what becomes of environments whose pull request is closed, as its last commit sets it.
         production: which commit production may run.
     """
 
@@ -82,9 +93,11 @@ class EnvironmentSpec(FieldGroup, frozen=True):
     held_at: str = ""
     region: str = ""
     teardown: str = ""
+    url_output: str = ""
     deletion: Deletion = Deletion()
     expiry: ExpirySpec = ExpirySpec()
     skipped: str = "success"
+    closed: str = ""
     production: ProductionSpec = ProductionSpec()
 
 

@@ -178,6 +178,8 @@ class EnvironmentStatus(FieldGroup, frozen=True):
         changed_at: since when state, outcome, commit and execution have their values (epoch seconds).
         pending: the commit statuses that version 0.1.0 left pending, each as `sha context`, so that none stays so.
         shown_commit: the commit that the environment wants, as GitHub is to show it; empty if it wants none.
+        environment_url: where people open what was deployed, by the outputs of the deployed stacks; empty if no output
+            says it, or nothing is deployed.
         stack, pipeline: the pipeline's stack, and the pipeline's executions.
         receipt: the report of the last teardown.
     """
@@ -188,6 +190,7 @@ class EnvironmentStatus(FieldGroup, frozen=True):
     changed_at: float = 0
     pending: tuple[str, ...] = ()
     shown_commit: str = ""
+    environment_url: str = ""
     stack: StackStatus = StackStatus()
     pipeline: PipelineStatus = PipelineStatus()
     receipt: TeardownReport = TeardownReport()

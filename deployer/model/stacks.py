@@ -4,6 +4,7 @@ The statuses are botocore's `StackStatus`; a unit test compares the two lists. A
 a pattern: `UPDATE_COMPLETE_CLEANUP_IN_PROGRESS` is not complete.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -146,6 +147,7 @@ class Stack:
     changed_at: float = 0  # when its last update, or else its creation, began (epoch seconds)
     parameters: str = ""  # a hash of the parameters' values
     created_at: float = 0  # epoch seconds
+    outputs: Mapping[str, str] = field(default_factory=dict)  # read with the stack itself, not with a listing
 
     @property
     def region(self) -> str:

@@ -79,10 +79,11 @@ def missing_posts(display: CommitDisplay) -> list[Post]:
 def is_settled(shown: Mapping[str, Shown], name: str, wanted: Wanted) -> bool:
     """Whether GitHub shows this already, or has refused it."""
     there = shown.get(name)
-    return there is not None and (there.state, there.text, there.url) == (
+    return there is not None and (there.state, there.text, there.url, there.occasion) == (
         wanted.state,
         wanted.text,
         wanted.url,
+        wanted.occasion,
     )
 
 

@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from deployer.environment.code_host import CodeHost, Status
-from deployer.model.display import COMMENT
+from deployer.model.display import COMMENT, ENDED, PULL_REQUESTS
 from deployer.model.durations import backoff
 from deployer.model.environments import Repository
 from deployer.model.errors import CallLimitError, PermanentError, ThrottledError, TransientError
+from deployer.model.refs import Ref
 from deployer.outbox.plan import Post, in_order, missing_posts, seconds_until_due
 from deployer.outbox.store import CommitDisplay, Outbox, Shown
 from deployer.queue.call_counter import call_counters, count_calls, count_for_purpose
@@ -95,9 +96,10 @@ class DisplaySender:
                 result = "failed"
         self._count(repository, {f"display:{result}": 1, **call_counters(tally)})
         if result in {"posted", "refused"}:
-            batch.record_result(post, Shown(wanted.state, wanted.text, wanted.url, refused, self._clock()))
+            shown = Shown(wanted.state, wanted.text, wanted.url, refused, self._clock(), wanted.occasion)
+            batch.record_result(post, shown)
         if refused:
-            _log.warning("%s on %s of %s: %s", post.name, post.display.sha[:12], repository, refused)
+            _log.warning("%s on %s of %s: %s", post.name, post.display.label, repository, refused)
 
     def _write(self, post: Post) -> None:
         """The only writes of what deployer shows on GitHub.
@@ -108,6 +110,10 @@ class DisplaySender:
             TransientError: GitHub is unavailable, or refuses it for now.
         """
         repository, wanted = post.display.repository, post.wanted
+        if post.name == PULL_REQUESTS:
+            branch, ended = Ref.parse(post.display.sha), wanted.state == ENDED
+            self._host.comment_on_pulls(repository, branch, wanted.text, ended=ended)
+            return
         if post.name.startswith(COMMENT):
             self._host.change_comment(repository, post.name.removeprefix(COMMENT), wanted.text)
             return
@@ -158,7 +164,7 @@ class _Batch:
     def pause_repository(self, post: Post, error: TransientError | CallLimitError) -> None:
         """Post nothing more of a repository whose write failed, or has to wait."""
         self._paused[post.display.repository.key] = error
-        _log.warning("%s on %s: %s; tried again later", post.name, post.display.sha[:12], error)
+        _log.warning("%s on %s: %s; tried again later", post.name, post.display.label, error)
 
     def record_result(self, post: Post, shown: Shown) -> None:
         """Record what GitHub has taken or refused."""

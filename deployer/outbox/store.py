@@ -13,7 +13,7 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one environment wants to be shown in one place.
 
     Attributes:
-        state, text, url: see `DisplayChange`.
+        state, text, url, occasion: see `DisplayChange`.
         at: since when (epoch seconds).
     """
 
@@ -21,6 +21,7 @@ class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str
     url: str = ""
     at: float = 0
+    occasion: str = ""
 
 
 class Shown(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,13 +37,15 @@ class Shown(msgspec.Struct, frozen=True, omit_defaults=True):
     url: str = ""
     refused: str = ""
     at: float = 0
+    occasion: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitDisplay:
-    """What GitHub should show of one commit, and what it shows.
+    """What GitHub should show of one commit, or on the pull requests of one branch, and what it shows.
 
     Attributes:
+        sha: the commit, or the full name of the branch.
         wanted: by the key of the environment and the name of the place.
         shown: by the name of the place.
         version: grows with each change of `wanted`.
@@ -57,6 +60,11 @@ class CommitDisplay:
     version: int = 0
     failures: int = 0
     error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The commit or branch, as people read it."""
+        return self.sha if self.sha.startswith("refs/") else self.sha[:12]
 
 
 class Outbox(Protocol):

@@ -85,6 +85,7 @@ class WorkSpec(FieldGroup, frozen=True):
         word: what a delivery said of the whole repository, where only GitHub can know: `deleted` or `removed`. Of a
             teardown: the repository's state that is the reason, so that the teardown ends when the state ends, or
             `default` if the environment's branch is the default branch now.
+        pull: of a teardown, the number of the closed pull request that is the reason; 0 for another reason.
         recreate: of a resync: whether a person asks for what people deleted although its branch exists.
     """
 
@@ -95,6 +96,7 @@ class WorkSpec(FieldGroup, frozen=True):
     candidate: bool = False
     decided_at: float = 0
     word: str = ""
+    pull: int = 0
     recreate: bool = False
 
 

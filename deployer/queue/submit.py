@@ -129,15 +129,14 @@ class WorkSubmitter:
         progress.log_outcome(environment, outcome, reason)
         return Answer(event.delivery, "ignored", reason)
 
-    def check_environment(
-        self, environment: Environment, ref: Ref, delivery: str = "", event: str = ""
+    def submit_work(
+        self, environment: Environment, work: Work, delivery: str = "", event: str = ""
     ) -> Answer:
-        """Queue a comparison of an environment with GitHub and AWS.
+        """Queue work that an event asks for.
 
         Raises:
             UnavailableError: Redis is unavailable; nothing was stored.
         """
-        work = Work.of(environment=environment.key, cause=Cause.RESYNC, ref=ref.name, turned=True)
         accepted = self._enqueue(environment.repository, work, delivery, event)
         return Answer(delivery, accepted.outcome, accepted.reason)
 

@@ -206,8 +206,10 @@ def _encode_display(changes: Sequence[DisplayChange]) -> str:
     Of several changes of one place only the last counts.
     """
     last = {(each.sha, each.name): each for each in changes}
-    rows = [
-        [each.sha, each.name, msgspec.json.encode(Wanted(each.state, each.text, each.url)).decode()]
-        for each in last.values()
-    ]
+    rows = [[each.sha, each.name, _encode_wanted(each)] for each in last.values()]
     return replace_surrogates(json.dumps(rows)) if rows else ""
+
+
+def _encode_wanted(change: DisplayChange) -> str:
+    wanted = Wanted(change.state, change.text, change.url, occasion=change.occasion)
+    return msgspec.json.encode(wanted).decode()

@@ -3,15 +3,21 @@
 from collections.abc import Callable, Iterable
 
 from deployer.environment.code_host import PullRequestHead
+from deployer.environment.pull_comment import PullRequestComments
 from deployer.model.display import SUMMARY
-from deployer.model.environments import Environment, Repository
+from deployer.model.environment_record import is_over
+from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.events import PullRequestChange
+from deployer.model.refs import Ref
 from deployer.outbox.store import Outbox
+from deployer.queue.items import Cause, Work
 from deployer.queue.skipped_commits import show_skip
 from deployer.queue.store import QueueStore
 from deployer.queue.submit import Answer, WorkSubmitter
+from deployer.templates.repository_config import DELETE
 
 _FORK = "fork"  # stands for the key of an environment
+_REPEATS = 5
 
 
 class PullRequests:
@@ -24,6 +30,7 @@ class PullRequests:
         lanes: the records of the environments.
         outbox: what GitHub should show.
         submitter: queues the check of an environment.
+        comments: composes the comment on the pull requests of a branch.
         allows: whether the installation serves a repository.
     """
 
@@ -32,11 +39,13 @@ class PullRequests:
         lanes: QueueStore,
         outbox: Outbox,
         submitter: WorkSubmitter,
+        comments: PullRequestComments,
         allows: Callable[[Repository], bool],
     ) -> None:
         self._lanes = lanes
         self._outbox = outbox
         self._submitter = submitter
+        self._comments = comments
         self._allows = allows
 
     def submit(self, event: PullRequestChange) -> Answer:
@@ -45,13 +54,53 @@ class PullRequests:
         Raises:
             UnavailableError: Redis is unavailable; nothing was recorded of the delivery.
         """
-        if event.action == "closed" or not self._allows(event.repository):
+        if not self._allows(event.repository):
             return self._submitter.submit_github(event)
+        if event.action == "closed":
+            return self._submit_closed(event)
         head = PullRequestHead(event.number, event.head, event.sha, event.from_fork)
+        if event.action != "synchronize" and not event.from_fork:
+            environment = Environment.of_ref(event.repository, event.head, event.default_branch)
+            if self._is_deleted_by_close(environment):
+                work = Work.of(environment=environment.key, cause=Cause.REDEPLOY, turned=True)
+                return self._submitter.submit_work(environment, work, event.delivery, event.about)
+            self._show_comment(environment, event.delivery)
         if reason := self._show_without_check(event.repository, head, event.default_branch):
             return self._submitter.record_ignored(event.delivery, reason, event.repository)
         environment = Environment.of_ref(event.repository, event.head, event.default_branch)
-        return self._submitter.check_environment(environment, event.head, event.delivery, event.about)
+        return self._check_environment(environment, event.head, event.delivery, event.about)
+
+    def _submit_closed(self, event: PullRequestChange) -> Answer:
+        """Queue the teardown of a branch whose pull request was closed, if the default branch asks for that.
+
+        The task reads again what GitHub says, before anything is deleted.
+        """
+        environment = Environment.of_ref(event.repository, event.head, event.default_branch)
+        staging = self._lanes.environment(Environment(event.repository, Kind.STAGING))
+        if event.from_fork or environment.kind is not Kind.DEVELOPMENT:
+            return self._submitter.submit_github(event)
+        record = self._lanes.environment(environment)
+        if staging is None or staging.spec.closed != DELETE or record is None or is_over(record):
+            return self._submitter.submit_github(event)
+        work = Work.of(
+            environment=environment.key,
+            cause=Cause.TEARDOWN,
+            pull=event.number,
+            ref=event.head.name,
+            turned=True,
+        )
+        return self._submitter.submit_work(environment, work, event.delivery, event.about)
+
+    def _is_deleted_by_close(self, environment: Environment) -> bool:
+        record = self._lanes.environment(environment)
+        return record is not None and bool(record.spec.deletion.pull)
+
+    def _check_environment(
+        self, environment: Environment, ref: Ref, delivery: str = "", event: str = ""
+    ) -> Answer:
+        """Queue a comparison of an environment with GitHub and AWS."""
+        work = Work.of(environment=environment.key, cause=Cause.RESYNC, ref=ref.name, turned=True)
+        return self._submitter.submit_work(environment, work, delivery, event)
 
     def repair_open(
         self, repository: Repository, default_branch: str, heads: Iterable[PullRequestHead]
@@ -61,10 +110,33 @@ class PullRequests:
         Raises:
             UnavailableError: Redis is unavailable.
         """
+        numbers: dict[Environment, list[str]] = {}
         for head in heads:
+            if not head.from_fork:
+                environment = Environment.of_ref(repository, head.branch, default_branch)
+                numbers.setdefault(environment, []).append(f"#{head.number}")
             if not self._show_without_check(repository, head, default_branch):
                 environment = Environment.of_ref(repository, head.branch, default_branch)
-                self._submitter.check_environment(environment, head.branch)
+                self._check_environment(environment, head.branch)
+        for environment, listed in numbers.items():
+            self._show_comment(environment, " ".join(sorted(listed)))
+
+    def _show_comment(self, environment: Environment, occasion: str) -> None:
+        """Show the comment of a branch also on a pull request that did not exist when its text was stored.
+
+        Args:
+            environment: the environment of the branch.
+            occasion: the delivery of the pull request, or the numbers of the open ones.
+        """
+        known = None
+        for _ in range(_REPEATS):  # a task may store a newer record and a newer text meanwhile
+            record = self._lanes.environment(environment)
+            if record is None or record == known:
+                return
+            shown = self._comments.show_on_pulls(environment, record, self._lanes.now(), occasion)
+            if shown.display:
+                self._lanes.show(environment.repository, environment.key, shown.display)
+            known = record
 
     def _show_without_check(self, repository: Repository, head: PullRequestHead, default_branch: str) -> str:
         """Show why a head is not deployed, if that is known.

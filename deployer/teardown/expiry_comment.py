@@ -5,7 +5,6 @@ in which GitHub interprets no mentions, references or markup.
 """
 
 import logging
-import re
 import shlex
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment
 from deployer.model.errors import PermanentError
 from deployer.model.expiry import IDLE, expires_at, expiry_reason, ttl_source, ttl_text, used_at
+from deployer.model.markdown import as_code, code_block
 from deployer.model.visible import visible
 from deployer.outbox.plan import is_shown, wanted_by_place
 from deployer.outbox.store import Outbox
@@ -153,19 +153,10 @@ def corrected_text(
     return _comment(environment, what, told, "", "", page), ExpiryNotice()
 
 
-def as_code(text: str) -> str:
-    """Format text as Markdown code, in which no character has a special meaning."""
-    text = visible(text)
-    fence = "`" * (_most_backticks(text) + 1)
-    pad = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{pad}{text}{pad}{fence}"
-
-
 def _comment(environment: Environment, what: str, told: str, before: str, command: str, page: str) -> str:
     parts = [f"{_HEAD.format(branch=as_code(environment.name), what=what)}. {told}"]
     if command:
-        fence = "`" * max(3, _most_backticks(command) + 1)
-        parts += [before, f"{fence}sh\n{command}\n{fence}"]
+        parts += [before, code_block(command)]
     link = f"[Its page]({page}) and the" if page else "The"
     parts.append(f"<sub>{link} status `deployer/age` of its commit tell how it goes on.</sub>")
     return "\n\n".join([f"<!-- deployer: {environment.stack_name} -->", *parts])
@@ -173,7 +164,3 @@ def _comment(environment: Environment, what: str, told: str, before: str, comman
 
 def _arguments(environment: Environment) -> str:
     return f"{environment.repository} {shlex.quote(visible(environment.name))}"
-
-
-def _most_backticks(text: str) -> int:
-    return max(map(len, re.findall("`+", text)), default=0)

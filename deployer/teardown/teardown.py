@@ -199,6 +199,7 @@ class Teardown:
         context = context.enter_state(
             "deleting",
             receipt=report,
+            environment_url="",
             execution="",
             reported=newest or status.pipeline.execution or status.pipeline.reported,
         )

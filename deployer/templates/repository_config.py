@@ -1,5 +1,6 @@
 """The settings that a repository makes for its own environments in the optional file `deploy/deployer.yml`."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -15,11 +16,13 @@ from deployer.templates.folder_files import FOLDER, UnreadableError, file_with_s
 CONFIG_STEM = "deployer"
 CONFIG_FILE = f"{FOLDER}/{CONFIG_STEM}.yml"
 TEARDOWN_TAG = "deployer:teardown"
+KEEP, DELETE = "keep", "delete"
 _BUCKET_WORDS = {True: "empty-buckets", False: "keep-buckets"}
 _FAILURE_WORDS = ("retain", "force", "stop")
 _T = TypeVar("_T")
 _PATTERNS_LIMIT, _PATTERN_LENGTH_LIMIT = 100, 255
 _SLEEP_HOURS_LIMIT = 10
+_OUTPUT_NAME = re.compile(r"[A-Za-z0-9]{1,255}")  # CloudFormation's logical ids
 _ERRORS_LIMIT = 20
 
 
@@ -82,6 +85,9 @@ class RepositoryConfig:
         production_branches: further branches that may contain a tag's commit, if GitHub protects them; None for none.
             Only the default branch's value counts.
         paths: a push that changes none of these files is not deployed; files in `deploy/` always count.
+        closed: what becomes of a branch's environment when its pull request is closed and the branch stays: `keep`, or
+            `delete`. Only the default branch's value counts.
+        url: the output of a deployed stack that has the environment's URL; empty for the usual names.
         skipped: the state of the commit status `deployer` on a commit that is skipped: `success`, or `pending` if a
             skip must not pass a required check. Only the default branch's value counts.
     """
@@ -95,6 +101,8 @@ class RepositoryConfig:
     tags: NamePatterns = NamePatterns()
     production_branches: NamePatterns | None = None
     paths: NamePatterns = NamePatterns()
+    url: str = ""
+    closed: str = KEEP
     skipped: str = "success"
 
     def ttl_of(self, branch: str) -> str:
@@ -281,6 +289,24 @@ def _read_production(document: Document, value: Any, path: tuple[str, ...]) -> N
     return _read_name_patterns(document, value["branches"], (*path, "branches")) if value else None
 
 
+def _read_closed(document: Document, value: Any, path: tuple[str, ...]) -> str:
+    if not isinstance(value, dict):
+        raise _error_at(document, path, "pull_requests is not a mapping, such as {closed: delete}")
+    for key in value:
+        _value_of_known_key(document, _PULL_REQUEST_KEYS, *path, key)
+    closed = value.get("closed", KEEP)
+    if closed not in (KEEP, DELETE):
+        raise _error_at(document, (*path, "closed"), f"pull_requests.closed is not one of {KEEP}, {DELETE}")
+    return str(closed)
+
+
+def _read_output_name(document: Document, value: Any, path: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or not _OUTPUT_NAME.fullmatch(value):
+        text = "url is not the name of a stack's output, which has letters and digits, such as SiteAddress"
+        raise _error_at(document, path, text)
+    return value
+
+
 def _read_skipped(document: Document, value: Any, path: tuple[str, ...]) -> str:
     if value not in _SKIPPED_STATES:
         raise _error_at(document, path, f"skipped is not one of {', '.join(_SKIPPED_STATES)}")
@@ -313,7 +339,8 @@ _SKIPPED_STATES = ("success", "pending")
 _SLEEP_KEYS = {"hours": None, "timezone": None}
 _PATTERN_KEYS = {"include": None, "exclude": None}
 _PRODUCTION_KEYS = {"branches": None}
-_FIELD_OF_KEY = {"production": "production_branches"}
+_PULL_REQUEST_KEYS = {"closed": None}
+_FIELD_OF_KEY = {"production": "production_branches", "pull_requests": "closed"}
 _TEARDOWN_VALUES: dict[str, tuple[Any, ...]] = {"empty_buckets": (True, False), "on_failure": _FAILURE_WORDS}
 _READERS: dict[str, Callable[[Document, Any, tuple[str, ...]], Any]] = {
     "teardown": _read_teardown,
@@ -325,6 +352,8 @@ _READERS: dict[str, Callable[[Document, Any, tuple[str, ...]], Any]] = {
     "tags": _read_name_patterns,
     "production": _read_production,
     "paths": _read_name_patterns,
+    "url": _read_output_name,
+    "pull_requests": _read_closed,
     "skipped": _read_skipped,
 }
 CONFIG_KEYS = tuple(_READERS)

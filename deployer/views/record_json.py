@@ -65,6 +65,7 @@ def environment(record: EnvironmentRecord, base_url: str, ttl: str) -> Json:
             {"name": stage.name, "status": stage.status, "reason": stage.reason, "url": stage.url}
             for stage in record.status.pipeline.stages
         ],
+        "environment_url": record.status.environment_url or None,
         "foreign_executions": [foreign_execution(each) for each in reversed(record.status.pipeline.foreign)],
         "failure": failure(record.status.stack.failure),
         "receipt": teardown_report(record.status.receipt),

@@ -120,7 +120,7 @@ def held_words(record: EnvironmentRecord) -> str:
     environment = Environment.from_key(Repository.parse(record.repository), record.environment)
     name = shlex.quote(environment.name)
     return (
-        f"a person deleted it at {deletion.head[:12]}; what creates it again: a push, "
+        f"{deletion.reason} at {deletion.head[:12]}; what creates it again: a push, "
         f"deployer redeploy {record.repository} {name}, deployer resync {record.repository} --recreate"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from sandbox.aws import motostores, storage
@@ -172,7 +173,16 @@ class RoleHandler(MotoHandler):
 
 
 class BucketHandler(MotoHandler):
-    """S3 buckets: a name can be used once, and only an empty bucket can be deleted."""
+    """S3 buckets: a name can be used once, and only an empty bucket can be deleted.
+
+    Args:
+        place: the region.
+        address: returns the URL of the simulator, which serves every bucket as a website.
+    """
+
+    def __init__(self, place: Place, address: Callable[[], str]) -> None:
+        super().__init__(place, "s3", "FakeBucket", "BucketName", 63)
+        self._address = address
 
     def create(self, context: Context, logical_id: str, kind: str, properties: dict[str, Any]) -> Resource:
         name = self._physical_name(context, logical_id, properties).lower()
@@ -210,12 +220,14 @@ class BucketHandler(MotoHandler):
         return Handler.attribute_value(self, resource, name)
 
     def _with_attributes(self, resource: Resource) -> Resource:
-        name, region = resource.physical_id, self.place.region
+        name, region, address = resource.physical_id, self.place.region, self._address()
         resource.attributes = {
             "Arn": f"arn:aws:s3:::{name}",
             "DomainName": f"{name}.s3.amazonaws.com",
             "RegionalDomainName": f"{name}.s3.{region}.amazonaws.com",
-            "WebsiteURL": f"http://{name}.s3-website-{region}.amazonaws.com",
+            "WebsiteURL": f"{address}/{name}"
+            if address
+            else f"http://{name}.s3-website-{region}.amazonaws.com",
         }
         return resource
 

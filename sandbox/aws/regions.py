@@ -46,7 +46,9 @@ class Region:
         rules = Rules(scheduler, self.pipelines)
         events.listeners[place] = rules.on_event
         Detection(scheduler, self.pipelines, repositories)
-        self.stacks.handlers.update(handlers_by_type(place, self.stacks, self.pipelines, projects, rules))
+        self.stacks.handlers.update(
+            handlers_by_type(place, self.stacks, self.pipelines, projects, rules, lambda: builder.address)
+        )
         jobs = Jobs(place.account)
         actions = Actions(place, scheduler, stacks, repositories, self.projects, builder, jobs)
         self.pipelines.perform_action = actions.perform_action

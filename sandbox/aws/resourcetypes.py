@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sandbox.aws.detection import Rules
 from sandbox.aws.ecrresources import RepositoryHandler
 from sandbox.aws.executions import Pipelines
@@ -35,9 +37,14 @@ _MOTO_TYPES: dict[str, tuple[str, str, str | None]] = {
 
 
 def handlers_by_type(
-    place: Place, stacks: Stacks, pipelines: Pipelines, projects: ProjectHandler, rules: Rules
+    place: Place,
+    stacks: Stacks,
+    pipelines: Pipelines,
+    projects: ProjectHandler,
+    rules: Rules,
+    address: Callable[[], str],
 ) -> dict[str, Handler]:
-    """The handlers of a region, by resource type."""
+    """The handlers of a region, by resource type; `address` returns the URL of the simulator, which serves websites."""
     return {
         **{kind: MotoHandler(place, *where) for kind, where in _MOTO_TYPES.items()},
         "AWS::CloudFormation::Stack": NestedStackHandler(place, stacks),
@@ -52,7 +59,7 @@ def handlers_by_type(
         "AWS::IAM::Role": RoleHandler(place, "iam", "Role", "RoleName"),
         "AWS::KMS::Alias": AliasHandler(place, "kms", "Alias", "AliasName"),
         "AWS::KMS::Key": KeyHandler(place, "kms", "Key"),
-        "AWS::S3::Bucket": BucketHandler(place, "s3", "FakeBucket", "BucketName", 63),
+        "AWS::S3::Bucket": BucketHandler(place, address),
         "AWS::S3::BucketPolicy": BucketPolicyHandler(place, "AWS::S3::BucketPolicy"),
         "AWS::SSM::Parameter": ParameterHandler(place, "ssm", "Parameter", "Name"),
         "AWS::CodePipeline::Webhook": WebhookHandler(place, pipelines),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from sandbox.github import payloads, pull_requests, rest_json
 from sandbox.github.hub import Hub, Repository
@@ -44,6 +44,10 @@ def _add_pulls(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
             if state in {row["state"], "all"}
             and (":" not in head or head == f"{row['fork'].partition('/')[0] or repo.owner}:{row['head']}")
         ]
+        if request.args.get("sort") == "updated":
+            rows.sort(key=lambda row: str(row["updated_at"] or row["created_at"]), reverse=True)
+        if request.args.get("direction") == "asc":
+            rows.reverse()
         return page_answer(
             rows, lambda it: pull_requests.pull_request_json(hub, repo, it, rest_json.root_url())
         )
@@ -72,6 +76,12 @@ def _add_pulls(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     def edit_pull(owner: str, name: str, number: int) -> Response:
         repo, data = lookup.find_repository(owner, name), json_body()
         row = hub.store.pull(repo.id, number) or not_found()
+        if data.get("state", "open") not in {"open", "closed"}:
+            refuse_field("PullRequest", "state", "state is not included in the list")
+        gone = not row["fork"] and f"refs/heads/{row['head']}" not in hub.refs(repo)
+        if gone and data.get("state") == "open" != row["state"]:
+            text = f"state cannot be changed. The {row['head']} branch has been deleted."
+            refuse_field("PullRequest", "state", text)
         hub.store.update_pull(row["id"], **{k: str(data[k]) for k in ("state", "title") if k in data})
         changed = hub.store.pull(repo.id, number) or not_found()
         if changed["state"] != row["state"]:
@@ -109,6 +119,15 @@ def _add_comments(pages: Blueprint, hub: Hub, lookup: Lookup) -> None:
     def edit_commit_comment(owner: str, name: str, comment_id: int) -> Response:
         return _edit_comment(hub, lookup.find_repository(owner, name), comment_id, on_pull=False)
 
+    @pages.delete(f"{_REPO}/issues/comments/<int:comment_id>")
+    def delete_issue_comment(owner: str, name: str, comment_id: int) -> Response:
+        return _delete_comment(hub, lookup.find_repository(owner, name), comment_id, on_pull=True)
+
+    @pages.get(f"{_REPO}/issues/comments/<int:comment_id>")
+    def get_issue_comment(owner: str, name: str, comment_id: int) -> Response:
+        repo = lookup.find_repository(owner, name)
+        return jsonify(comment_json(repo, _find_comment(hub, repo, comment_id, on_pull=True)))
+
 
 def commit_comments(hub: Hub, lookup: Lookup, repo: Repository) -> Response:
     """The comments on the commit that the path names."""
@@ -119,18 +138,35 @@ def commit_comments(hub: Hub, lookup: Lookup, repo: Repository) -> Response:
 def _create_comment(hub: Hub, repo: Repository, place: str) -> Response:
     if repo.archived:
         refuse(403, "Repository was archived so is read-only.")
-    app = "ghs_" in request.headers.get("Authorization", "")
-    row = hub.store.add_comment(repo.id, place, APP_LOGIN if app else payloads.LOGIN, _comment_text())
+    row = hub.store.add_comment(repo.id, place, _login(), _comment_text())
     answer = jsonify(comment_json(repo, row))
     answer.status_code = 201
     return answer
 
 
 def _edit_comment(hub: Hub, repo: Repository, comment_id: int, *, on_pull: bool) -> Response:
+    _find_comment(hub, repo, comment_id, on_pull=on_pull)
+    return jsonify(comment_json(repo, hub.store.update_comment(comment_id, _comment_text())))
+
+
+def _delete_comment(hub: Hub, repo: Repository, comment_id: int, *, on_pull: bool) -> Response:
+    _find_comment(hub, repo, comment_id, on_pull=on_pull)
+    hub.store.delete_comment(comment_id)
+    return Response(status=204)
+
+
+def _find_comment(hub: Hub, repo: Repository, comment_id: int, *, on_pull: bool) -> Row:
     row = hub.store.comment(repo.id, comment_id)
     if row is None or row["place"].startswith("pull ") is not on_pull:
         not_found()
-    return jsonify(comment_json(repo, hub.store.update_comment(comment_id, _comment_text())))
+    return row
+
+
+def _login() -> str:
+    """The login of who sends the request: the App's with an installation token, otherwise the person's."""
+    if "ghs_" in request.headers.get("Authorization", ""):
+        return APP_LOGIN
+    return str(g.person.login) if "person" in g else payloads.LOGIN
 
 
 def _comment_text() -> str:

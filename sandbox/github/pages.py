@@ -13,6 +13,7 @@ from sandbox.github import rest_json
 from sandbox.github.git import Ref
 from sandbox.github.hub import Hub, Repository
 from sandbox.github.lookup import Lookup
+from sandbox.github.markdown import render_comment
 
 _SHOWN_DELIVERIES = 100
 
@@ -95,6 +96,8 @@ def blueprint(hub: Hub) -> Blueprint:
         shown = kind if kind.startswith("image/") and kind != "image/svg+xml" else "text/plain"
         headers = {"X-Content-Type-Options": "nosniff"}
         return Response(repo.git.read_blob(entry.sha), mimetype=shown, headers=headers)
+
+    pages.add_app_template_filter(render_comment, "markdown")
 
     @pages.app_template_filter("short")
     def short_sha(sha: str) -> str:

@@ -53,6 +53,9 @@ def announce_moves(hub: Hub, source: Repository, before: Mapping[str, Ref], afte
         name = f"refs/heads/{row['head']}"
         repo = hub.get(hub.store.name_by_id(row["repository_id"]) or "")
         old, new = before.get(name), after.get(name)
+        if repo and old and not new:  # the deletion of its branch closes a pull request
+            hub.store.update_pull(row["id"], state="closed")
+            change_state(hub, repo, hub.store.pull(repo.id, row["number"]) or row)
         if repo and old and new and old.commit != new.commit:
             hub.store.update_pull(row["id"], sha=new.commit)
             moved = hub.store.pull(repo.id, row["number"]) or row
@@ -141,7 +144,7 @@ def pull_request_json(hub: Hub, repo: Repository, it: Row, root: str) -> dict[st
         "locked": False,
         "draft": False,
         "author_association": "OWNER",
-        "updated_at": it["created_at"],
+        "updated_at": it["updated_at"] or it["created_at"],
         "url": own,
         "issue_url": issue,
         "id": it["id"],

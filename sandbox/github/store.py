@@ -264,14 +264,19 @@ class Store:
         with self._lock:
             number = len(self.pulls(repository_id)) + 1
             row_id = self._insert_row(
-                "pulls", repository_id=repository_id, number=number, created_at=now(), **values
+                "pulls",
+                repository_id=repository_id,
+                number=number,
+                created_at=now(),
+                updated_at=now(),
+                **values,
             )
         return self._select_all("SELECT * FROM pulls WHERE id = ?", (row_id,))[0]
 
     def update_pull(self, pull_id: int, **values: Any) -> None:
-        """Change a pull request's state or title."""
+        """Change a pull request's state, title or head."""
         if values:
-            self._update_row("pulls", pull_id, **values)
+            self._update_row("pulls", pull_id, **values, updated_at=now())
 
     def comments(self, repository_id: int, place: str | None = None) -> list[Row]:
         """Comments, oldest first; only those on `place`, if given: a commit's SHA, or `pull <id of a pull request>`."""
@@ -293,6 +298,10 @@ class Store:
         """Replace the text of a comment."""
         self._update_row("comments", comment_id, body=body, updated_at=now())
         return self._select_all("SELECT * FROM comments WHERE id = ?", (comment_id,))[0]
+
+    def delete_comment(self, comment_id: int) -> None:
+        """Delete a comment."""
+        self._select_all("DELETE FROM comments WHERE id = ?", (comment_id,))
 
     # Deliveries
 

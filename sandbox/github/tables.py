@@ -70,6 +70,7 @@ CREATE TABLE IF NOT EXISTS pulls (
   title TEXT NOT NULL,
   state TEXT NOT NULL DEFAULT 'open',
   created_at TEXT NOT NULL,
+  updated_at TEXT NOT NULL DEFAULT '',
   fork TEXT NOT NULL DEFAULT '', -- the name of the fork that has the head
   sha TEXT NOT NULL DEFAULT '' -- the commit of the head
 );
@@ -118,7 +119,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         database.execute("ALTER TABLE hooks ADD COLUMN organization TEXT NOT NULL DEFAULT '' COLLATE NOCASE")
     if "contexts" not in _columns(database, "protections"):
         database.execute("ALTER TABLE protections ADD COLUMN contexts TEXT NOT NULL DEFAULT '[]'")
-    for column in {"fork", "sha"} - _columns(database, "pulls"):
+    for column in {"fork", "sha", "updated_at"} - _columns(database, "pulls"):
         database.execute(f"ALTER TABLE pulls ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
     return database
 

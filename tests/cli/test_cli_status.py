@@ -90,6 +90,23 @@ def test_a_pipe_gets_everything(world: World) -> None:
     assert head.split() == ["REPOSITORY", "ENVIRONMENT", "STATE", "COMMIT", "STAGES", "OUTCOME", "WHEN"]
 
 
+def test_the_url_is_shown_whole_or_not_at_all(world: World, terminal: Callable[[int], io.StringIO]) -> None:
+    url = "https://feature-x.example.com/a/rather/long/path"
+    world.know(record("feature/x", environment_url=url))
+    world.know(record("feature/y"))
+    head, line, other = world.run("status").stdout.splitlines()
+    assert head.split()[-1] == "URL"
+    assert line.split()[-1] == url
+    assert "https:" not in other
+    assert world.run("why", str(REPOSITORY), "feature/x").stdout.count(url) == 1
+    wide = terminal(160)
+    world.run("status")
+    assert url in click.unstyle(wide.getvalue())
+    narrow = terminal(80)
+    world.run("status")
+    assert "https:" not in narrow.getvalue()
+
+
 @pytest.mark.parametrize(
     ("text", "width", "middle", "shown"),
     [

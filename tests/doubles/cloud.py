@@ -106,6 +106,7 @@ class FakeCloud(Failing):
         untagged: names of applications that their pipelines create without tags.
         self_tags: the tags that a pipeline gives to its own stack in its stage Deploy, by the name of the pipeline.
         buckets: the number of objects in a stack's buckets, by the name of the stack; above 0 its deletion fails.
+        outputs: the outputs of a stack, by the name of the stack.
         logs: the log groups of the build projects of a stack, by the name of the stack.
         log_refusals: why a log group cannot be deleted, by its name.
         sets: the StackSets that a pipeline's actions deploy, by the name of the pipeline.
@@ -127,6 +128,7 @@ class FakeCloud(Failing):
         self.buckets: dict[str, int] = {}
         self.emptied_at_once = 1000
         self.problem = ""
+        self.outputs: dict[str, dict[str, str]] = {}
         self.logs: dict[str, list[BuildLogs]] = {}
         self.log_refusals: dict[str, str] = {}
         self.sets: dict[str, list[str]] = {}
@@ -242,7 +244,7 @@ class FakeCloud(Failing):
     def stack(self, name: str) -> Stack | None:
         self._note("stack", name)
         found = self._find_stack(name)
-        return found.seen if found else None
+        return replace(found.seen, outputs=self.outputs.get(found.name, {})) if found else None
 
     def stacks(self) -> Iterator[Stack]:
         self._note("stacks")

@@ -44,7 +44,10 @@ class _Repo:
     messages: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # commit -> path -> content
     made: dict[str, float] = field(default_factory=dict)  # object -> time of its creation
-    pulls: list[Ref] = field(default_factory=list)  # branches with an open pull request
+    pulls: list[Ref] = field(
+        default_factory=list
+    )  # the branch of each pull request, whose number is the place
+    closed: set[int] = field(default_factory=set)  # the numbers of closed pull requests
     fork_heads: list[str] = field(default_factory=list)  # commits of open pull requests from forks
     parents: dict[str, str] = field(default_factory=dict)  # commit -> its parent
     lagging: dict[Ref, Head | None] = field(default_factory=dict)
@@ -81,6 +84,8 @@ class FakeHost(Failing):
         log: every attempt at a delivery with its payload, oldest first.
         hook_rights: whether deployer may read and write webhooks.
         said: the text of every comment, by (repository, comment id), oldest first.
+        pull_comments: the one comment on each pull request, with whether it says that the environment has ended, by
+            (repository, number).
         comment_rights: whether deployer may write comments.
         edit_rights: whether deployer may change comments.
         posted: every status as (repository, commit, status), oldest first.
@@ -99,6 +104,7 @@ class FakeHost(Failing):
         self.app_hook: str | None = None
         self.hook_rights = True
         self.said: dict[tuple[Repository, str], str] = {}
+        self.pull_comments: dict[tuple[Repository, int], tuple[str, bool]] = {}
         self.comment_rights = self.edit_rights = True
         self.hooks: dict[str, tuple[str, str, list[str]]] = {}
         self.organization_hooks: dict[str, tuple[str, str, list[str]]] = {}
@@ -206,6 +212,11 @@ class FakeHost(Failing):
         """Open a pull request of a fork's commit."""
         self._repos[repository.key].fork_heads.append(sha)
 
+    def close_pull(self, repository: Repository, number: int, *, closed: bool = True) -> None:
+        """Close a pull request, or open it again."""
+        numbers = self._repos[repository.key].closed
+        numbers.add(number) if closed else numbers.discard(number)
+
     def delete(self, repository: Repository) -> None:
         """Delete a repository."""
         del self._repos[repository.key]
@@ -271,12 +282,11 @@ class FakeHost(Failing):
 
     def comment(self, repository: Repository, branch: Ref, sha: str, text: str) -> list[str]:
         self._note("comment", repository, branch, sha, text)
-        pulls = self._repo(repository).pulls
         if not self.comment_rights:
             raise RightsError(
                 "GitHub answers 403; give deployer's token or App the permission pull requests: write"
             )
-        numbers = [number for number, each in enumerate(pulls, 1) if each == branch]
+        numbers = self._pulls_of(repository, branch)
         places = [f"issues/{number}" for number in numbers] or [f"commits/{sha}"]
         for place in places:
             self.said[repository, place] = text
@@ -292,7 +302,7 @@ class FakeHost(Failing):
         own = [
             PullRequestHead(number, each, repo.refs[each], from_fork=False)
             for number, each in enumerate(repo.pulls, 1)
-            if each in repo.refs
+            if each in repo.refs and number not in repo.closed
         ]
         forks = [
             PullRequestHead(number, Ref.of_branch("patch"), sha, from_fork=True)
@@ -307,6 +317,32 @@ class FakeHost(Failing):
                 "GitHub answers 404; give deployer's token or App the permission pull requests: write"
             )
         self.said[repository, comment] = text
+
+    def comment_on_pulls(self, repository: Repository, branch: Ref, text: str, *, ended: bool) -> None:
+        self._note("comment_on_pulls", repository, branch, text, ended)
+        if not self.comment_rights:
+            raise RightsError(
+                "GitHub answers 403; give deployer's token or App the permission pull requests: write"
+            )
+        numbers = self._pulls_of(repository, branch)
+        for number in numbers:
+            self.pull_comments[repository, number] = (text, ended)
+        for (where, number), (_, over) in list(self.pull_comments.items()):
+            own = where == repository and self._repo(repository).pulls[number - 1] == branch
+            if own and ended and not over and number not in numbers:
+                self.pull_comments[repository, number] = (text, True)
+
+    def open_pulls(self, repository: Repository, branch: Ref) -> list[int]:
+        self._note("open_pulls", repository, branch)
+        return self._pulls_of(repository, branch)
+
+    def _pulls_of(self, repository: Repository, branch: Ref) -> list[int]:
+        repo = self._repo(repository)
+        return [
+            number
+            for number, each in enumerate(repo.pulls, 1)
+            if each == branch and number not in repo.closed
+        ]
 
     def install_hook(self, repository: Repository, url: str, secret: str, events: Sequence[str]) -> str:
         self._note("install_hook", repository, url, events)

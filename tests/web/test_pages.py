@@ -338,6 +338,15 @@ def test_an_environment_shows_its_reason_and_stages(site: Site) -> None:
     assert not page.refreshes
 
 
+def test_an_environment_leads_to_what_it_deployed(site: Site) -> None:
+    url = "https://feature-x.example.com"
+    page = look(site, f"/environments/{site.put(record(environment_url=url))}")
+    assert url in page.all("a", "href")
+    assert url in page.words
+    bare = look(site, f"/environments/{site.put(record('feature/y', environment_url='javascript:x'))}")
+    assert "javascript:x" not in bare.all("a", "href")
+
+
 def test_a_failure_leads_to_the_console_and_to_the_line(site: Site) -> None:
     identity = site.put(record(state="failed", outcome="failed", reason="Role: no", failure=FAILURE))
     page = look(site, f"/environments/{identity}")

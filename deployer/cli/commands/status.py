@@ -37,6 +37,7 @@ _SHRINKING = {
     "Outcome": Shrink(leave_out=1),  # it mostly repeats the state
     "Age": Shrink(10, leave_out=2),
     "Commit": Shrink(leave_out=3),
+    "URL": Shrink(leave_out=1),
 }
 
 
@@ -134,6 +135,9 @@ class _Snapshot:
         ages = [sentences.lifetime_words(record, self.ttl) for record in shown]
         if any(ages):  # in most installations no environment expires
             headings, rows = [*headings, "Age"], [[*row, age] for row, age in zip(rows, ages, strict=True)]
+        urls = [record.status.environment_url for record in shown]
+        if any(urls):
+            headings, rows = [*headings, "URL"], [[*row, url] for row, url in zip(rows, urls, strict=True)]
         if self.repository:  # people named it, and space is scarce
             headings, rows = headings[1:], [row[1:] for row in rows]
         whose = f" of {self.repository}" if self.repository else ""

@@ -78,9 +78,11 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
 
 
 def _read_display(deployer: "Deployer", record: EnvironmentRecord) -> list[CommitDisplay]:
-    """What GitHub should show of an environment's commit; empty if the record has no commit."""
-    repository, commit = Repository.parse(record.repository), record.spec.commit
-    return [deployer.outbox.commit_display(repository, commit)] if commit else []
+    """What GitHub should show of an environment's commit, and on the pull requests of its branch."""
+    repository = Repository.parse(record.repository)
+    branch = Environment.from_key(repository, record.environment).branch
+    places = filter(None, (record.spec.commit, branch.name if branch else ""))
+    return [deployer.outbox.commit_display(repository, each) for each in places]
 
 
 def _print_tag_notes(named: Ref, record: EnvironmentRecord, activity: list[Activity]) -> None:
@@ -206,6 +208,7 @@ def _print_record(
             "outcome": record.status.outcome,
             "reason": record.status.reason,
             "commit": record.spec.commit,
+            "url": record.status.environment_url,
             "skipped": sentences.skipped_push_words(skipped) if skipped else "",
             "ref": record.spec.ref or (environment.branch.name if environment.branch else ""),
             "stack": record.stack_name,

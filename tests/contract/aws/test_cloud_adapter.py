@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,8 +15,7 @@ import pytest
 from cloud_kit import HERE, TEMPLATE, SandboxKit, cloud, clouds, created, named, release, settled, small
 
 from deployer.aws import buckets as aws_buckets
-from deployer.aws import cloudformation as aws_stacks
-from deployer.aws import storage
+from deployer.aws import stack_failure, storage
 from deployer.aws.clients import own_region
 from deployer.aws.cloudformation import INLINE_LIMIT
 from deployer.aws.execution_answers import commit_of_revisions, execution_from_summary, execution_with_stages
@@ -490,7 +490,7 @@ def event(resource: str, status: str, reason: str = "", token: str | None = "t")
     ],
 )
 def test_the_cause_is_the_first_failure_of_the_last_operation(newest_last: list[Any], cause: str) -> None:
-    assert str(aws_stacks.first_failure(reversed(newest_last)) or "") == cause
+    assert str(stack_failure.first_failure(reversed(newest_last)) or "") == cause
 
 
 def action(stage: str, name: str, status: str, minute: int, **result: Any) -> dict[str, Any]:
@@ -635,3 +635,17 @@ def test_whether_a_region_is_there_is_asked_once(aws: SandboxKit) -> None:
     with pytest.raises(TransientError, match=r"^reaching us-east-1: AWS returned HTTP 503$"):
         aws.cloud.check_reachable(5)
     aws.cloud.check_reachable(5)
+
+
+def test_the_outputs_of_a_stack_are_read_with_it_and_not_with_a_listing(aws: SandboxKit) -> None:
+    name = named("outputs")
+    template = {
+        "Resources": {"Kept": {"Type": "AWS::CloudFormation::WaitConditionHandle"}},
+        "Outputs": {"Url": {"Value": "https://x.example.com"}, "Stack": {"Value": {"Ref": "AWS::StackName"}}},
+    }
+    aws.cloud.create_stack(name, replace(small(), template=json.dumps(template)), f"create-{name}")
+    assert settled(aws, name) == "CREATE_COMPLETE"
+    found = aws.cloud.stack(name)
+    assert found is not None
+    assert found.outputs == {"Url": "https://x.example.com", "Stack": name}
+    assert [each.outputs for each in aws.cloud.stacks() if each.name == name] == [{}]

@@ -198,7 +198,8 @@ class SandboxKit:
         return self._git("rev-parse", "HEAD")
 
     def open_pull(self, branch: str) -> None:
-        self.server.hub.store.add_pull(self._repository_id(), head=branch, base="main", title=branch)
+        sha = self._git("rev-parse", "HEAD")
+        self.server.hub.store.add_pull(self._repository_id(), head=branch, base="main", title=branch, sha=sha)
 
     def comments(self) -> list[str]:
         return [row["body"] for row in self.server.hub.store.comments(self._repository_id())]

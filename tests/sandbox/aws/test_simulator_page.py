@@ -49,7 +49,7 @@ def test_an_action_is_performed_if_its_type_says_so() -> None:
 
 def test_the_page_lists_every_simulated_resource_type() -> None:
     place = Place()
-    simulated = handlers_by_type(place, NOTHING, NOTHING, ProjectHandler(place), NOTHING)
+    simulated = handlers_by_type(place, NOTHING, NOTHING, ProjectHandler(place), NOTHING, str)
 
     assert {row[0].strip("`") for row in rows(2) if "::" in row[0]} - set(SIMULATED) == set(simulated)
 

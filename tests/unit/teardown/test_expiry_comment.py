@@ -8,6 +8,7 @@ from world import HELLO
 
 from deployer.model.environment_record import EnvironmentRecord, ExpiryNotice
 from deployer.model.environments import Environment, Kind
+from deployer.model.markdown import as_code
 from deployer.model.refs import Ref
 from deployer.model.visible import visible
 from deployer.teardown import expiry_comment as notice
@@ -104,7 +105,7 @@ def test_what_it_says_later(fields: dict[str, object], words: str | None, left: 
     ],
 )
 def test_a_name_is_shown_as_code(name: str, shown: str) -> None:
-    assert notice.as_code(name) == shown
+    assert as_code(name) == shown
     found = Environment(HELLO, Kind.DEVELOPMENT, Ref(f"refs/heads/{name}"))
     head = notice.warning_text(found, record(found), "", "").split("\n\n")[1]
     assert head.startswith(f"**The development environment of {shown} will be")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from deployer.model.environments import Environment, Kind
+from deployer.model.events import PullRequestChange
+from deployer.model.refs import Ref
 from deployer.templates.repository_config import CONFIG_KEYS
 from tests.doubles import FakeCloud
 from tests.records import field_value
@@ -28,7 +30,7 @@ def table() -> list[tuple[str, str, bool]]:
     """Key, environment and whether a branch may set it, of each row."""
     text = Path("docs/security.md").read_text()
     section = text.partition("## Which keys of deploy/deployer.yml")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `([a-z.]+)` \| ([a-z, ]+) \| [^|]+ \| (yes|no) \|", section, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z._]+)` \| ([a-z, ]+) \| [^|]+ \| (yes|no) \|", section, re.MULTILINE)
     return [(key, kind, may == "yes") for key, kinds, may in rows for kind in kinds.split(", ")]
 
 
@@ -136,6 +138,17 @@ def _skipped(kind: str) -> bool:
     return tried("skipped: pending").kept(kind, "skipped") == "pending"
 
 
+def _closed(kind: str) -> bool:
+    world = World()
+    world.push(MAIN, sha(9))
+    world.push(X, STRAY, files={"deployer.yml": "pull_requests: {closed: delete}"}, parent=sha(9))
+    world.run()
+    change = PullRequestChange("d-closed", HELLO, "closed", 1, Ref(X), STRAY, False, "main")
+    world.deployer.submit_delivery(change)
+    world.run()
+    return world.record(PLACES[kind]).status.state == "deleted"
+
+
 def _tags(kind: str) -> bool:
     return tried("tags: ['*']").kept(kind, "commit") == STRAY
 
@@ -158,6 +171,8 @@ TRIALS: dict[str, Callable[[str], bool]] = {
     "regions": _regions,
     "teardown": _teardown,
     "skipped": _skipped,
+    "url": lambda kind: tried("url: Mine").kept(kind, "url_output") != "",
+    "pull_requests.closed": _closed,
     "tags": _tags,
     "production.branches": _production_branches,
 }
@@ -169,7 +184,7 @@ def test_the_table_has_every_key() -> None:
     assert {key for key, _, _ in rows} == set(TRIALS)
     assert len(rows) == len({(key, kind) for key, kind, _ in rows})
     for key, kind, may in rows:
-        assert may == (kind == "development"), (key, kind)
+        assert may == (kind == "development" and key != "pull_requests.closed"), (key, kind)
 
 
 @pytest.mark.parametrize(("key", "kind", "may"), table())
