@@ -112,13 +112,10 @@ class Executions:
                     open={key: each for key, each in followed.items() if key != execution.id}
                 )
         if listed and not own_executions(context, listed):
-            if _changes_application(context):
-                return context.snooze(event_follows=False)
-            # the stacks that the stopped execution has created are the environment's as well
-            actions = context.cloud.stack_actions(context.name)
-            context = record_deployed_stacks(context, actions)
-            if not context.work.progress.corrects and updates_own_stack(context, actions):
-                return _correct_pipeline(context)
+            recorded = _record_first_execution(context)
+            if isinstance(recorded, Stop):
+                return recorded.result
+            context = recorded
         started = context.start_execution()
         if isinstance(started, Stop):
             return started.result
@@ -243,6 +240,22 @@ class Executions:
         found = context.record.status.pipeline.foreign
         reason = f"not deployer's deployment: {found[-1].words}" if found else "deployer has deployed since"
         return Finished(str(Outcome.SKIPPED), reason, context.record)
+
+
+def _record_first_execution(context: ReconcileContext) -> ReconcileContext | Stop:
+    """Record what the execution has changed that the creation of the pipeline started, now that it is stopped.
+
+    Returns:
+        The context, or a stop: a stack is still being changed, or the pipeline's own stack has to be updated again.
+    """
+    if _changes_application(context):
+        return Stop(context.snooze(event_follows=False))
+    # the stacks that the stopped execution has created are the environment's as well
+    actions = context.cloud.stack_actions(context.name)
+    context = record_deployed_stacks(context, actions)
+    if not context.work.progress.corrects and updates_own_stack(context, actions):
+        return Stop(_correct_pipeline(context))
+    return context
 
 
 def _changes_application(context: ReconcileContext) -> bool:
