@@ -102,7 +102,8 @@ class Deployer:
     @cached_property
     def display_sender(self) -> DisplaySender:
         """Posts what GitHub should show."""
-        return DisplaySender(self.outbox, self.host, self.lanes.now, self.lanes.count)
+        is_short = self.github_sharing.is_short
+        return DisplaySender(self.outbox, self.host, self.lanes.now, self.lanes.count, is_short)
 
     @cached_property
     def celery(self) -> Celery:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deployer.model.display import COMMENT, PENDING, WANTS
+from deployer.model.display import COMMENT, PENDING, PRODUCTION, SUMMARY, WANTS
 from deployer.outbox.store import CommitDisplay, Shown, Wanted
 
 
@@ -25,6 +25,14 @@ class Post:
     def rank(self) -> tuple[bool, bool, float]:
         """Results are posted before progress, comments last, and of each kind the oldest first."""
         return self.wanted.state == PENDING, self.name.startswith(COMMENT), self.wanted.at
+
+    @property
+    def is_essential(self) -> bool:
+        """Whether it is posted also while GitHub's limits leave room for little: the result, and what has failed."""
+        if self.wanted.state == PENDING:
+            return False
+        whole = self.name in {SUMMARY, PRODUCTION} or self.name.startswith(COMMENT)
+        return whole or self.wanted.state != "success"
 
 
 _RANKS = {"success": 0, PENDING: 1, "error": 2, "failure": 3}

@@ -23,6 +23,7 @@ _COMMITS_AT_ONCE = 200
 _LEASE_SECONDS = 30.0  # longer than the following two, and the time-out of one request
 _LONGEST_SECONDS = 5.0  # of one call: the process that posts has other tasks to do as well
 _LONGEST_WRITE = 8.0  # until its last request begins; a rate limit may let a request wait for five seconds
+_SHORT_SECONDS = 60.0  # until what is not essential is looked at again
 _FIRST_RETRY, _LONGEST_RETRY = 5.0, 60.0  # how soon people see the result once an outage is over
 
 
@@ -36,6 +37,7 @@ class DisplaySender:
         host: GitHub.
         clock: epoch seconds by Redis's clock, which also dated what is wanted.
         count: adds to the counters of a repository.
+        is_short: whether GitHub's limits leave room for little in a repository. Then only what is essential is posted.
         progress_seconds: see `PROGRESS_SECONDS`.
     """
 
@@ -45,12 +47,14 @@ class DisplaySender:
         host: CodeHost,
         clock: Callable[[], float],
         count: Callable[[Repository, Mapping[str, int]], None],
+        is_short: Callable[[Repository], bool] = lambda _: False,
         progress_seconds: float = PROGRESS_SECONDS,
     ) -> None:
         self._outbox = outbox
         self._host = host
         self._clock = clock
         self._count = count
+        self._is_short = is_short
         self._progress_seconds = progress_seconds
 
     def post_missing(self) -> str:
@@ -64,7 +68,7 @@ class DisplaySender:
         """
         taken = self._outbox.take_due(_COMMITS_AT_ONCE, _LEASE_SECONDS, sender := uuid.uuid4().hex)
         batch = _Batch(self._outbox, sender, self._clock(), self._progress_seconds)
-        batch.find_due_posts(taken)
+        batch.find_due_posts(taken, self._is_short)
         deadline = time.monotonic() + _LONGEST_SECONDS
         for post in batch.due:
             if time.monotonic() > deadline:
@@ -134,18 +138,24 @@ class _Batch:
         self._progress_seconds = progress_seconds
         self._left: dict[tuple[str, str], dict[str, Post]] = {}  # repository's key and commit -> by place
         self._paused: dict[str, TransientError | CallLimitError] = {}  # by the repository's key
+        self._short: dict[str, bool] = {}  # by the repository's key
         self._lost: set[tuple[str, str]] = set()
         self._posted = 0
         self.due: list[Post] = []
 
-    def find_due_posts(self, taken: Sequence[CommitDisplay]) -> None:
+    def find_due_posts(self, taken: Sequence[CommitDisplay], is_short: Callable[[Repository], bool]) -> None:
         """Find the writes that are due."""
         for display in taken:
             self._left[_key(display)] = {post.name: post for post in missing_posts(display)}
+            if display.repository.key not in self._short:
+                self._short[display.repository.key] = is_short(display.repository)
         posts = (post for left in self._left.values() for post in left.values())
-        self.due = in_order(
-            post for post in posts if not seconds_until_due(post, self._now, self._progress_seconds)
-        )
+        self.due = in_order(post for post in posts if not self._seconds_until_due(post))
+
+    def _seconds_until_due(self, post: Post) -> float:
+        if self._short[post.display.repository.key] and not post.is_essential:
+            return _SHORT_SECONDS
+        return seconds_until_due(post, self._now, self._progress_seconds)
 
     def may_post(self, post: Post) -> bool:
         """Whether this sender still has the commit, and GitHub has refused nothing of the repository meanwhile."""
@@ -178,7 +188,7 @@ class _Batch:
                 display, self._sender, again_in=pause, error=str(error), failed=not throttled
             )
         else:
-            seconds = min(seconds_until_due(post, self._now, self._progress_seconds) for post in left)
+            seconds = min(map(self._seconds_until_due, left))
             self._outbox.release_commit(display, self._sender, again_in=seconds)
 
     @property

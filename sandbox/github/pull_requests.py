@@ -102,8 +102,9 @@ _COUNTS = dict.fromkeys(
 def pull_request_json(hub: Hub, repo: Repository, it: Row, root: str) -> dict[str, Any]:
     """A pull request."""
     source = hub.get(it["fork"]) if it["fork"] else repo
-    branches = hub.refs(repo)
-    base = branches.get(f"refs/heads/{it['base']}")
+    base = hub.refs(repo).get(f"refs/heads/{it['base']}")
+    head = hub.refs(source).get(f"refs/heads/{it['head']}") if source else None
+    sha = it["sha"] or (head.commit if head else "")  # an earlier version stored none
     owner = it["fork"].partition("/")[0] or repo.owner
 
     def branch_json(of: Repository | None, login: str, branch: str, sha: str) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def pull_request_json(hub: Hub, repo: Repository, it: Row, root: str) -> dict[st
         "commits": f"{own}/commits",
         "review_comment": f"{api}/pulls/comments{{/number}}",
         "review_comments": f"{own}/comments",
-        "statuses": f"{api}/statuses/{it['sha']}",
+        "statuses": f"{api}/statuses/{sha}",
     }
     nothing = ("assignee", "auto_merge", "body", "closed_at", "merge_commit_sha", "merged_at", "milestone")
     return {
@@ -152,7 +153,7 @@ def pull_request_json(hub: Hub, repo: Repository, it: Row, root: str) -> dict[st
         "state": it["state"],
         "title": it["title"],
         "user": payloads.user_json(payloads.LOGIN, root),
-        "head": branch_json(source, owner, it["head"], it["sha"]),
+        "head": branch_json(source, owner, it["head"], sha),
         "base": branch_json(repo, repo.owner, it["base"], base.commit if base else ""),
         "created_at": it["created_at"],
     }

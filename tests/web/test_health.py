@@ -250,7 +250,7 @@ def test_monitoring_endpoints_are_read_only(site: Site, path: str) -> None:
 
 
 def test_metrics_have_githubs_rate_limits(site: Site) -> None:
-    assert not [name for name in metrics(site) if name[0].startswith("deployer_github_")]
+    assert not [name for name in metrics(site) if name[0].startswith("deployer_github_rate_limit_")]
     sharing, reset = RedisGitHubSharing(site.redis), float(int(time.time()) + 1800)
     sharing.record_limits(
         "installation-7", "core", quota=(5000, 4812, reset), refused_seconds=None, refuses_all=False

@@ -14,6 +14,7 @@ from deployer.redis_store.shared_redis import SharedRedis
 
 _ACCOUNTS = "deployer:github:accounts"
 _LONGEST_WAIT = 5.0  # seconds; instead of waiting longer, a worker should do another task
+_HALF_OF_WRITES = 250  # GitHub allows 500 an hour that create content
 _POINTS = {False: 1, True: 5}  # of a request; True: a write. GitHub counts so for its secondary limit
 
 
@@ -101,6 +102,20 @@ class RedisRateGate:
         pause = "" if refused_seconds is None else round(min(refused_seconds, LONGEST_RETRY_AFTER) * 1000)
         scope = "all" if refuses_all else ""
         self._run_script("learn", account, resource, limit, remaining, reset, pause, scope)
+
+    def is_short(self, account: str) -> bool:
+        """Whether an account has used half of the writes of an hour, or nine tenths of its requests, or is refused."""
+        now = self._shared.now()
+        state = self._shared.run_if_available(lambda r: r.hgetall(_key(account, "limits"))) or {}
+        latest = self._shared.run_if_available(
+            lambda r: r.lindex(_key(account, "writes"), _HALF_OF_WRITES - 1)
+        )
+        if latest and float(latest) / 1000 > now - 3600 / self._share:
+            return True
+        if any(float(state.get(field, 0)) / 1000 > now for field in ("closed", "core:closed")):
+            return True
+        limit, remaining = (float(state.get(f"core:{name}", 0)) for name in ("limit", "remaining"))
+        return float(state.get("core:reset", 0)) > now and remaining < limit / 10
 
     def quotas(self) -> list[Quota]:
         """The rate limits of each account that was used within a day. Reads only Redis."""

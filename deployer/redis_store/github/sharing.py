@@ -32,6 +32,11 @@ class RedisGitHubSharing:
         """The rate limits of each account, as GitHub's latest answers named them. Reads only Redis."""
         return self._gate.quotas()
 
+    def is_short(self, repository: Repository) -> bool:
+        """Whether GitHub's limits leave room for little in a repository. Reads only Redis."""
+        installation = self.installation(repository)
+        return self._gate.is_short(f"installation-{installation}" if installation else "token")
+
     def installation(self, repository: Repository) -> int:
         """The id of the App's installation that serves a repository; 0 if it is unknown."""
         found = self.redis.run_if_available(lambda r: r.get(_installation_key(repository)))

@@ -191,7 +191,9 @@ CALLS = {
         },
         (f"GET {R}/pulls", f"GET {R}/issues/3/comments"),
     ),
-    "open_pulls": Call(lambda host: host.open_pulls(SHOP, MAIN), {f"GET {R}/pulls": [PULL]}),
+    "open_pulls": Call(
+        lambda host: host.open_pulls(SHOP, MAIN), {f"GET {R}/pulls": [PULL]}, (f"GET {R}/pulls",)
+    ),
     "comment_on_pulls": Call(
         lambda host: host.comment_on_pulls(SHOP, MAIN, "y", ended=False),
         {
@@ -204,6 +206,9 @@ CALLS = {
             f"POST {R}/issues/3/comments": {"id": 8},  # if there was no comment
         },
         (f"GET {R}/pulls", f"GET {R}/issues/3/comments"),
+    ),
+    "open pull requests": Call(
+        lambda host: host.open_pull_requests(SHOP), {f"GET {R}/pulls": [PULL]}, (f"GET {R}/pulls",)
     ),
     "change_comment": Call(
         lambda host: host.change_comment(SHOP, "comments/7", "x"), {f"PATCH {R}/comments/7": {"id": 7}}

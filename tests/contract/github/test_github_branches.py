@@ -230,6 +230,8 @@ def test_a_protection_that_cannot_be_read_is_reported(status: int) -> None:
     def answer_by_path(_method: str, path: str, *_: Any) -> tuple[int, dict[str, str], Any]:
         if path.endswith("/shop"):
             return 200, {}, {"default_branch": "main"}
+        if "/rules/" in path:
+            return 200, {}, []
         if "/branches/" in path:
             return 200, {}, {"protected": True}
         return status, {}, {"message": "Not Found"}

@@ -664,7 +664,7 @@ def test_one_task_cannot_exceed_its_call_limit(sandbox: SandboxKit) -> None:
 
 def test_a_pull_request_of_a_fork_gets_no_comment() -> None:
     def side(repository: int) -> dict[str, Any]:
-        return {"ref": "x", "sha": "a" * 40, "repo": {"id": repository}}
+        return {"ref": "x", "sha": "b" * 40, "repo": {"id": repository}}
 
     wrote = list[str]()
 
@@ -682,6 +682,8 @@ def test_a_pull_request_of_a_fork_gets_no_comment() -> None:
     with scripted_server(answer) as url:
         host = GitHubHost("token", api_url=url)
         assert host.comment(Repository("acme", "shop"), Ref.of_branch("x"), "a" * 40, "x") == ["comments/7"]
+        heads = host.open_pull_requests(Repository("acme", "shop"))
+    assert [(each.number, each.from_fork) for each in heads] == [(1, True), (2, True), (3, False)]
     assert wrote == [f"/repos/acme/shop/commits/{'a' * 40}/comments"]
 
 

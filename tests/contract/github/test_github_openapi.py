@@ -103,6 +103,7 @@ def tour(host: GitHubHost, server: GitHubServer, first: str, second: str) -> Non
     host.changed_paths(SHOP, first, second)
     host.protected_branches(SHOP)
     host.read_protection(SHOP)
+    assert host.open_pull_requests(SHOP)
     host.post_commit_status(SHOP, second, Status("deployer/Deploy", "success", "done", "https://x.example/1"))
     for branch in (Ref.of_branch("x"), Ref.of_branch("none")):
         for text in ("title\none", "title\ntwo"):

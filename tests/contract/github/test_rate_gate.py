@@ -146,6 +146,26 @@ def test_quotas_count_writes_and_refusals_and_end(clock: Clock) -> None:
     assert {each.account for each in gate.quotas()} == {SHOP}
 
 
+def test_an_account_is_short_after_half_of_the_writes_or_nine_tenths_of_the_requests(clock: Clock) -> None:
+    gate = clock.gate()
+    for _ in range(249):
+        clock.wait_of(gate, writes=True)
+        clock.advance(2)
+    assert not gate.is_short(ACME)
+    clock.wait_of(gate, writes=True)
+    assert gate.is_short(ACME)
+    assert not gate.is_short(SHOP)
+    clock.advance(3600)
+    assert not gate.is_short(ACME)
+    later = clock.shared.now() + 1800
+    gate.record_limits(ACME, "core", quota=quota(499, later), refused_seconds=None, refuses_all=False)
+    assert gate.is_short(ACME)
+    clock.advance(1900)
+    assert not gate.is_short(ACME)
+    gate.record_limits(ACME, "core", quota=None, refused_seconds=60, refuses_all=True)
+    assert gate.is_short(ACME)
+
+
 def test_nothing_is_limited_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(connect("redis://127.0.0.1:9/0"), monkeypatch)
     gate = clock.gate()

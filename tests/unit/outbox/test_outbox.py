@@ -283,6 +283,24 @@ def test_progress_that_ends_within_seconds_needs_no_write(world: Refusing) -> No
     assert world.statuses(sha(1))["deployer/Deploy"] == "pending"
 
 
+def test_while_the_limits_are_short_only_results_and_failures_are_posted(world: Refusing) -> None:
+    short = [True]
+    made = world.deployer
+    sender = DisplaySender(made.outbox, world.host, world.lanes.now, world.lanes.count, lambda _: short[0])
+    store(world, build("success"), DisplayChange(sha(1), "deployer", "pending", "runs"))
+    store(world, *(DisplayChange(sha(2), name, "failure", "Build failed") for name in (BUILD, "deployer")))
+    sender.post_missing()
+    assert world.statuses(sha(1)) == {}
+    assert world.statuses(sha(2)) == {"deployer": "failure", BUILD: "failure"}
+    store(world, DisplayChange(sha(1), "deployer", "success", "is deployed"))
+    sender.post_missing()
+    assert world.statuses(sha(1)) == {"deployer": "success"}
+    short[0] = False
+    world.lanes.clock_offset_ms += 61_000
+    sender.post_missing()
+    assert world.statuses(sha(1)) == {"deployer": "success", BUILD: "success"}
+
+
 def test_an_old_commit_expires(world: Refusing) -> None:
     world.error = TransientError("GitHub answers 502")
     store(world, build("success"))

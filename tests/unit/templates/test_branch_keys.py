@@ -134,6 +134,10 @@ def _teardown(kind: str) -> bool:
     return "stop" in tried("teardown: {on_failure: stop}").kept(kind, "teardown")
 
 
+def _skipped(kind: str) -> bool:
+    return tried("skipped: pending").kept(kind, "skipped") == "pending"
+
+
 def _closed(kind: str) -> bool:
     world = World()
     world.push(MAIN, sha(9))
@@ -166,6 +170,7 @@ TRIALS: dict[str, Callable[[str], bool]] = {
     "sleep": _age("sleep", '"20:00-20:01"'),
     "regions": _regions,
     "teardown": _teardown,
+    "skipped": _skipped,
     "url": lambda kind: tried("url: Mine").kept(kind, "url_output") != "",
     "pull_requests.closed": _closed,
     "tags": _tags,
