@@ -39,7 +39,7 @@ _USED = {
     f"{_REPO}/hooks/{{hook_id}}/deliveries/{{delivery_id}}": ["get"],
     f"{_REPO}/hooks/{{hook_id}}/deliveries/{{delivery_id}}/attempts": ["post"],
     f"{_REPO}/installation": ["get"],
-    f"{_REPO}/issues/comments/{{comment_id}}": ["patch"],
+    f"{_REPO}/issues/comments/{{comment_id}}": ["delete", "patch"],
     f"{_REPO}/issues/{{issue_number}}/comments": ["get", "post"],
     f"{_REPO}/pulls": ["get"],
     f"{_REPO}/rules/branches/{{branch}}": ["get"],

@@ -337,9 +337,7 @@ def _read_response(verb: str, found: requests.Response, answer: type[_T]) -> _T:
     if 200 <= status < 300:
         if verb == "GET" and status == 202:
             raise UnexpectedAnswerError("HTTP 202: GitHub has no answer yet")
-        if answer is Accepted and status == 202 and not content:
-            content = b"{}"
-        if answer is Deleted and status == 204:
+        if (answer, status) in {(Accepted, 202), (Deleted, 204)} and not content:
             content = b"{}"
         return decode_json(content, answer)
     message = _github_message(content)

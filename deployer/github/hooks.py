@@ -23,6 +23,7 @@ ApiCall = Callable[..., tuple[Headers, Any]]
 
 _APP_WEBHOOK = "/app/hook"
 _CURSOR = re.compile(r'[?&]cursor=([^&>]+)[^>]*>; rel="next"')
+PAGE = 100  # entries of a list
 _MAX_PAGES = 50  # each has a hundred entries; a resync covers older deliveries
 _UNREADABLE = frozenset({403, 404})
 
@@ -202,7 +203,7 @@ def install_webhook(
 def list_all_pages(call: ApiCall, path: str, entry: type[_T]) -> Iterator[_T]:
     """Every entry of a list with numbered pages, up to 5,000. One call per hundred entries."""
     for page in range(1, _MAX_PAGES + 1):
-        headers, listed = call("GET", path, list[entry], query={"per_page": 100, "page": page})  # type: ignore[valid-type]
+        headers, listed = call("GET", path, list[entry], query={"per_page": PAGE, "page": page})  # type: ignore[valid-type]
         yield from listed
         if 'rel="next"' not in headers.get("link", ""):
             return

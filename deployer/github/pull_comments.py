@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from deployer.github import answers
 from deployer.github.errors import ApiError, rate_limit_seconds
-from deployer.github.hooks import ApiCall, list_all_pages
+from deployer.github.hooks import PAGE, ApiCall, list_all_pages
 from deployer.model.environments import Repository
 from deployer.model.refs import Ref
 
@@ -88,12 +88,18 @@ class PullComments:
     def _own_comments(self, number: int) -> list[answers.Comment]:
         """Deployer's comments of this kind on a pull request, the oldest first.
 
-        Every page is read. GitHub allows no more than 2,500 comments on a pull request.
+        GitHub lists the oldest comments first. Pages are read until one has deployer's comment; duplicates that a
+        race has made are beside it. GitHub allows no more than 2,500 comments on a pull request.
         """
+        found: list[answers.Comment] = []
         listed = list_all_pages(self._call, f"{self._root}/issues/{number}/comments", answers.Comment)
-        marked = [each for each in listed if _first_line(each.body) in {MARKER, ENDED_MARKER}]
-        # anybody can write the same first line, so the author counts too
-        found = [each for each in marked if each.user and each.user.login == self._login()]
+        for position, each in enumerate(listed, 1):
+            # anybody can write the same first line, so the author counts too
+            marked = _first_line(each.body) in {MARKER, ENDED_MARKER}
+            if marked and each.user and each.user.login == self._login():
+                found.append(each)
+            if found and position % PAGE == 0:
+                break
         return sorted(found, key=lambda each: each.id)
 
     def _keep_oldest(self, ours: Sequence[answers.Comment], body: str) -> None:

@@ -59,7 +59,7 @@ class KeepAliveServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_PATCH = _answer  # noqa: N815
+            do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815
 
             def log_message(self, *_said: object) -> None: ...
 

@@ -17,6 +17,7 @@ from deployer.github.client import GitHubClient
 from deployer.github.credentials import TokenCredentials
 from deployer.github.errors import UnexpectedAnswerError
 from deployer.github.host import GitHubHost
+from deployer.github.pull_comments import MARKER
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError, RightsError, TransientError
 from deployer.model.refs import Ref
@@ -43,7 +44,10 @@ ATTEMPT = {
     "id": 9, "guid": "g", "event": "push", "status_code": 503, "delivered_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
 COMMENT = {"id": 7, "body": "x", "user": {"login": "deployer"}}
-PULL = {"number": 3, "head": {"ref": "main", "sha": SHA, "repo": {"id": 1}}, "base": {"repo": {"id": 1}}}
+PULL = {
+    "number": 3, "state": "open", "head": {"ref": "main", "sha": SHA, "repo": {"id": 1}}, "base": {"repo": {"id": 1}},
+}  # fmt: skip
+MINE = [{"id": 7, "body": f"{MARKER}\nx", "user": {"login": "deployer"}}]
 INSTALLED = {"id": 7, "permissions": {"contents": "read"}}
 TOKEN = {"token": "ghs_7", "expires_at": "2100-01-01T00:00:00Z"}
 LAST = {"hasNextPage": False, "endCursor": None}
@@ -181,6 +185,20 @@ CALLS = {
             f"POST {R}/issues/3/comments": {"id": 8},  # if there was no comment
             f"GET {R}/commits/{SHA}/comments": [],  # if there was no pull request
             f"POST {R}/commits/{SHA}/comments": {"id": 9},
+        },
+        (f"GET {R}/pulls", f"GET {R}/issues/3/comments"),
+    ),
+    "open_pulls": Call(
+        lambda host: host.open_pulls(SHOP, MAIN), {f"GET {R}/pulls": [PULL]}, (f"GET {R}/pulls",)
+    ),
+    "comment_on_pulls": Call(
+        lambda host: host.comment_on_pulls(SHOP, MAIN, "y", ended=False),
+        {
+            f"GET {R}/pulls": [PULL],
+            f"GET {R}/issues/3/comments": MINE,
+            "GET /user": {"login": "deployer"},
+            f"PATCH {R}/issues/comments/7": {"id": 7},
+            f"POST {R}/issues/3/comments": {"id": 8},  # if there was no comment
         },
         (f"GET {R}/pulls", f"GET {R}/issues/3/comments"),
     ),

@@ -670,9 +670,9 @@ def test_a_pull_request_of_a_fork_gets_no_comment() -> None:
 
     def answer(method: str, path: str, _headers: dict[str, str]) -> Answer:
         if path.startswith("/repos/acme/shop/pulls?"):
-            forks = [{"number": 1, "head": side(2), "base": side(1)}]
-            gone = [{"number": 2, "head": side(1) | {"repo": None}, "base": side(1)}]
-            other = [{"number": 3, "head": side(1) | {"ref": "y"}, "base": side(1)}]
+            forks = [{"number": 1, "state": "open", "head": side(2), "base": side(1)}]
+            gone = [{"number": 2, "state": "open", "head": side(1) | {"repo": None}, "base": side(1)}]
+            other = [{"number": 3, "state": "open", "head": side(1) | {"ref": "y"}, "base": side(1)}]
             return 200, {}, forks + gone + other
         if method == "POST":
             wrote.append(path)

@@ -13,6 +13,7 @@ import requests
 from deployer.environment.code_host import Status
 from deployer.github import client as github_client
 from deployer.github.host import GitHubHost
+from deployer.github.pull_comments import MARKER
 from deployer.model.environments import Repository
 from deployer.model.errors import DeployerError
 from deployer.model.refs import Ref
@@ -89,7 +90,7 @@ def tour(host: GitHubHost, server: GitHubServer, first: str, second: str) -> Non
     main = Ref.of_branch("main")
     repository = server.hub.get(SHOP.full_name)
     assert repository is not None
-    server.hub.store.add_pull(repository.id, head="x", base="main", title="more")
+    pull = server.hub.store.add_pull(repository.id, head="x", base="main", title="more", sha=second)
     server.hub.store.protect(repository.id, "branch", "main")
     server.hub.store.protect(repository.id, "tag", "releases")
     assert host.default_branch(SHOP) == "main"
@@ -111,6 +112,11 @@ def tour(host: GitHubHost, server: GitHubServer, first: str, second: str) -> Non
                 host.change_comment(SHOP, written[0], "title\nthree")
             except DeployerError as error:
                 assert "contents: write" in str(error) or "pull requests: write" in str(error)  # noqa: PT017
+    assert host.open_pulls(SHOP, Ref.of_branch("x")) == [1]
+    for text in ("one", "two"):
+        login = "deployer[bot]" if host.is_app else "octocat"
+        server.hub.store.add_comment(repository.id, f"pull {pull['id']}", login, f"{MARKER}\n{text}")
+        host.comment_on_pulls(SHOP, Ref.of_branch("x"), text, ended=text == "two")
     host.missing_permissions(SHOP)
     if not host.is_app:
         host.install_hook(SHOP, f"{HOOK}/2", "secret", ["push"])
@@ -146,6 +152,7 @@ def test_a_tour_is_as_github_describes_it(
 
     assert len(recorder.seen) > 25
     assert recorder.problems() == []
+    assert "DELETE" in {each[0] for each in recorder.seen}
 
 
 def test_a_wrong_request_and_a_wrong_answer_are_noticed() -> None:

@@ -115,7 +115,7 @@ def test_the_comment_is_found_behind_hundreds_of_others(sandbox: SandboxKit) -> 
     mine = [each["body"] for each in store.comments(*where) if each["login"] == "octocat"]
     assert mine == [f"{MARKER}\nsecond"]
     assert [each.split()[0] for each in calls].count("PATCH") == 1
-    assert len(calls) == 1 + 4 + 1, "the pull requests, four pages, one edit"
+    assert len(calls) == 1 + 3 + 1, "the pull requests, the pages up to the comment, one edit"
 
 
 def test_a_text_that_github_shows_already_is_not_written(sandbox: SandboxKit) -> None:
