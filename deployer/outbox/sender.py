@@ -36,7 +36,7 @@ class DisplaySender:
         outbox: what is wanted, and what GitHub shows.
         host: GitHub.
         clock: epoch seconds by Redis's clock, which also dated what is wanted.
-        count: adds to the counters of a repository.
+        count: adds to the counters.
         is_short: whether GitHub's limits leave room for little in a repository. Then only what is essential is posted.
         progress_seconds: see `PROGRESS_SECONDS`.
     """
@@ -46,7 +46,7 @@ class DisplaySender:
         outbox: Outbox,
         host: CodeHost,
         clock: Callable[[], float],
-        count: Callable[[Repository, Mapping[str, int]], None],
+        count: Callable[[Mapping[str, int]], None],
         is_short: Callable[[Repository], bool] = lambda _: False,
         progress_seconds: float = PROGRESS_SECONDS,
     ) -> None:
@@ -94,7 +94,7 @@ class DisplaySender:
             except (TransientError, CallLimitError) as error:
                 batch.pause_repository(post, error)
                 result = "failed"
-        self._count(repository, {f"display:{result}": 1, **call_counters(tally)})
+        self._count({f"display:{result}": 1, **call_counters(tally)})
         if result in {"posted", "refused"}:
             shown = Shown(wanted.state, wanted.text, wanted.url, refused, self._clock(), wanted.occasion)
             batch.record_result(post, shown)

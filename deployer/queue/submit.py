@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,13 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, StoredValueError, UnavailableError, one_line
 from deployer.model.events import CloudEvent, Ignored, PullRequestChange, Push, RepositoryChange
-from deployer.model.expiry import ASLEEP, FOREVER, due_age_action
+from deployer.model.expiry import ASLEEP, FOREVER, due_age_action, next_age_check
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref, parse_sha, skip_reason
 from deployer.queue import progress_log as progress
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.lookup import why_of_another_stack
+from deployer.queue.record_store import ExpiryCheck
 from deployer.queue.refused_tags import refused_tag_to_recheck
 from deployer.queue.skipped_commits import show_skipped_push
 from deployer.queue.store import Accepted, Dispatcher, QueueStore
@@ -24,6 +25,9 @@ from deployer.queue.store import Accepted, Dispatcher, QueueStore
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
 APPROVER_LENGTH = 100
+_CHECKS_AT_ONCE = 200  # records read at once
+_REPEATED_SECONDS = 300.0  # until a check is repeated whose item was queued
+_IDLE_SECONDS = 1800.0  # until the next check of an environment whose record or repository allows none
 _EXPIRED_AT_ONCE = 50  # a shorter time to live must not delete all environments within a minute
 
 
@@ -61,7 +65,9 @@ class WorkSubmitter:
         self._allows = allows
         self._accounts = accounts
         self._ttl = ttl
-        self._last_checked = ""  # the repository at which the last check of expiries reached its limit
+        self._knows_ttl = (
+            False  # whether the times of all checks of expiries were computed for this time to live
+        )
 
     def submit_github(self, event: Push | RepositoryChange | PullRequestChange | Ignored) -> Answer:
         """Submit an event of GitHub.
@@ -289,32 +295,51 @@ class WorkSubmitter:
         Raises:
             UnavailableError: Redis is unavailable.
         """
+        if not self._knows_ttl:
+            self._lanes.check_all_expiries(self._ttl)
+            self._knows_ttl = True
         left = _EXPIRED_AT_ONCE
-        repositories = [each for each in self._lanes.repositories() if self._allows(each)]
-        # begin after the last checked one, so that every repository is checked at some time
-        repositories.sort(key=lambda each: (each.key <= self._last_checked, each.key))
-        # one repository at a time, because all records at once may need much memory
-        for repository in repositories:
-            try:
-                for record in self._due_environments(repository, now)[:left]:
-                    self._enqueue(repository, Work(environment=record.environment, cause=Cause.AGE))
-                    left -= 1
-            except UnavailableError:
-                raise
-            except Exception:  # noqa: BLE001  the records of one repository must not stop the others
-                _log.exception("checking the expiries of %s; the other repositories are checked", repository)
-            if not left:
-                self._last_checked = repository.key
-                return
-        self._last_checked = ""
+        while left and (claimed := self._lanes.claim_expiry_checks(now, _CHECKS_AT_ONCE, _REPEATED_SECONDS)):
+            by_repository: dict[Repository, list[ExpiryCheck]] = {}
+            for each in claimed:
+                by_repository.setdefault(each.repository, []).append(each)
+            for repository, checks in by_repository.items():
+                try:
+                    left -= self._check_expiries(repository, checks, now, left)
+                except UnavailableError:
+                    raise
+                except Exception:  # noqa: BLE001  the records of one repository must not stop the others
+                    _log.exception(
+                        "checking the expiries of %s; the other repositories are checked", repository
+                    )
 
-    def _due_environments(self, repository: Repository, now: float) -> list[EnvironmentRecord]:
-        """The environments whose expiry is due; none of a repository that is archived or gone."""
-        found = [
-            each for each in self._lanes.environments(repository) if due_age_action(each, self._ttl, now)
-        ]
-        record = self._lanes.repository(repository) if found else None
-        return [] if record and record.state else found
+    def _check_expiries(
+        self, repository: Repository, checks: Sequence[ExpiryCheck], now: float, most: int
+    ) -> int:
+        """Check environments of a repository, and say when each is checked next. Returns how many items were queued.
+
+        A check whose item was queued is repeated after some minutes, if the item has not changed the record by then.
+        """
+        record = self._lanes.repository(repository) if self._allows(repository) else None
+        if (record and record.state) or not self._allows(repository):  # it is archived, gone or not served
+            self._lanes.postpone_expiry_checks(dict.fromkeys(checks, now + _IDLE_SECONDS))
+            return 0
+        found = self._lanes.environments_by_key({repository: [each.environment for each in checks]})
+        records = {each.environment: each for each in found}
+        queued, later = 0, dict[ExpiryCheck, float]()
+        for each in checks:
+            known = records.get(each.environment)
+            if known is None:
+                later[each] = now + _IDLE_SECONDS
+            elif not due_age_action(known, self._ttl, now):
+                later[each] = next_age_check(known, self._ttl, now)
+            elif queued < most:
+                self._enqueue(repository, Work(environment=known.environment, cause=Cause.AGE))
+                queued += 1
+            else:
+                later[each] = each.due
+        self._lanes.postpone_expiry_checks(later)
+        return queued
 
     def keep_environment(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
         """Keep a development environment as if it were used now.
@@ -368,7 +393,7 @@ class WorkSubmitter:
 
     def as_github_spells(self, repository: Repository) -> Repository:
         """The repository as GitHub spells it, if it is known, because people type names in any case."""
-        return next((each for each in self._lanes.repositories() if each.key == repository.key), repository)
+        return self._lanes.find_repository(repository.key) or repository
 
     def _enqueue(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
         return self._send_dispatch(self._lanes.accept(repository, work, delivery, event))

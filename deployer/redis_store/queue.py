@@ -12,6 +12,7 @@ from deployer.model.display import DisplayChange
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import LaneLostError
+from deployer.model.listings import REPOSITORIES
 from deployer.model.outcomes import Outcome
 from deployer.model.stored_value import replace_surrogates
 from deployer.outbox.store import Wanted
@@ -26,6 +27,7 @@ from deployer.redis_store.queue_view import QueueView
 from deployer.redis_store.records.counters import Counters
 from deployer.redis_store.records.deliveries import DeliveryRecords
 from deployer.redis_store.records.environments import drop_keep_requests
+from deployer.redis_store.records.listings import list_key, listed_environment
 from deployer.redis_store.records.repositories import RepositoryRecords, drop_repository
 from deployer.redis_store.records.repository_index import SPELLED_NAMES, SWEEP_INDEX
 from deployer.redis_store.records.resyncs import ResyncRecords
@@ -101,7 +103,7 @@ class RedisQueueStore(
         next_item: NextItem = NextItem.SEND,
     ) -> Dispatch | Taken | None:
         """See `QueueStore.finish`."""
-        work = record = outcome = reason = commit = letter = display = ""
+        work = record = listed = outcome = reason = commit = letter = display = ""
         seconds = 0.0
         match verdict:
             case Finished():
@@ -120,12 +122,13 @@ class RedisQueueStore(
                 letter = verdict.letter.to_json()
                 commit = verdict.record.spec.commit if verdict.record else ""
         if not isinstance(verdict, RetryLater) and verdict.record:
-            record = verdict.record.but(updated_at=self.now()).to_json()
+            written = verdict.record.but(updated_at=self.now())
+            record, listed = written.to_json(), listed_environment(written)
             display = _encode_display(verdict.record.display)
             self._index_former_name(repository, verdict.record)
         with unavailable():
             status, *rest = self._run_operation(
-                repository, "finish", token, kind, work, record, seconds, outcome,
+                repository, "finish", token, kind, work, record, listed, seconds, outcome,
                 replace_surrogates(reason)[:_LONGEST_REASON], commit, letter,
                 json.dumps(dict(counts)), DELIVERY_TTL, self._grace_ms, next_item, self._lease_ms, display,
                 request=request or None,
@@ -197,6 +200,7 @@ class RedisQueueStore(
             # A push may have written the index before this and its item since then. Its queue must stay in the index.
             if drop_repository(self._redis, repository) and self.lanes(repository):
                 self._redis.zadd(SWEEP_INDEX, {repository.key: 0})
+                self._redis.zadd(list_key(REPOSITORIES), {repository.key: 0})
                 self._redis.hset(SPELLED_NAMES, repository.key, repository.full_name)
 
 

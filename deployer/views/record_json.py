@@ -268,20 +268,20 @@ def display_state(found: Sequence[CommitDisplay]) -> Json:
     }
 
 
-def repositories(lanes: QueueStore, grace: float) -> list[Json]:
-    """Every repository's state, webhook deliveries and orphans, sorted by name.
+def repositories(lanes: QueueStore, found: Sequence[Repository], grace: float) -> list[Json]:
+    """The state of some repositories, their webhook deliveries and their orphans, sorted by name.
 
     Args:
         lanes: the stored records.
+        found: the repositories.
         grace: how long a stack is kept after its branch is gone, in seconds.
 
     Raises:
         UnavailableError: Redis is away.
     """
-    found = lanes.repositories()
-    known = {record.repository.lower(): record for record in lanes.repository_records()}
+    known = {record.repository.lower(): record for record in lanes.repository_records(found)}
     orphaned = lanes.orphaned(found)
-    tags = never_deployed(lanes, found, lanes.environments())
+    tags = never_deployed(lanes, found)
     return [
         repository(each, known.get(each.key), orphaned.get(each.key, {}), grace, tags.get(each.key, ""))
         for each in sorted(found, key=lambda each: each.key)

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandbox.bench.footprint import measure_footprint
+from sandbox.bench.growth import measure_growth
 from sandbox.bench.lanes import measure_lanes
 from sandbox.bench.operations import measure_operations
 from sandbox.bench.orders import measure_orders
 from sandbox.bench.receiver_load import measure_receivers
 from sandbox.bench.tables import Table, replace_tables
 
-_SECTIONS = ("receivers", "lanes", "orders", "footprint", "operations")
+_SECTIONS = ("receivers", "lanes", "orders", "footprint", "operations", "growth")
 _CACHE = Path(".sandbox/bench")  # the alternatives that have been installed
 
 
@@ -28,6 +29,8 @@ def _measure(section: str, given: argparse.Namespace, directory: Path) -> Iterat
         yield from measure_orders(given.settling)
     elif section == "footprint":
         yield from measure_footprint()
+    elif section == "growth":
+        yield Table("growth", list(measure_growth(given.environments)))
     else:
         rows = measure_operations(given.times, given.waiting)
         yield Table(
@@ -51,6 +54,9 @@ def main() -> int:
     parser.add_argument("--settling", type=int, default=1000, help="environments that settle during pushes")
     parser.add_argument("--times", type=int, default=200, help="calls in each round of the operations")
     parser.add_argument("--waiting", type=int, default=2000, help="queue items in a full queue")
+    parser.add_argument(
+        "--environments", type=int, default=10_000, help="environments in the largest measurement"
+    )
     parser.add_argument(
         "--no-download", dest="download", action="store_false", help="compare only with Python programs"
     )

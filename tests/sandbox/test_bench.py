@@ -25,6 +25,13 @@ def test_every_operation_has_a_ratio(tmp_path: Path) -> None:
     assert all(row["ratio"] > 0 for row in found["operations"])
 
 
+def test_every_operation_is_measured_at_each_size(tmp_path: Path) -> None:
+    found = measure(tmp_path, "--only=growth", "--environments=1000")
+    assert {len(row) for row in found["growth"]} == {10}
+    push = next(row for row in found["growth"] if row["operation"].startswith("a push"))
+    assert len({value for name, value in push.items() if name.endswith(": commands")}) == 1
+
+
 def test_every_receiver_is_measured_and_redis_holds_what_it_accepted(tmp_path: Path) -> None:
     found = measure(tmp_path, "--only=receivers", "--rounds=1", "--seconds=0.2")
     names = [row["receiver"] for row in found["receivers"]]
