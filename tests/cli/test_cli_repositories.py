@@ -32,7 +32,11 @@ def test_install_creates_the_webhook(public: World) -> None:
     assert f"to {URL}: created" in first.stdout
     assert "already correct" in again.stdout
     secret = SETTINGS["DEPLOYER_GITHUB_WEBHOOK_SECRET"]
-    assert public.host.hooks[REPOSITORY.key] == (URL, secret, ["public", "pull_request", "push", "repository"])
+    assert public.host.hooks[REPOSITORY.key] == (
+        URL,
+        secret,
+        ["public", "pull_request", "push", "repository"],
+    )
     assert "hush" not in first.output + again.output
 
 
