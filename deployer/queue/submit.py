@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,13 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, StoredValueError, UnavailableError, one_line
 from deployer.model.events import CloudEvent, Ignored, PullRequestChange, Push, RepositoryChange
-from deployer.model.expiry import ASLEEP, FOREVER, due_age_action, next_age_check
+from deployer.model.expiry import ASLEEP, FOREVER
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref, parse_sha, skip_reason
 from deployer.queue import progress_log as progress
+from deployer.queue.expiry_checks import ExpiryChecks
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.lookup import why_of_another_stack
-from deployer.queue.record_store import ExpiryCheck
 from deployer.queue.refused_tags import refused_tag_to_recheck
 from deployer.queue.skipped_commits import show_skipped_push
 from deployer.queue.store import Accepted, Dispatcher, QueueStore
@@ -25,10 +25,6 @@ from deployer.queue.store import Accepted, Dispatcher, QueueStore
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
 APPROVER_LENGTH = 100
-_CHECKS_AT_ONCE = 200  # records read at once
-_REPEATED_SECONDS = 300.0  # until a check is repeated whose item was queued
-_IDLE_SECONDS = 1800.0  # until the next check of an environment whose record or repository allows none
-_EXPIRED_AT_ONCE = 50  # a shorter time to live must not delete all environments within a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,48 +294,8 @@ class WorkSubmitter:
         if not self._knows_ttl:
             self._lanes.check_all_expiries(self._ttl)
             self._knows_ttl = True
-        left = _EXPIRED_AT_ONCE
-        while left and (claimed := self._lanes.claim_expiry_checks(now, _CHECKS_AT_ONCE, _REPEATED_SECONDS)):
-            by_repository: dict[Repository, list[ExpiryCheck]] = {}
-            for each in claimed:
-                by_repository.setdefault(each.repository, []).append(each)
-            for repository, checks in by_repository.items():
-                try:
-                    left -= self._check_expiries(repository, checks, now, left)
-                except UnavailableError:
-                    raise
-                except Exception:  # noqa: BLE001  the records of one repository must not stop the others
-                    _log.exception(
-                        "checking the expiries of %s; the other repositories are checked", repository
-                    )
-
-    def _check_expiries(
-        self, repository: Repository, checks: Sequence[ExpiryCheck], now: float, most: int
-    ) -> int:
-        """Check environments of a repository, and say when each is checked next. Returns how many items were queued.
-
-        A check whose item was queued is repeated after some minutes, if the item has not changed the record by then.
-        """
-        record = self._lanes.repository(repository) if self._allows(repository) else None
-        if (record and record.state) or not self._allows(repository):  # it is archived, gone or not served
-            self._lanes.postpone_expiry_checks(dict.fromkeys(checks, now + _IDLE_SECONDS))
-            return 0
-        found = self._lanes.environments_by_key({repository: [each.environment for each in checks]})
-        records = {each.environment: each for each in found}
-        queued, later = 0, dict[ExpiryCheck, float]()
-        for each in checks:
-            known = records.get(each.environment)
-            if known is None:
-                later[each] = now + _IDLE_SECONDS
-            elif not due_age_action(known, self._ttl, now):
-                later[each] = next_age_check(known, self._ttl, now)
-            elif queued < most:
-                self._enqueue(repository, Work(environment=known.environment, cause=Cause.AGE))
-                queued += 1
-            else:
-                later[each] = each.due
-        self._lanes.postpone_expiry_checks(later)
-        return queued
+        checks = ExpiryChecks(self._lanes, self._enqueue, self._allows, self._ttl)
+        checks.queue_due(now)
 
     def keep_environment(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
         """Keep a development environment as if it were used now.

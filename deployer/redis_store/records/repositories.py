@@ -100,7 +100,8 @@ class RepositoryRecords(Listings):
         """See `QueueStore.repositories_of_list`."""
         answer = self.read_lists(lambda pipe: pipe.zrange(list_key(name), 0, -1))[0]
         keys = value_or_default(list_key(name), answer, [])
-        return list(read_valid(((list_key(name), key) for key in keys), Repository.parse))
+        with unavailable():
+            return self._valid_repositories(keys)
 
 
 def _parse_record(repository: Repository, text: str) -> RepositoryRecord:
