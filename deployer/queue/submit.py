@@ -9,7 +9,7 @@ from typing import Any
 from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.errors import PermanentError, StoredValueError, UnavailableError, one_line
+from deployer.model.errors import PermanentError, StoredValueError, one_line
 from deployer.model.events import CloudEvent, Ignored, PullRequestChange, Push, RepositoryChange
 from deployer.model.expiry import ASLEEP, FOREVER
 from deployer.model.outcomes import Outcome
