@@ -116,7 +116,7 @@ def waiting_text(displays: Sequence[CommitDisplay]) -> str:
     if not waiting:
         return ""
     reason = next((each.error for each in displays if each.error), "")
-    count = f"{waiting} {'status waits' if waiting == 1 else 'statuses wait'} to be posted on GitHub"
+    count = f"{waiting} {'update waits' if waiting == 1 else 'updates wait'} to be posted on GitHub"
     return f"{count}: {reason}" if reason else count
 
 

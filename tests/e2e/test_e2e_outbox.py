@@ -22,7 +22,7 @@ def test_deployments_finish_while_github_refuses_writes_and_workers_die(
     assert found["outcome"] == "deployed"
     assert fragile.statuses(sha, repository) == {}
     told = fragile.cli("why", repository, "shown").stdout
-    assert "statuses wait to be posted on GitHub: " in told
+    assert "updates wait to be posted on GitHub: " in told
     assert "GitHub answers 502" in told
     for pid in fragile.processes("--app=workers worker"):
         os.kill(pid, signal.SIGKILL)

@@ -27,7 +27,7 @@ def counted(world: World) -> dict[str, int]:
 def made(world: World) -> dict[str, int]:
     """The calls that the doubles have seen."""
     stages = len(world.cloud.called("execution"))
-    posts = len(list(world.host.called("post_commit_status")))
+    posts = sum(len(list(world.host.called(each))) for each in ("post_commit_status", "comment_on_pulls"))
     return {
         "aws": len(world.cloud.calls) - stages,
         "aws_stages": stages,

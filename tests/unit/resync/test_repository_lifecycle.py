@@ -853,7 +853,7 @@ def test_a_resync_without_changes_reads_the_repository_once(world: World) -> Non
     world.host.calls.clear()
     world.resync(HELLO)
 
-    assert [name for name, _ in world.host.calls] == ["facts"]
+    assert [name for name, _ in world.host.calls] == ["facts", "open_pull_requests"]
 
 
 def test_a_check_before_a_deletion_or_refusal_reads_only_one_ref(world: World) -> None:

@@ -36,7 +36,7 @@ def test_the_logs_of_builds_go_and_the_receipt_names_them(world: World) -> None:
     assert f"log group {BUILD}" in [each.what for each in report.removed]
     assert (report.outcome, report.retained) == ("removed", [])
     text = world.host.statuses[HELLO, sha(1)]["deployer/teardown"].description
-    assert text == "development: removed 2 stacks with 3 resources and deleted 1 log group"
+    assert text == "x: removed 2 stacks with 3 resources and deleted 1 log group"
 
 
 def test_logs_that_may_not_be_deleted_are_listed(world: World) -> None:
