@@ -26,7 +26,7 @@ from starts import (
 )
 from stepped import HOME, Stage, SteppedWorld, stage
 
-from deployer.model.environments import Environment
+from deployer.model.environments import Environment, Kind
 from deployer.model.outcomes import Outcome
 from deployer.model.stacks import TABLE, Phase
 from sandbox.aws.places import Place
@@ -295,6 +295,13 @@ def test_a_resync_converges(aws: Stage, found: dict[str, Start], pace: float) ->
     converge(SteppedWorld(aws, pace), found)
 
 
+PREPARE = {
+    Kind.DEVELOPMENT: "deployer/prepare",
+    Kind.STAGING: "deployer/staging/prepare",
+    Kind.PRODUCTION: "deployer/production",
+}
+
+
 @pytest.mark.parametrize(("found", "words"), FOR_PEOPLE.values(), ids=FOR_PEOPLE)
 def test_cases_for_people_are_reported(aws: Stage, found: dict[str, Start], words: str) -> None:
     """Every case that the search accepts as an end can be reached."""
@@ -305,7 +312,8 @@ def test_cases_for_people_are_reported(aws: Stage, found: dict[str, Start], word
     assert record.status.outcome == Outcome.FAILED
     assert re.search(words, record.status.reason)
     if record.status.reason != "as it was":
-        assert world.host.statuses[HELLO, record.spec.commit]["deployer/prepare"].state == "failure"
+        context = PREPARE[environment_of(name).kind]
+        assert world.host.statuses[HELLO, record.spec.commit][context].state == "failure"
 
 
 FOUND = {

@@ -375,7 +375,8 @@ def test_validate_reads_the_preferences(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stdout == (
         "deploy/deployer.yml:2: teardwon is unknown; "
-        "use one of teardown, regions, ttl, warn, sleep, branches, tags, production, paths\n"
+        "use one of teardown, regions, ttl, warn, sleep, branches, tags, production, paths, url, pull_requests,"
+        " skipped\n"
     )
 
 

@@ -209,6 +209,7 @@ def test_an_environment_in_full(site: Site) -> None:
         "refused_tags": [],
         "stack_arn": "arn:x",
         "generation": 2,
+        "environment_url": None,
         "url": f"https://deployer.example/environments/{identity}",
     }
 

@@ -60,6 +60,7 @@ def state(site: Site) -> dict[str, Any]:
         read = {
             "string": site.redis.get,
             "hash": lambda name: sorted(site.redis.hgetall(name).items()),
+            "set": lambda name: sorted(site.redis.smembers(name)),
             "list": lambda name: site.redis.lrange(name, 0, -1),
             "zset": lambda name: site.redis.zrange(name, 0, -1),
         }[site.redis.type(key)]
