@@ -227,9 +227,7 @@ def aged(here: Installation, directory: Path, _zones: Path) -> Shop:
     def was_told(branch: str, words: str) -> bool:
         return any(words in each for each in here.told(shas[branch], "deployer/age", shop.name))
 
-    warning = (
-        f"will be taken down in {warn}s if it stays unused; push, or: deployer keep {shop.name} short/one"
-    )
+    warning = f" UTC if it stays unused; push, or: deployer keep {shop.name} short/one"
     wait_for("it is warned of", lambda: was_told("short/one", warning))
     used = datetime.fromisoformat(here.api(f"environments/{one}/keep", "POST", {})["used_at"]).timestamp()
     wait_for("that is taken back", lambda: was_told("short/one", "is used again and stays"))

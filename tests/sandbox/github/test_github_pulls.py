@@ -29,7 +29,7 @@ def test_pull_requests_and_comments(repo: Repository, pushed: WorkingCopy, call:
     assert [(each.body, each.user.login) for each in commit.get_comments()] == [("on this commit", "octocat")]
     for path, words in (
         ("", "The &lt;b&gt;feature&lt;/b&gt;"),
-        ("/pull/1", "**later** &lt;script&gt;"),
+        ("/pull/1", "<strong>later</strong> &lt;script&gt;"),
         (f"/commit/{pull.head.sha}", "on this commit"),
     ):
         assert words in call("GET", f"/acme/app{path}").data.decode()  # type: ignore[operator]
