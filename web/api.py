@@ -1,12 +1,10 @@
 """The API under `/api/v1`, described by `web/openapi.py`."""
 
-import json
-from typing import Any
-
 from flask import Blueprint, jsonify, request
 from werkzeug.wrappers import Response
 
 from deployer.environment.commit_ids import resolve_commit
+from deployer.model import listings
 from deployer.model.durations import NEVER, parse_duration
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
@@ -20,15 +18,28 @@ from deployer.model.errors import (
 )
 from deployer.model.refs import Ref, parse_sha, parse_sha_prefix
 from deployer.queue.dead_letter_record import DeadLetter
-from deployer.queue.dead_letters import LetterResult, act_on_dead_letters, matching_dead_letters, replay_order
+from deployer.queue.dead_letters import (
+    LetterResult,
+    act_on_dead_letters,
+    matches_filters,
+    matching_dead_letters,
+    replay_order,
+)
 from deployer.queue.items import Cause
 from deployer.queue.store import Accepted
 from deployer.queue.submit import APPROVER_LENGTH, WorkSubmitter
 from deployer.resync.missed_deliveries import APP
 from deployer.views import record_json
-from web.answers import BROKEN, CUT_OFF
 from web.context import TOKEN, deployer, principal
 from web.openapi import DESCRIPTION
+from web.parameters import (
+    read_cursor,
+    read_json_body,
+    read_limit,
+    read_number,
+    read_repository,
+    write_cursor,
+)
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 _ACTIVITY_LIMIT = 500  # the history of a repository has as many lines
@@ -47,9 +58,11 @@ def openapi() -> Response:
 def environments() -> Response:
     """Return all environments, or those of one repository; deleted ones only on request."""
     deleted = request.args.get("deleted", "0") in {"1", "true"}
-    records = deployer().lanes.environments(_repository_filter())
-    chosen = [each for each in records if deleted or each.status.state != "deleted"]
-    return _json_response({"environments": [_environment_as_json(each) for each in chosen]})
+    names = [listings.ALL if deleted else listings.PRESENT]
+    after, limit = read_cursor(), read_limit()
+    page = deployer().lanes.environment_page(names, read_repository(), after=after, limit=limit)
+    found = [_environment_as_json(each) for each in page.rows]
+    return _json_response({"environments": found, "next": write_cursor(page.last)})
 
 
 @blueprint.get("/environments/<identity>")
@@ -66,10 +79,12 @@ def repositories() -> Response:
     """Return all repositories, and the deliveries to the GitHub App's webhook."""
     lanes = deployer().lanes
     app = next(iter(lanes.repository_records([APP])), None)
+    page = lanes.repository_page(after=read_cursor(), limit=read_limit())
     return _json_response(
         {
-            "repositories": record_json.repositories(lanes, deployer().config.orphan_seconds),
+            "repositories": record_json.repositories(lanes, page.rows, deployer().config.orphan_seconds),
             "app": record_json.deliveries(app) if app else None,
+            "next": write_cursor(page.last),
         }
     )
 
@@ -88,9 +103,12 @@ def delivery(identity: str) -> Response:
 @blueprint.get("/activity")
 def activity() -> Response:
     """Return the latest outcomes, newest first: all, or those of one repository or one request id."""
-    limit = _read_number("limit", 50, 1, _ACTIVITY_LIMIT)
+    limit = read_number("limit", 50, 1, _ACTIVITY_LIMIT)
     goal = request.args.get("goal")
-    lines = deployer().lanes.activity(_repository_filter(), _ACTIVITY_LIMIT if goal else limit)
+    lanes, repository = deployer().lanes, read_repository()
+    if goal and repository is None:
+        repository = lanes.goal_repository(goal)
+    lines = lanes.activity(repository, _ACTIVITY_LIMIT if goal else limit)
     found = [record_json.activity_line(line) for line in lines if not goal or line.goal == goal]
     return _json_response({"activity": found[:limit]})
 
@@ -98,15 +116,19 @@ def activity() -> Response:
 @blueprint.get("/lanes")
 def lanes() -> Response:
     """Return the queues (lanes) that have work."""
-    return _json_response({"lanes": [record_json.lane(lane) for lane in deployer().lanes.lanes()]})
+    page = deployer().lanes.lane_page(after=read_cursor(), limit=read_limit())
+    found = [record_json.lane(lane) for lane in page.rows]
+    return _json_response({"lanes": found, "next": write_cursor(page.last)})
 
 
 @blueprint.get("/dead-letters")
 def dead_letters() -> Response:
     """Return the dead letters that match the filters, oldest first."""
     kind, task = request.args.get("kind", ""), request.args.get("task", "")
-    found = matching_dead_letters(deployer().lanes, _repository_filter(), kind, task)
-    return _json_response({"dead_letters": [record_json.dead_letter(letter) for letter in found]})
+    after, limit = read_cursor(), read_limit()
+    page = deployer().lanes.dead_letter_page(read_repository(), after=after, limit=limit)
+    found = [record_json.dead_letter(each) for each in page.rows if matches_filters(each, kind, task)]
+    return _json_response({"dead_letters": found, "next": write_cursor(page.last)})
 
 
 @blueprint.get("/dead-letters/<identity>")
@@ -124,7 +146,7 @@ def dead_letter(identity: str) -> Response:
 @blueprint.post("/resync")
 def resync() -> Response:
     """Queue a resync of one repository, or of all that are known or named in DEPLOYER_REPOSITORIES."""
-    fields = _read_json_body("repository", "all", "recreate")
+    fields = read_json_body("repository", "all", "recreate")
     submitter, recreate = deployer().submitter, fields.get("recreate", False)
     if not isinstance(recreate, bool):
         raise PayloadError("field recreate must be true or false")
@@ -143,7 +165,7 @@ def resync() -> Response:
 @blueprint.post("/environments/<identity>/redeploy")
 def redeploy(identity: str) -> Response:
     """Queue a deployment of the head of an environment's ref, or of a given commit."""
-    sha = _read_json_body("sha").get("sha", "")
+    sha = read_json_body("sha").get("sha", "")
     if not isinstance(sha, str):
         raise PayloadError("field sha is not text")
     if sha:
@@ -163,7 +185,7 @@ def approve(identity: str) -> Response:
         PayloadError: the body has no tag, or no commit id.
         PermanentError: the environment is not production.
     """
-    fields = _read_json_body("tag", "commit", "by")
+    fields = read_json_body("tag", "commit", "by")
     if not isinstance(fields.get("tag"), str) or not all(isinstance(each, str) for each in fields.values()):
         raise PayloadError('the body must be {"tag": "v1", "commit": "<full id>"}; the field by is optional')
     tag = Ref.of_tag(fields["tag"])
@@ -198,7 +220,7 @@ def keep(identity: str) -> Response:
     Raises:
         PermanentError: the environment never expires, or does not exist.
     """
-    length = _read_json_body("for").get("for", "")
+    length = read_json_body("for").get("for", "")
     if not isinstance(length, str):
         raise PayloadError("field for is not text")
     try:
@@ -331,7 +353,7 @@ def _chosen_letters() -> list[DeadLetter]:
     Raises:
         PayloadError: the body lacks `all`, or has an unknown field.
     """
-    fields = _read_json_body("all", "kind", "repository", "task")
+    fields = read_json_body("all", "kind", "repository", "task")
     filters = {name: value for name, value in fields.items() if name != "all"}
     if fields.get("all") is not True or not all(isinstance(each, str) for each in filters.values()):
         raise PayloadError(
@@ -351,46 +373,6 @@ def _served_repositories() -> list[Repository]:
     listed = [*config.named_repositories(), *deployer().lanes.repositories()]
     found = {each.key: each for each in listed if config.allows(each)}
     return sorted(found.values(), key=lambda each: each.key)
-
-
-def _repository_filter() -> Repository | None:
-    text = request.args.get("repository")
-    return Repository.parse(text) if text else None
-
-
-def _read_number(name: str, default: int, low: int, high: int) -> int:
-    text = request.args.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not low <= int(text) <= high:
-        raise PayloadError(f"{name} must be a number from {low} to {high}")
-    return int(text)
-
-
-def _read_json_body(*known: str) -> dict[str, Any]:
-    """Return the JSON object of the body; an empty body is an empty object.
-
-    Args:
-        known: the allowed fields. Others are refused, so that a misspelt field is not silently ignored.
-
-    Raises:
-        PayloadError: the body is not such an object.
-    """
-    try:
-        raw = request.get_data()
-    except BROKEN as error:
-        raise PayloadError(CUT_OFF) from error
-    if not raw.strip():
-        return {}
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise PayloadError("the body is not JSON") from error
-    if not isinstance(value, dict):
-        raise PayloadError("the body is not a JSON object")
-    if unknown := sorted(value.keys() - set(known)):
-        raise PayloadError(
-            f"the body has an unknown field {unknown[0][:100]!r}; it may have: {', '.join(known)}"
-        )
-    return value
 
 
 def _json_response(value: object, code: int = 200) -> Response:

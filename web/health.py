@@ -50,7 +50,7 @@ def _collect_warnings() -> list[str]:
         if eviction := eviction_warning(lanes.read_server()):
             found.append(f"{eviction}; {NO_EVICTION}")
     with suppress(UnavailableError):
-        found += dead_letter_warnings(lanes.dead_letters())
+        found += dead_letter_warnings(lanes.dead_letter_totals())
     return found
 
 

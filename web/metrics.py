@@ -6,7 +6,6 @@ port add these counts (`web.gunicorn_conf`).
 """
 
 import os
-from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
@@ -18,10 +17,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from deployer.model.environment_record import EnvironmentRecord
-from deployer.model.environments import Kind
+from deployer.model import listings
 from deployer.model.errors import QueueItemError, TransientError, UnavailableError
-from deployer.model.execution_trigger import Starter
 from deployer.queue.dead_letter_record import TASK_TIMEOUT, WORKER_LOST
 from deployer.queue.dead_letters import oldest_seconds
 from deployer.wiring import Deployer
@@ -139,14 +136,15 @@ class _StoredMetrics(Collector):
         """Return all metric families, or only `deployer_redis_up 0` while Redis does not answer."""
         up, families = 1, list[Metric]()
         try:
+            sizes = self._deployer.lanes.list_sizes()
             families = [
                 *self._counter_metrics(),
                 *self._lane_metrics(),
-                *self._dead_letter_metrics(),
-                *self._environment_metrics(),
+                *self._dead_letter_metrics(sizes),
+                *self._environment_metrics(sizes),
                 *self._region_metrics(),
                 *self._rate_limit_metrics(),
-                self._repository_metrics(),
+                self._repository_metrics(sizes),
             ]
             self._deployer.lanes.ping()  # last, because a full or read-only Redis can still be read
         except UnavailableError:
@@ -196,14 +194,13 @@ class _StoredMetrics(Collector):
             oldest.add_metric([lane.repository], max([0.0, *ages]))
         return [status, waiting, snoozed, oldest, count_refused]
 
-    def _dead_letter_metrics(self) -> Iterable[Metric]:
+    def _dead_letter_metrics(self, sizes: Mapping[str, int]) -> Iterable[Metric]:
         family = GaugeMetricFamily(
             "deployer_dead_letters",
             "Dead letters by kind of error",
             labels=["repository", "kind"],
         )
-        letters = self._deployer.lanes.dead_letters()
-        tally = Tally((letter.repository.lower(), letter.kind) for letter in letters)
+        tally = listings.count_dead_letters(sizes)
         for repository in self._deployer.lanes.repositories():  # an alert needs a series with value 0
             for kind in _KINDS:
                 tally.setdefault((repository.key, kind), 0)
@@ -212,7 +209,7 @@ class _StoredMetrics(Collector):
         oldest = GaugeMetricFamily(
             "deployer_dead_letter_oldest_seconds",
             "Age of the oldest dead letter, 0 if there is none",
-            value=oldest_seconds(letters, self._deployer.lanes.now()),
+            value=oldest_seconds(self._deployer.lanes.dead_letter_totals(), self._deployer.lanes.now()),
         )
         return [family, oldest]
 
@@ -260,50 +257,39 @@ class _StoredMetrics(Collector):
                 writes.add_metric([quota.account], quota.writes)
         return [*families.values(), writes]
 
-    def _environment_metrics(self) -> list[Metric]:
-        records = self._deployer.lanes.environments()
+    def _environment_metrics(self, sizes: Mapping[str, int]) -> list[Metric]:
         family = GaugeMetricFamily(
             "deployer_environments", "Environments by kind and state", labels=["kind", "state"]
         )
-        tally = Tally(
-            (record.environment.partition(":")[0], record.status.state or "unknown") for record in records
-        )
-        for labels, number in sorted(tally.items()):
+        for labels, number in sorted(listings.count_environments(sizes).items()):
             family.add_metric(list(labels), number)
         drifted = GaugeMetricFamily(
             "deployer_environments_drifted",
             "Environments whose stack was changed outside deployer",
-            value=sum(bool(record.status.stack.drift) for record in records),
+            value=sizes.get(listings.DRIFTED, 0),
         )
-        return [family, drifted, _foreign_metrics(records)]
+        return [family, drifted, _foreign_metrics(sizes)]
 
-    def _repository_metrics(self) -> Metric:
+    def _repository_metrics(self, sizes: Mapping[str, int]) -> Metric:
         family = GaugeMetricFamily(
             "deployer_repositories",
             "Repositories by unusual state: archived, renamed, replaced, deleted or removed",
             labels=["state"],
         )
-        records = self._deployer.lanes.repository_records()
-        for state, number in sorted(Tally(each.state for each in records if each.state).items()):
+        for state, number in sorted(listings.count_repositories(sizes).items()):
             family.add_metric([state], number)
         return family
 
 
-def _foreign_metrics(records: Iterable[EnvironmentRecord]) -> Metric:
+def _foreign_metrics(sizes: Mapping[str, int]) -> Metric:
     """Return the number of executions that deployer did not start, which its next deployment ends."""
     family = GaugeMetricFamily(
         "deployer_foreign_executions",
         "Executions that deployer did not start, and that run or started after its last one, by who started them",
         labels=["kind", "started_by"],
     )
-    tally = Tally(
-        (record.environment.partition(":")[0], "retry" if each.retried else each.trigger.starter)
-        for record in records
-        for each in record.status.pipeline.foreign
-    )
-    for kind in Kind:  # an alert needs a series with value 0
-        for starter in (*Starter, "retry"):
-            family.add_metric([kind, str(starter)], tally[kind, starter])
+    for labels, number in listings.count_foreign_executions(sizes).items():
+        family.add_metric(list(labels), number)
     return family
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from web.openapi_schemas import SCHEMAS
-from web.openapi_types import TEXT, Json, described, list_of, object_of, one_of, reference_to
+from web.openapi_types import TEXT, TEXT_OR_NULL, Json, described, list_of, object_of, one_of, reference_to
 
 
 def _json_answer(schema: Json, description: str) -> Json:
@@ -44,6 +44,13 @@ def _json_body(schema: Json, *, required: bool) -> Json:
 
 
 _REPOSITORY = _query_parameter("repository", "Only of this repository, as `owner/name`.")
+_PAGE = [
+    _query_parameter(
+        "limit", "How many at most.", {"type": "integer", "minimum": 1, "maximum": 500, "default": 500}
+    ),
+    _query_parameter("cursor", "`next` of the page before."),
+]
+_NEXT = described(TEXT_OR_NULL, "The cursor of the next page; null if this is the last one.")
 _ENVIRONMENT_ID = _path_parameter("identity", "The environment's id: the name of its stack and pipeline.")
 _LETTER_ID = _path_parameter("identity", "The dead letter's id.")
 _LETTERS_BODY: Json = {
@@ -114,11 +121,12 @@ DESCRIPTION: Json = {
                 "environments",
                 "The environments.",
                 "200",
-                object_of(environments=list_of(reference_to("Environment"))),
+                object_of(environments=list_of(reference_to("Environment")), next=_NEXT),
                 "400",
                 parameters=[
                     _REPOSITORY,
                     _query_parameter("deleted", "`1` to list deleted ones too.", one_of("0", "1")),
+                    *_PAGE,
                 ],
             )
         },
@@ -219,7 +227,10 @@ DESCRIPTION: Json = {
                         {"oneOf": [reference_to("Deliveries"), {"type": "null"}]},
                         "The deliveries to the GitHub App's webhook, which all repositories share.",
                     ),
+                    next=_NEXT,
                 ),
+                "400",
+                parameters=_PAGE,
             )
         },
         "/api/v1/deliveries/{identity}": {
@@ -249,15 +260,18 @@ DESCRIPTION: Json = {
                 "lanes",
                 "The queues (lanes) that have work.",
                 "200",
-                object_of(lanes=list_of(reference_to("Lane"))),
+                object_of(lanes=list_of(reference_to("Lane")), next=_NEXT),
+                "400",
+                parameters=_PAGE,
             )
         },
         "/api/v1/dead-letters": {
             "get": _operation(
                 "dead_letters",
-                "The dead letters: work that failed for good, oldest first.",
+                "The dead letters: work that failed for good, oldest first. A page without those that `kind` or `task` "
+                "leaves out may have fewer than `limit`.",
                 "200",
-                object_of(dead_letters=list_of(reference_to("DeadLetter"))),
+                object_of(dead_letters=list_of(reference_to("DeadLetter")), next=_NEXT),
                 "400",
                 parameters=[
                     _REPOSITORY,
@@ -266,6 +280,7 @@ DESCRIPTION: Json = {
                         "Only of this kind of error, such as `TransientError`, `WorkerLost` or `TaskTimeout`.",
                     ),
                     _query_parameter("task", "Only of this task, as `deployer.provision` or `provision`."),
+                    *_PAGE,
                 ],
             )
         },

@@ -5,13 +5,12 @@ traceback, or the text of an unexpected error, may contain a token, so only the 
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import msgspec
 from flask import Blueprint, render_template, request
 
+from deployer.model import listings
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import NotFoundError
@@ -47,21 +46,20 @@ from web.context import deployer
 from web.page_filters import short_task, source_url
 
 blueprint = Blueprint("pages", __name__)
-_Row = TypeVar("_Row")
 _HISTORY = 500
 _SHOWN_ACTIVITY = 20
 _SHOWN_LETTERS = 10
 _SHOWN_LANES = 50
-_SHOWN_GROUPS = 50  # repositories per page of the overview
+_SHOWN_ENVIRONMENTS = 200  # per page of the overview
 _SHOWN_REPOSITORIES = 200  # repositories per page of the list of repositories
 _REFRESH_SECONDS = 5
 _SLOW_REFRESH_SECONDS = 30  # if there are several pages
-_BUSY_STATES = {"", "pending", "waiting", "provisioning", "updating", "running", "deleting"}
-_CHOICES: dict[str, Callable[[EnvironmentRecord], bool]] = {
-    "failed": lambda row: row.status.state == "failed",
-    "under-way": lambda row: row.status.state in _BUSY_STATES,
-    "drifted": lambda row: bool(row.status.stack.drift),
-    "foreign": lambda row: bool(row.status.pipeline.foreign),
+# the value of the parameter `state` -> the list that is shown
+_CHOICES = {
+    "failed": listings.in_state("failed"),
+    "under-way": listings.BUSY,
+    "drifted": listings.DRIFTED,
+    "foreign": listings.FOREIGN,
 }
 _KINDS = {"staging": 0, "production": 1}
 
@@ -72,70 +70,61 @@ class _Group:
 
     repository: str
     rows: list[EnvironmentRecord] = field(default_factory=list)
-    hidden: int = 0
 
 
 @blueprint.get("/")
 def overview() -> str:
     """Show the environments by repository, the queues, the dead letters and the latest activity.
 
-    Many repositories are split into pages. `state` selects environments: `failed`, `under-way`, `drifted` or `foreign`.
+    Many environments are split into pages. `state` selects environments: `failed`, `under-way`, `drifted` or `foreign`.
     """
     lanes = deployer().lanes
     deleted, state = request.args.get("deleted") == "1", request.args.get("state", "")
-    if state not in _CHOICES:
-        state = ""
-    letters, busy = lanes.dead_letters(), lanes.lanes()
-    records = lanes.environments()
-    groups = _group_by_repository(records, deleted=deleted)
-    shown = [row for group in groups for row in group.rows]
-    for group in groups:
-        group.rows = [row for row in group.rows if not state or _CHOICES[state](row)]
-    filled = [group for group in groups if group.rows]
-    page, pages, paged = _select_page(filled, _SHOWN_GROUPS)
-    paged_repositories = [Repository.parse(group.repository) for group in paged]
-    whole = lanes.repository_records()
+    sizes = lanes.list_sizes()
+    name = _CHOICES.get(state, listings.ALL if deleted else listings.PRESENT)
+    page, pages, start = _locate_page(sizes.get(name, 0), _SHOWN_ENVIRONMENTS)
+    groups = _group_by_repository(lanes.environments_of_list(name, start, _SHOWN_ENVIRONMENTS))
+    repositories = [Repository.parse(group.repository) for group in groups]
+    letters = lanes.dead_letter_totals()
     return render_template(
         "overview.html",
-        groups=paged,
-        group_count=len(filled),
+        groups=groups,
+        shown_count=sizes.get(name, 0),
         page=page,
         pages=pages,
         deleted=deleted,
-        state=state,
+        state=state if state in _CHOICES else "",
         now=time.time(),
-        refresh=_REFRESH_SECONDS if len(groups) <= _SHOWN_GROUPS else _SLOW_REFRESH_SECONDS,
-        hidden=sum(group.hidden for group in groups),
-        lanes=busy[:_SHOWN_LANES],
-        lane_count=len(busy),
-        letters=letters[::-1][:_SHOWN_LETTERS],
-        letter_count=len(letters),
+        refresh=_REFRESH_SECONDS if pages == 1 else _SLOW_REFRESH_SECONDS,
+        hidden=0 if deleted else sizes.get(listings.in_state("deleted"), 0),
+        lanes=lanes.lane_page(limit=_SHOWN_LANES).rows,
+        lane_count=sizes[listings.LANES],
+        letters=lanes.newest_dead_letters(_SHOWN_LETTERS) if letters.count else [],
+        letter_count=letters.count,
         warnings=dead_letter_warnings(letters),
         unfenced=UNFENCED in lanes.last_heartbeats(),
         activity=lanes.activity(limit=_SHOWN_ACTIVITY),
-        **_count_states(shown),
-        repository_warnings=repository_warnings([*whole, *_github_app_records()]),
-        states={record.repository.lower(): record for record in whole if record.state},
-        orphaned=_orphan_words(paged_repositories),
-        never_deployed=_never_deployed(records, paged_repositories),
+        environment_count=sizes.get(listings.PRESENT, 0),
+        failed_count=sizes.get(_CHOICES["failed"], 0),
+        busy_count=sizes.get(listings.BUSY, 0),
+        drifted_count=sizes.get(listings.DRIFTED, 0),
+        foreign_count=sizes.get(listings.FOREIGN, 0),
+        repository_warnings=repository_warnings(
+            lanes.repository_records(lanes.repositories_of_list(listings.NOTABLE))
+        ),
+        states={
+            each.repository.lower(): each for each in lanes.repository_records(repositories) if each.state
+        },
+        orphaned=_orphan_words(repositories),
+        never_deployed=_never_deployed(repositories),
     )
 
 
-def _count_states(records: list[EnvironmentRecord]) -> dict[str, int]:
-    return {
-        "environment_count": sum(row.status.state != "deleted" for row in records),
-        "failed_count": sum(row.status.state == "failed" for row in records),
-        "busy_count": sum(row.status.state in _BUSY_STATES for row in records),
-        "drifted_count": sum(bool(row.status.stack.drift) for row in records),
-        "foreign_count": sum(bool(row.status.pipeline.foreign) for row in records),
-    }
-
-
-def _select_page(rows: list[_Row], size: int) -> tuple[int, int, list[_Row]]:
-    """Return the number of the requested page, the number of pages, and the page's rows."""
-    pages = max(1, -(-len(rows) // size))
+def _locate_page(count: int, size: int) -> tuple[int, int, int]:
+    """Return the number of the requested page, the number of pages, and how many rows come before the page."""
+    pages = max(1, -(-count // size))
     page = min(max(1, request.args.get("page", 1, type=int)), pages)
-    return page, pages, rows[(page - 1) * size : page * size]
+    return page, pages, (page - 1) * size
 
 
 @blueprint.get("/repositories")
@@ -148,13 +137,14 @@ def repositories() -> str:
     )
     records = [known.get(each.key) or RepositoryRecord(each.full_name) for each in listed]
     records.sort(key=lambda each: (not each.state, not each.missed, each.repository.lower()))
-    page, pages, shown = _select_page(records, _SHOWN_REPOSITORIES)
+    page, pages, start = _locate_page(len(records), _SHOWN_REPOSITORIES)
+    shown = records[start : start + _SHOWN_REPOSITORIES]
     orphans: dict[str, list[tuple[str, str]]] = {}
     for (repository, key), words in _orphan_words(
         [Repository.parse(each.repository) for each in shown]
     ).items():
         orphans.setdefault(repository, []).append((key, words))
-    tags = _never_deployed(lanes.environments(), [Repository.parse(each.repository) for each in shown])
+    tags = _never_deployed([Repository.parse(each.repository) for each in shown])
     return render_template(
         "repositories.html",
         never_deployed=tags,
@@ -193,7 +183,7 @@ def environment(identity: str) -> str:
         under_way=UNDER_WAY,
         failed_at=source_location(record.status.stack.failure),
         failed_url=source_url(record),
-        refreshing=record.status.state in _BUSY_STATES,
+        refreshing=record.status.state in listings.BUSY_STATES,
         queue_position=_queue_position(lane, found.key),
         letters=[
             letter
@@ -250,23 +240,19 @@ def _orphan_words(repositories: list[Repository]) -> dict[tuple[str, str], str]:
     }
 
 
-def _never_deployed(records: list[EnvironmentRecord], repositories: list[Repository]) -> dict[str, str]:
+def _never_deployed(repositories: list[Repository]) -> dict[str, str]:
     """Return a sentence for each tag that was never deployed, by the key of the repository."""
-    found = never_deployed(deployer().lanes, repositories, records)
+    found = never_deployed(deployer().lanes, repositories)
     return {
         each.key: undeployed_tag_sentence(each, found[each.key]) for each in repositories if each.key in found
     }
 
 
-def _group_by_repository(records: list[EnvironmentRecord], *, deleted: bool) -> list[_Group]:
+def _group_by_repository(records: list[EnvironmentRecord]) -> list[_Group]:
     """Group environments by repository: staging, production, then branches, the latest change first."""
     groups: dict[str, _Group] = {}
     for record in records:
-        group = groups.setdefault(record.repository.lower(), _Group(record.repository))
-        if record.status.state == "deleted" and not deleted:
-            group.hidden += 1
-        else:
-            group.rows.append(record)
+        groups.setdefault(record.repository.lower(), _Group(record.repository)).rows.append(record)
     for group in groups.values():
         group.rows.sort(key=lambda row: (_KINDS.get(row.environment, 2), -row.updated_at))
     return list(groups.values())

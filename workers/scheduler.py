@@ -30,6 +30,8 @@ _AWS_RETRY_SECONDS = 25.0  # added to the next check if AWS was unavailable
 _RETRY_SECONDS = 5.0  # until a job that failed with an unexpected error is tried again
 _INDEX_RETRY_SECONDS = 300.0  # the same for the daily indexing of names, which takes long
 _INDEX_SECONDS = 86_400.0  # names of deleted environments stay at most this long
+_UPDATE_SECONDS = 900.0  # a rolling update takes less
+_LISTING_SECONDS = 60.0  # between two listings of all records during that time
 _EXPIRY_POLLS = 15  # times DEPLOYER_POLL_SECONDS between two checks of all expiries: a minute
 _EXPIRY_PAUSES = 50  # the pause is at least this many times as long as a check
 _LOCK_SECONDS = 30.0  # of the scheduler that requests resyncs; if that takes longer, some are requested twice
@@ -56,7 +58,9 @@ class Scheduler:
             None  # whether no scheduler ran when this one started; None until it is known
         )
         # times of `time.monotonic()`, because a step of this machine's clock must neither stop a job nor repeat it
+        self._started = time.monotonic()
         self._next_index = -math.inf
+        self._next_listing = -math.inf
         self._next_resync_check = -math.inf
         self._next_expiry_check = -math.inf
         self._next_heartbeat = -math.inf
@@ -151,7 +155,7 @@ class Scheduler:
         return not hangs
 
     def run_due_jobs(self) -> None:
-        """Request due resyncs, check expiries, and index names.
+        """Index names, list records, request due resyncs, and check expiries.
 
         Raises:
             UnavailableError: Redis is unavailable.
@@ -159,6 +163,8 @@ class Scheduler:
         try:
             if self._next_index <= time.monotonic():
                 self._run_job("indexing the names of stacks", self._index_names, _INDEX_RETRY_SECONDS)
+            if self._next_listing <= time.monotonic():
+                self._run_job("listing the records", self._list_records, _INDEX_RETRY_SECONDS)
             if self._next_resync_check <= time.monotonic():
                 self._run_job("requesting resyncs", self._request_due_resyncs)
             if self._next_expiry_check <= time.monotonic():
@@ -170,6 +176,19 @@ class Scheduler:
         """Index names at the start and daily, because links must find environments without a push since an upgrade."""
         self._deployer.lanes.index_stack_names()
         self._next_index = time.monotonic() + _INDEX_SECONDS
+
+    def _list_records(self) -> None:
+        """List all records at the start and daily.
+
+        In the first minutes this is repeated, because processes of an earlier version, which lists nothing, may still
+        run. Each resync also lists the records of its repository.
+        """
+        began = time.monotonic()
+        self._deployer.lanes.index_records()
+        now = time.monotonic()
+        updating = now - self._started < _UPDATE_SECONDS
+        pause = max(_LISTING_SECONDS, _EXPIRY_PAUSES * (now - began)) if updating else _INDEX_SECONDS
+        self._next_listing = now + pause
 
     def _request_due_resyncs(self) -> None:
         period, now = self._deployer.config.resync_seconds, time.monotonic()

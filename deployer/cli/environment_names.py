@@ -8,7 +8,9 @@ from deployer.model.errors import NotFoundError, PayloadError
 from deployer.model.refs import Ref
 from deployer.queue.items import RESYNC_KEY, split_key
 from deployer.queue.lookup import find_environment_record
-from deployer.queue.store import QueueState
+from deployer.queue.store import QueueState, QueueStore
+
+QUEUED = "queued"  # the state that is shown of an environment without a record
 
 if TYPE_CHECKING:
     from deployer.wiring import Deployer
@@ -36,17 +38,23 @@ def queued_environments(lane: QueueState) -> list[str]:
     return [key for key in dict.fromkeys(keys) if key and key != RESYNC_KEY]
 
 
-def find_queued_only(lanes: list[QueueState], known: list[EnvironmentRecord]) -> list[EnvironmentRecord]:
-    """Return records for environments that have only a queue item and no stored record yet."""
-    seen = {(record.repository.lower(), record.environment) for record in known}
-    found = []
-    for lane in lanes:
-        repository = Repository.parse(lane.repository)
-        for key in queued_environments(lane):
-            if (repository.key, key) not in seen:
-                name = Environment.from_key(repository, key).stack_name
-                found.append(EnvironmentRecord.of(lane.repository, key, name, state="queued"))
-    return found
+def find_queued_only(lanes: QueueStore, repository: Repository | None) -> list[EnvironmentRecord]:
+    """Return records for environments that have only a queue item and no stored record yet.
+
+    Args:
+        lanes: the queues and the stored records.
+        repository: only of this repository; None for all.
+    """
+    queued = {
+        Repository.parse(each.repository): queued_environments(each) for each in lanes.lanes(repository)
+    }
+    known = {(each.repository.lower(), each.environment) for each in lanes.environments_by_key(queued)}
+    return [
+        EnvironmentRecord.of(whose.full_name, key, Environment.from_key(whose, key).stack_name, state=QUEUED)
+        for whose, keys in queued.items()
+        for key in keys
+        if (whose.key, key) not in known
+    ]
 
 
 def find_recorded(deployer: "Deployer", repository: Repository, text: str) -> Environment:

@@ -20,6 +20,7 @@ _HOURS = re.compile(
 )
 # people write `20:00 - 07:00`; the text of a zone such as `Etc/GMT-3` is not changed
 _SPACED_SEPARATOR = re.compile(r"\s*([-,])\s*")
+_WEEK = 7  # days
 _MOST_PERIODS = 20  # that are merged into one: two for each day of a week, with some in reserve
 _LONGEST_ZONE = 64
 SEVERAL = "; "  # separates the hours if one text has several
@@ -161,6 +162,19 @@ class Hours:
             if begin <= now < end:
                 return begin, end
         return None
+
+    def next_change(self, now: float) -> float:
+        """When a period begins or ends next after `now`, in epoch seconds."""
+        zone = self._zone_info()
+        today = datetime.fromtimestamp(now, UTC).astimezone(zone).date()
+        times = []
+        for days in range(-self.over - 1, _WEEK + 2):
+            day = today + timedelta(days=days)
+            if self.days and day.weekday() not in self.days:
+                continue
+            times.append(datetime.combine(day, self.begin, zone).timestamp())
+            times.append(datetime.combine(day + timedelta(days=self.over), self.end, zone).timestamp())
+        return min(each for each in times if each > now)
 
     def _zone_info(self) -> ZoneInfo:
         try:

@@ -3,6 +3,7 @@
 The functions read a record and a time, and have no side effects. Staging and production never expire.
 """
 
+import math
 from contextlib import suppress
 from enum import StrEnum
 
@@ -52,6 +53,37 @@ def due_age_action(record: EnvironmentRecord, default: str, now: float) -> AgeAc
     if hours and _may_sleep(record, hours[0], now):
         return AgeAction.SLEEP
     return _due_by_ttl(record, default, now)
+
+
+def next_age_check(record: EnvironmentRecord, default: str, now: float) -> float:
+    """The first time at which something may be due for an environment, as long as its record stays as it is.
+
+    Epoch seconds; now if something is due, infinity for never. It may be too early, because another check then follows.
+
+    Args:
+        record: the environment's record.
+        default: the installation's time to live, for a repository that sets none.
+        now: epoch seconds.
+    """
+    if due_age_action(record, default, now):
+        return now
+    expiry = record.spec.expiry
+    wakes = expiry.aged == NIGHT and record.status.state in {ASLEEP, "failed"}
+    if not record.environment.startswith(f"{Kind.DEVELOPMENT}:") or not (wakes or _is_idle(record)):
+        return math.inf
+    times = [
+        record.history.age_looked_at + _CHECK_SECONDS,
+        expiry.aged_at + _RETRY_SECONDS,
+        expiry.kept_until,
+        *_next_sleep_changes(record, now),
+    ]
+    expires = expires_at(record, default, now)
+    if expires is not None and _was_warned(record):
+        times.append(expires)
+    elif expires is not None:
+        unwarned_end = max(used_at(record) + _ttl_seconds(record, default), expiry.kept_until)
+        times.append(unwarned_end - warning_lead_seconds(record, default))
+    return min((each for each in times if each > now), default=math.inf)
 
 
 def _may_sleep(record: EnvironmentRecord, began_at: float, now: float) -> bool:
@@ -166,6 +198,16 @@ def _is_idle(record: EnvironmentRecord) -> bool:
 
 def _was_warned(record: EnvironmentRecord) -> bool:
     return record.history.warned_at > used_at(record)
+
+
+def _next_sleep_changes(record: EnvironmentRecord, now: float) -> list[float]:
+    """When each of the environment's sleeping hours begins or ends next (epoch seconds)."""
+    if not record.spec.expiry.sleep:
+        return []
+    try:
+        return [Hours.parse(each).next_change(now) for each in record.spec.expiry.sleep.split(SEVERAL)]
+    except ValueError:  # this machine does not know the time zone, so the environment does not sleep
+        return []
 
 
 def _current_sleep(record: EnvironmentRecord, now: float) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.errors import DeployerError, UnavailableError
 from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.items import RESYNC_KEY, Cause, Work
-from deployer.queue.store import QueueStore
+from deployer.queue.store import DeadLetterTotals, QueueStore
 
 _PREFIX = "deployer."
 
@@ -48,11 +48,12 @@ def matching_dead_letters(
     Raises:
         UnavailableError: Redis is unavailable.
     """
-    return [
-        letter
-        for letter in lanes.dead_letters(repository)
-        if kind in {"", letter.kind} and (not task or letter.task == _PREFIX + task.removeprefix(_PREFIX))
-    ]
+    return [letter for letter in lanes.dead_letters(repository) if matches_filters(letter, kind, task)]
+
+
+def matches_filters(letter: DeadLetter, kind: str = "", task: str = "") -> bool:
+    """Whether a dead letter is of this kind and of this task; see `matching_dead_letters`."""
+    return kind in {"", letter.kind} and (not task or letter.task == _PREFIX + task.removeprefix(_PREFIX))
 
 
 def act_on_dead_letters(letters: Iterable[str], act: Callable[[str], str]) -> list[LetterResult]:
@@ -106,24 +107,24 @@ def describe_dead_letter(letter: DeadLetter, *, public: bool = False) -> str:
     return f"{task} was given up after {attempts}{took}: {why}"
 
 
-def oldest_seconds(letters: Iterable[DeadLetter], now: float | None = None) -> float:
+def oldest_seconds(totals: DeadLetterTotals, now: float | None = None) -> float:
     """The age of the oldest dead letter in seconds; 0 if there is none.
 
     Args:
-        letters: the dead letters.
+        totals: of the dead letters.
         now: epoch seconds by Redis's clock; by default this machine's clock, which may be wrong.
     """
     now = time.time() if now is None else now
-    return max([0.0, *(now - letter.at for letter in letters)])
+    return max(0.0, now - totals.oldest_at) if totals.count else 0.0
 
 
-def dead_letter_warnings(letters: list[DeadLetter]) -> list[str]:
+def dead_letter_warnings(totals: DeadLetterTotals) -> list[str]:
     """A line with the remedy for people, if there are dead letters."""
-    if not letters:
+    if not totals.count:
         return []
-    oldest = span(oldest_seconds(letters))
-    count = "1 dead letter awaits" if len(letters) == 1 else f"{len(letters)} dead letters await"
-    age = f"for {oldest}" if len(letters) == 1 else f"the oldest for {oldest}"
+    oldest = span(oldest_seconds(totals))
+    count = "1 dead letter awaits" if totals.count == 1 else f"{totals.count} dead letters await"
+    age = f"for {oldest}" if totals.count == 1 else f"the oldest for {oldest}"
     return [f"{count} a decision, {age}; see: deployer dead-letters list"]
 
 

@@ -1,7 +1,8 @@
 """The Protocol of the records of repositories."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from deployer.model.activity import Activity
 from deployer.model.delivery_record import DeliveryRecord
@@ -9,12 +10,108 @@ from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.repository_record import RepositoryRecord, Seen
 
+Row_co = TypeVar("Row_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row_co]):
+    """One page of a list.
+
+    Attributes:
+        rows: in the order of the list; those that cannot be read are left out.
+        last: where the next page begins (`after` of the call that returned this page); empty if this is the last one.
+    """
+
+    rows: Sequence[Row_co]
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryCheck:
+    """A due check of an environment's age.
+
+    Attributes:
+        environment: the environment's key.
+        due: since when it is due (epoch seconds).
+        claimed_until: when it is due again, unless it is postponed (epoch seconds).
+    """
+
+    repository: Repository
+    environment: str
+    due: float
+    claimed_until: float
+
 
 class RecordStore(Protocol):
     """The records of repositories, their environments and their deliveries."""
 
     def environments(self, repository: Repository | None = None) -> list[EnvironmentRecord]:
         """The records of the environments of one repository or of all."""
+
+    def environment_page(
+        self, names: Sequence[str], repository: Repository | None = None, *, after: str = "", limit: int
+    ) -> Page[EnvironmentRecord]:
+        """The environments of one or several lists, sorted by repository and key.
+
+        Args:
+            names: the lists: see `deployer.model.listings`.
+            repository: only of this repository.
+            after: `last` of the page before.
+            limit: how many at most.
+        """
+
+    def count_members(self, names: Sequence[str], repository: Repository | None = None) -> int:
+        """How many environments of one repository or of all are in one of these lists."""
+
+    def environments_of_list(self, name: str, start: int, limit: int) -> list[EnvironmentRecord]:
+        """Some environments of a list, sorted by repository and key.
+
+        Args:
+            name: the list.
+            start: how many to leave out at the beginning.
+            limit: how many at most.
+        """
+
+    def environments_by_key(self, keys: Mapping[Repository, Sequence[str]]) -> list[EnvironmentRecord]:
+        """The records of some environments. The log names those that cannot be read.
+
+        Args:
+            keys: the environments' keys by repository; those without a record are left out.
+        """
+
+    def list_sizes(self) -> dict[str, int]:
+        """How many members each list has; see `deployer.model.listings`. Empty lists may be missing."""
+
+    def index_records(self) -> None:
+        """List all records, because an earlier version lists none, and may run side by side with this one.
+
+        It changes only what differs, and can be repeated at any time.
+        """
+
+    def index_repository_records(self, repository: Repository) -> None:
+        """List the records of one repository; see `index_records`."""
+
+    def claim_expiry_checks(self, now: float, limit: int, seconds: float) -> list[ExpiryCheck]:
+        """The checks of environments' ages that are due. Each is due again after `seconds`, unless it is postponed.
+
+        Args:
+            now: epoch seconds.
+            limit: how many at most.
+            seconds: for how long no other process gets these checks.
+        """
+
+    def postpone_expiry_checks(self, times: Mapping[ExpiryCheck, float]) -> None:
+        """Set when environments are checked next (epoch seconds; infinity for not before the record is written).
+
+        A check that became due meanwhile, because the record was written, stays due.
+        """
+
+    def check_all_expiries(self, ttl: str) -> None:
+        """Let all checks be due now if the installation has another time to live than at the last call.
+
+        Args:
+            ttl: the installation's time to live.
+        """
 
     def environment(self, environment: Environment) -> EnvironmentRecord | None:
         """The record of an environment."""
@@ -38,10 +135,22 @@ class RecordStore(Protocol):
         """The record of a delivery."""
 
     def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
-        """The latest outcomes, newest first."""
+        """The latest outcomes, newest first: up to 500 of one repository, or of all together."""
+
+    def goal_repository(self, goal: str) -> Repository | None:
+        """The repository of a request, if it was accepted within the last day, or of a delivery that has a record."""
 
     def repositories(self) -> list[Repository]:
         """Every repository that has data here."""
+
+    def find_repository(self, key: str) -> Repository | None:
+        """The repository with this key, as GitHub or a person spelled it last; None if it has no data here."""
+
+    def repository_page(self, *, after: str = "", limit: int) -> Page[Repository]:
+        """The repositories that have data here, sorted by key; see `environment_page`."""
+
+    def repositories_of_list(self, name: str) -> list[Repository]:
+        """The repositories of a list; see `deployer.model.listings`."""
 
     def delete_repository_if_empty(self, repository: Repository) -> None:
         """Delete the data of a repository that has no environment, no queue item and no dead letter."""
@@ -116,7 +225,7 @@ class RecordStore(Protocol):
             The time of the last delivery (epoch seconds) by the repository's name in lower case; only the newest few.
         """
 
-    def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
+    def count(self, counts: Mapping[str, int]) -> None:
         """Add to the counters."""
 
     def counters(self) -> dict[str, int]:

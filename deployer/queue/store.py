@@ -12,7 +12,7 @@ from typing import Protocol
 from deployer.model.environments import Repository
 from deployer.queue.dead_letter_record import DeadLetter
 from deployer.queue.items import Work, split_key
-from deployer.queue.record_store import RecordStore
+from deployer.queue.record_store import Page, RecordStore
 from deployer.queue.step_results import StepResult
 
 # the name in `QueueStore.last_heartbeats` of a scheduler one of whose jobs failed when it was last tried
@@ -43,6 +43,18 @@ class Accepted:
     reason: str
     goal: str = ""
     dispatch: Dispatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterTotals:
+    """All dead letters together.
+
+    Attributes:
+        oldest_at: when the oldest one was made (epoch seconds); 0 if there is none.
+    """
+
+    count: int
+    oldest_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +220,22 @@ class QueueStore(RecordStore, Protocol):
     def lanes(self, repository: Repository | None = None) -> list[QueueState]:
         """The queues of one repository or of all that have items."""
 
+    def lane_page(self, *, after: str = "", limit: int) -> Page[QueueState]:
+        """The queues that have items, sorted by repository; see `environment_page`."""
+
     def dead_letters(self, repository: Repository | None = None) -> list[DeadLetter]:
         """All dead letters, oldest first."""
+
+    def newest_dead_letters(self, limit: int) -> list[DeadLetter]:
+        """Some dead letters, newest first."""
+
+    def dead_letter_page(
+        self, repository: Repository | None = None, *, after: str = "", limit: int
+    ) -> Page[DeadLetter]:
+        """The dead letters of one repository or of all, oldest first; see `environment_page`."""
+
+    def dead_letter_totals(self, repository: Repository | None = None) -> DeadLetterTotals:
+        """How many dead letters of one repository or of all there are, and how old the oldest is."""
 
     def find_dead_letter(self, letter: str) -> DeadLetter | None:
         """One dead letter by its id."""

@@ -9,12 +9,13 @@ from typing import Any
 from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
-from deployer.model.errors import PermanentError, StoredValueError, UnavailableError, one_line
+from deployer.model.errors import PermanentError, StoredValueError, one_line
 from deployer.model.events import CloudEvent, Ignored, Push, RepositoryChange
-from deployer.model.expiry import ASLEEP, FOREVER, due_age_action
+from deployer.model.expiry import ASLEEP, FOREVER
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref, parse_sha, skip_reason
 from deployer.queue import progress_log as progress
+from deployer.queue.expiry_checks import ExpiryChecks
 from deployer.queue.items import RESYNC_KEY, Cause, Task, Work
 from deployer.queue.lookup import why_of_another_stack
 from deployer.queue.refused_tags import refused_tag_to_recheck
@@ -23,7 +24,6 @@ from deployer.queue.store import Accepted, Dispatcher, QueueStore
 _log = logging.getLogger(__name__)
 _audit = logging.getLogger("deployer.audit")
 APPROVER_LENGTH = 100
-_EXPIRED_AT_ONCE = 50  # a shorter time to live must not delete all environments within a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,9 @@ class WorkSubmitter:
         self._allows = allows
         self._accounts = accounts
         self._ttl = ttl
-        self._last_checked = ""  # the repository at which the last check of expiries reached its limit
+        self._knows_ttl = (
+            False  # whether the times of all checks of expiries were computed for this time to live
+        )
 
     def submit_github(self, event: Push | RepositoryChange | Ignored) -> Answer:
         """Submit an event of GitHub.
@@ -273,32 +275,11 @@ class WorkSubmitter:
         Raises:
             UnavailableError: Redis is unavailable.
         """
-        left = _EXPIRED_AT_ONCE
-        repositories = [each for each in self._lanes.repositories() if self._allows(each)]
-        # begin after the last checked one, so that every repository is checked at some time
-        repositories.sort(key=lambda each: (each.key <= self._last_checked, each.key))
-        # one repository at a time, because all records at once may need much memory
-        for repository in repositories:
-            try:
-                for record in self._due_environments(repository, now)[:left]:
-                    self._enqueue(repository, Work(environment=record.environment, cause=Cause.AGE))
-                    left -= 1
-            except UnavailableError:
-                raise
-            except Exception:  # noqa: BLE001  the records of one repository must not stop the others
-                _log.exception("checking the expiries of %s; the other repositories are checked", repository)
-            if not left:
-                self._last_checked = repository.key
-                return
-        self._last_checked = ""
-
-    def _due_environments(self, repository: Repository, now: float) -> list[EnvironmentRecord]:
-        """The environments whose expiry is due; none of a repository that is archived or gone."""
-        found = [
-            each for each in self._lanes.environments(repository) if due_age_action(each, self._ttl, now)
-        ]
-        record = self._lanes.repository(repository) if found else None
-        return [] if record and record.state else found
+        if not self._knows_ttl:
+            self._lanes.check_all_expiries(self._ttl)
+            self._knows_ttl = True
+        checks = ExpiryChecks(self._lanes, self._enqueue, self._allows, self._ttl)
+        checks.queue_due(now)
 
     def keep_environment(self, environment: Environment, seconds: float = 0) -> EnvironmentRecord:
         """Keep a development environment as if it were used now.
@@ -352,7 +333,7 @@ class WorkSubmitter:
 
     def as_github_spells(self, repository: Repository) -> Repository:
         """The repository as GitHub spells it, if it is known, because people type names in any case."""
-        return next((each for each in self._lanes.repositories() if each.key == repository.key), repository)
+        return self._lanes.find_repository(repository.key) or repository
 
     def _enqueue(self, repository: Repository, work: Work, delivery: str = "", event: str = "") -> Accepted:
         return self._send_dispatch(self._lanes.accept(repository, work, delivery, event))

@@ -2,17 +2,20 @@
 
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import NotFoundError, PayloadError, StoredValueError
 from deployer.queue.dead_letter_record import DeadLetter
-from deployer.queue.store import Accepted
+from deployer.queue.record_store import Page
+from deployer.queue.store import Accepted, DeadLetterTotals
 from deployer.redis_store.errors import unavailable
 from deployer.redis_store.queue_script import DELIVERY_TTL, QueueScript, parse_dispatch
+from deployer.redis_store.records.listings import DEAD, list_key
 from deployer.redis_store.records.repository_index import repository_key
 from deployer.redis_store.records.stack_names import add_stack_names
-from deployer.redis_store.records.values import to_number
+from deployer.redis_store.records.values import to_number, value_or_default
 
 _LONGEST_SHOWN = 2000  # characters shown of a dead letter that cannot be read
 
@@ -29,6 +32,56 @@ class DeadLetters(QueueScript):
             for name, text in texts.items()
         ]
         return sorted(found, key=lambda letter: letter.at)
+
+    def newest_dead_letters(self, limit: int) -> list[DeadLetter]:
+        """See `QueueStore.newest_dead_letters`."""
+        answer = self.read_lists(lambda pipe: pipe.zrevrange(list_key(DEAD), 0, limit - 1))[0]
+        return self._read_letters(value_or_default(list_key(DEAD), answer, []))
+
+    def dead_letter_page(
+        self, repository: Repository | None = None, *, after: str = "", limit: int
+    ) -> Page[DeadLetter]:
+        """See `QueueStore.dead_letter_page`."""
+        key, start = _letters_key(repository), 0
+        if after:
+            rank = self.read_lists(lambda pipe: pipe.zrank(key, after.partition(" ")[2]))[0]
+            if isinstance(rank, int):
+                start = rank + 1
+            else:  # somebody has removed it
+                bound = f"({to_number(after.partition(' ')[0])}"
+                start = value_or_default(
+                    key, self.read_lists(lambda pipe: pipe.zcount(key, "-inf", bound))[0], 0
+                )
+        answer = self.read_lists(lambda pipe: pipe.zrange(key, start, start + limit, withscores=True))[0]
+        rows = value_or_default(key, answer, [])
+        shown = rows[:limit]
+        last = f"{shown[-1][1]!r} {shown[-1][0]}" if len(rows) > limit else ""
+        return Page(self._read_letters([letter for letter, _ in shown]), last)
+
+    def dead_letter_totals(self, repository: Repository | None = None) -> DeadLetterTotals:
+        """See `QueueStore.dead_letter_totals`."""
+        key = _letters_key(repository)
+        count, oldest = self.read_lists(
+            lambda pipe: [pipe.zcard(key), pipe.zrange(key, 0, 0, withscores=True)]
+        )
+        at = [float(score) for _, score in value_or_default(key, oldest, [])]
+        return DeadLetterTotals(value_or_default(key, count, 0), at[0] if at else 0)
+
+    def _read_letters(self, members: Sequence[str]) -> list[DeadLetter]:
+        """The dead letters of members of a list, in its order."""
+        found = []
+        named = [
+            (Repository.parse(name), letter) for name, _, letter in (each.partition("\n") for each in members)
+        ]
+        with unavailable():
+            pipe = self._redis.pipeline(transaction=False)
+            for repository, letter in named:
+                pipe.hget(repository_key(repository, "dead"), letter)
+            answers = pipe.execute(raise_on_error=False)
+        for (repository, letter), text in zip(named, answers, strict=True):
+            if text and (text := value_or_default(repository_key(repository, "dead"), text, "")):
+                found.append(_parse_letter(repository, letter, text))
+        return found
 
     def find_dead_letter(self, letter: str) -> DeadLetter | None:
         """See `QueueStore.find_dead_letter`."""
@@ -74,6 +127,11 @@ class DeadLetters(QueueScript):
             pipe = self._redis.pipeline(transaction=False)
             add_stack_names(pipe, Environment.from_key(repository, key))
             pipe.execute()
+
+
+def _letters_key(repository: Repository | None) -> str:
+    """The key of the list of the dead letters of one repository or of all."""
+    return list_key(f"{DEAD} {repository.key}" if repository else DEAD)
 
 
 def repository_of_letter(letter: str) -> Repository:

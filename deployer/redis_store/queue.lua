@@ -9,7 +9,7 @@
 --   :snoozed       ZSET item key -> when it is due (ms)        :state     HASH who holds the queue
 --   :rounds        ZSET item key -> its round in :queue
 --   :delivery:<id> HASH                                        :environments, :dead  HASH of JSON
---   :activity      LIST of JSON, newest first                  :counters  HASH
+--   :activity      LIST of JSON, newest first                  :counters  HASH of version 0.1.0; now TOTALS
 --   :repository    JSON, the record of the repository (no script reads it)
 --   :kept          HASH environment -> since and until when a person keeps it
 --   :refused       HASH item key -> how often workers refused the item, its goal, and why
@@ -18,18 +18,10 @@
 -- empty. The sent item is the first of :queue. The running item is only in :state. Items hold no lists, because Lua cannot
 -- tell an empty list from an empty object.
 
-local IDLE_SWEEP_MS = 60000
 -- a client repeats a request at once; a worker repeats its result while Redis is unavailable
 local REPLY_KEPT_MS, FINISH_REPLY_KEPT_MS = 15000, 300000
 -- A delivery with such an outcome is accepted again if GitHub sends it again (*Redeliver*).
 local REPEATABLE = { failed = true, ['dead-lettered'] = true, ignored = true }
-
-local function next_sweep_at()
-  if queue_status() ~= 'idle' then return state_number('until') end
-  local first = call('ZRANGE', snoozed, 0, 0, 'WITHSCORES')
-  local due = first[2] and tonumber(first[2])
-  return due and is_finite(due) and due or now + IDLE_SWEEP_MS
-end
 
 -- accept work, delivery, event, ttl, grace, full_name, stack_name, former_stack_name
 -- -> queued|duplicate, goal or outcome, dispatch
@@ -48,7 +40,7 @@ function ops.accept(text, delivery, event, ttl, grace, full_name, stack_name, fo
       return reply('duplicate', outcome)
     end
     if dead then  -- the delivery replays its dead letter; the other deliveries of the letter are superseded
-      call('HDEL', dead_letters, letter)
+      delete_dead_letter(letter)
       local died = read_item(dead.work)
       died.deliveries = string.gsub(',' .. died.deliveries .. ',', ',' .. string.gsub(delivery, '%p', '%%%0') .. ',', ',')
       end_deliveries(died, 'superseded', 'replaced by ' .. delivery, ttl)
@@ -119,7 +111,10 @@ function ops.forget(seen)
   for env, at in pairs(cjson.decode(seen)) do
     local record = decode_object(call('HGET', environments, env) or '')
     local same = record and (record.updated_at or 0) == at
-    if same and not with_items[env] then call('HDEL', environments, env) end
+    if same and not with_items[env] then
+      call('HDEL', environments, env)
+      list_environment(repository, env, '')
+    end
   end
   return reply()
 end
@@ -140,7 +135,8 @@ function ops.replay(id, goal, grace, ttl, readable)
   if work.raw then  -- nobody knows what it wanted, so its environment is resynced
     work.raw, work.key, work.cause, work.turned = nil, nil, 'resync', true
   end
-  call('HDEL', dead_letters, id)
+  delete_dead_letter(id)
+  call('SET', DELIVERY_POINTER .. goal, repository, 'EX', GOAL_TTL)
   local deliveries = {}
   for delivery in string.gmatch(work.deliveries or '', '[^,]+') do
     local key = delivery_key(delivery)
@@ -167,10 +163,11 @@ function ops.replay(id, goal, grace, ttl, readable)
 end
 
 -- discard id -> 1 or 0
-function ops.discard(id) return reply(call('HDEL', dead_letters, id)) end
+function ops.discard(id) return reply(delete_dead_letter(id)) end
 
 local key, found, expected = first_key_of_wrong_type(op, ARGV[10])  -- only `accept` has so many
 if key then
+  redis.pcall('ZADD', LIST .. 'lanes', 0, repository)  -- so that people see which queue is broken
   return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ' and has to be a ' .. expected)
 end
 -- A client that got no reply repeats the request and gets the same reply.
@@ -181,12 +178,7 @@ local arguments = {}
 for i = 4, #ARGV do arguments[#arguments + 1] = ARGV[i] end
 local result = ops[op](unpack(arguments))
 if result.err then return result end
--- `sweep` postpones the next sweep; every other operation can only bring it nearer
-if op == 'sweep' then
-  call('ZADD', SWEEP_INDEX, math.min(next_sweep_at(), now + IDLE_SWEEP_MS), repository)
-else
-  call('ZADD', SWEEP_INDEX, 'LT', next_sweep_at(), repository)
-end
+index_queue()
 if request and #result > 0 then  -- otherwise nothing was done that a repeat would do twice
   call('SET', request, cjson.encode(result), 'PX', op == 'finish' and FINISH_REPLY_KEPT_MS or REPLY_KEPT_MS)
 end

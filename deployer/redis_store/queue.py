@@ -10,6 +10,7 @@ import redis
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import LaneLostError
+from deployer.model.listings import REPOSITORIES
 from deployer.model.outcomes import Outcome
 from deployer.model.stored_value import replace_surrogates
 from deployer.queue.items import RESYNC_KEY, Work
@@ -23,6 +24,7 @@ from deployer.redis_store.queue_view import QueueView
 from deployer.redis_store.records.counters import Counters
 from deployer.redis_store.records.deliveries import DeliveryRecords
 from deployer.redis_store.records.environments import drop_keep_requests
+from deployer.redis_store.records.listings import list_key, listed_environment
 from deployer.redis_store.records.repositories import RepositoryRecords, drop_repository
 from deployer.redis_store.records.repository_index import SPELLED_NAMES, SWEEP_INDEX
 from deployer.redis_store.records.resyncs import ResyncRecords
@@ -98,7 +100,7 @@ class RedisQueueStore(
         next_item: NextItem = NextItem.SEND,
     ) -> Dispatch | Taken | None:
         """See `QueueStore.finish`."""
-        work = record = outcome = reason = commit = letter = ""
+        work = record = listed = outcome = reason = commit = letter = ""
         seconds = 0.0
         match verdict:
             case Finished():
@@ -117,11 +119,12 @@ class RedisQueueStore(
                 letter = verdict.letter.to_json()
                 commit = verdict.record.spec.commit if verdict.record else ""
         if not isinstance(verdict, RetryLater) and verdict.record:
-            record = verdict.record.but(updated_at=self.now()).to_json()
+            written = verdict.record.but(updated_at=self.now())
+            record, listed = written.to_json(), listed_environment(written)
             self._index_former_name(repository, verdict.record)
         with unavailable():
             status, *rest = self._run_operation(
-                repository, "finish", token, kind, work, record, seconds, outcome,
+                repository, "finish", token, kind, work, record, listed, seconds, outcome,
                 replace_surrogates(reason)[:_LONGEST_REASON], commit, letter,
                 json.dumps(dict(counts)), DELIVERY_TTL, self._grace_ms, next_item, self._lease_ms,
                 request=request or None,
@@ -188,4 +191,5 @@ class RedisQueueStore(
             # A push may have written the index before this and its item since then. Its queue must stay in the index.
             if drop_repository(self._redis, repository) and self.lanes(repository):
                 self._redis.zadd(SWEEP_INDEX, {repository.key: 0})
+                self._redis.zadd(list_key(REPOSITORIES), {repository.key: 0})
                 self._redis.hset(SPELLED_NAMES, repository.key, repository.full_name)

@@ -1,5 +1,6 @@
 -- Ends queue items: gives deliveries their outcome, adds lines to the activity, stores dead letters.
 
+local TOTALS = 'deployer:{-/-}:counters'  -- of all repositories; deployer/redis_store/records/counters.py
 local ACTIVITY_LIMIT, ATTEMPTS_LIMIT, ERROR_LENGTH_LIMIT = 500, 20, 300
 local WORKER_LOST = 'WorkerLost'  -- the kind of a dead letter whose item lost its worker at every attempt
 local WORKER_LOST_ERROR = 'its worker was lost'
@@ -9,14 +10,15 @@ local TRACEBACKS_LIMIT = 200  -- dead letters of a repository that keep their tr
 local REPLACES = { push = true, deletion = true, redeploy = true, teardown = true }
 
 -- A counter that holds no number stays as it is. It must not make the operation fail.
-local function add_to_counter(name, by) redis.pcall('HINCRBY', PREFIX .. ':counters', name, by or 1) end
+local function add_to_counter(name, by) redis.pcall('HINCRBY', TOTALS, name, by or 1) end
 
 -- Add the end of an item to the activity.
 local function add_activity(work, outcome, reason, commit)
-  call('LPUSH', PREFIX .. ':activity', cjson.encode({ at = now / 1000, repository = repository,
-    environment = work.environment, goal = work.goal, outcome = outcome, reason = reason, commit = commit or work.sha or '',
-    ref = work.ref or '' }))
+  local line = cjson.encode({ at = now / 1000, repository = repository, environment = work.environment, goal = work.goal,
+    outcome = outcome, reason = reason, commit = commit or work.sha or '', ref = work.ref or '' })
+  call('LPUSH', PREFIX .. ':activity', line)
   call('LTRIM', PREFIX .. ':activity', 0, ACTIVITY_LIMIT - 1)
+  list_activity(line, now_exactly())
 end
 
 -- Give every delivery of an item its outcome.
@@ -57,11 +59,19 @@ local function store_dead_letter(ran, letter)
   if call('HLEN', dead_letters) >= TRACEBACKS_LIMIT and letter.traceback ~= '' then
     letter.traceback = 'left out, since ' .. repository .. ' has ' .. TRACEBACKS_LIMIT .. ' dead letters or more'
   end
-  call('HSET', dead_letters, letter.id, cjson.encode(letter))
+  local text = cjson.encode(letter)
+  call('HSET', dead_letters, letter.id, text)
+  list_letter(repository, letter.id, text)
   for delivery in string.gmatch(ran.deliveries or '', '[^,]+') do
     local key = delivery_key(delivery)
     if key then call('HSET', key, 'letter', letter.id) end
   end
+end
+
+-- Delete a dead letter; returns how many there were.
+local function delete_dead_letter(id)
+  list_letter(repository, id, nil)
+  return call('HDEL', dead_letters, id)
 end
 
 -- End an item with a dead letter that the script makes itself.

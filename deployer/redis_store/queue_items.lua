@@ -9,6 +9,8 @@ local call = redis.call
 local op = ARGV[1]
 local clock = call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000) + tonumber(ARGV[2])
+-- The present time in epoch seconds with microseconds, in the order in which operations run.
+local function now_exactly() return string.format('%.6f', now / 1000 + tonumber(clock[2]) % 1000 / 1e6) end
 local repository = string.match(PREFIX, '{(.*)}')
 local queue, later = PREFIX .. ':queue', PREFIX .. ':later'
 local items, snoozed, state = PREFIX .. ':items', PREFIX .. ':snoozed', PREFIX .. ':state'

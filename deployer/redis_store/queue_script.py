@@ -9,16 +9,17 @@ import redis
 
 from deployer.model.environments import Repository
 from deployer.queue.store import Dispatch
+from deployer.redis_store.records.listings import Listings
 from deployer.redis_store.records.repository_index import (
     SPELLED_NAMES,
     SWEEP_INDEX,
-    RepositoryIndex,
     repository_prefix,
 )
 from deployer.redis_store.records.stack_names import STACK_NAMES
 
 # each file uses only names that files before it define
 _FILES = (
+    "listings.lua",
     "queue_items.lua",
     "queue_ends.lua",
     "queue_merge.lua",
@@ -66,7 +67,7 @@ _MESSAGE = {
 }
 
 
-class QueueScript(RepositoryIndex):
+class QueueScript(Listings):
     """Runs each operation of a queue as one step in Redis.
 
     Args:

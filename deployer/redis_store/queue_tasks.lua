@@ -102,10 +102,10 @@ function ops.expire(token, key, why)
   return reply(1)
 end
 
--- finish token, kind, work, record, seconds, outcome, reason, commit, letter, counts, ttl, grace, next_item, lease
+-- finish token, kind, work, record, listed, seconds, outcome, reason, commit, letter, counts, ttl, grace, next_item, lease
 -- -> lost | finished, dispatch | begun, token, work
-function ops.finish(token, kind, text, record, seconds, outcome, reason, commit, letter, counts, ttl, grace, next_item,
-    lease)
+function ops.finish(token, kind, text, record, listed, seconds, outcome, reason, commit, letter, counts, ttl, grace,
+    next_item, lease)
   if state_field('token') ~= token or queue_status() ~= 'running' then return reply('lost') end
   local ran = running_item()
   local env = ran.environment
@@ -116,7 +116,10 @@ function ops.finish(token, kind, text, record, seconds, outcome, reason, commit,
   if not is_finite(seconds) then seconds = LONGEST_PAUSE / 1000 end
   for name, by in pairs(cjson.decode(counts)) do add_to_counter(name, by) end
   call('HDEL', refused, item_key(ran))
-  if record ~= '' then call('HSET', environments, env, record) end
+  if record ~= '' then
+    call('HSET', environments, env, record)
+    list_environment(repository, env, listed, string.format('%.3f', now / 1000))
+  end
   if outcome == 'deleted' then call('HDEL', PREFIX .. ':kept', env) end
   if kind == 'done' or kind == 'dead' then
     end_deliveries(ran, outcome, reason, ttl)

@@ -7,10 +7,13 @@ import redis
 
 from deployer.model.environments import Repository
 from deployer.model.errors import StoredValueError
+from deployer.model.listings import LANES
 from deployer.queue.items import Work, split_key
+from deployer.queue.record_store import Page
 from deployer.queue.store import QueueState
 from deployer.redis_store.errors import refuses_all_commands, unavailable
-from deployer.redis_store.records.repository_index import RepositoryIndex, repository_key, repository_prefix
+from deployer.redis_store.records.listings import Listings
+from deployer.redis_store.records.repository_index import repository_key, repository_prefix
 from deployer.redis_store.records.values import is_environment_key, to_number
 
 # The keys that `finish` writes and `lanes` does not read, with their types as in queue_items.lua.
@@ -23,13 +26,31 @@ _OTHER_KEY_TYPES = {
 }
 
 
-class QueueView(RepositoryIndex):
+class QueueView(Listings):
     """Implements `QueueStore.lanes`."""
 
     def lanes(self, repository: Repository | None = None) -> list[QueueState]:
         """See `QueueStore.lanes`."""
+        return self._read_queues([repository] if repository else self._queues_with_work("", None)[0])
+
+    def lane_page(self, *, after: str = "", limit: int) -> Page[QueueState]:
+        """See `QueueStore.lane_page`."""
+        chosen, last = self._queues_with_work(after, limit)
+        return Page(self._read_queues(chosen), last)
+
+    def _queues_with_work(self, after: str, limit: int | None) -> tuple[list[Repository], str]:
+        """The repositories whose queues may have work, and the key of the last one if there are more than `limit`."""
+        found = self.read_members(
+            LANES, f"({after}" if after else "-", "+", -1 if limit is None else limit + 1
+        )
+        keys = found[:limit]
         with unavailable():
-            chosen = [repository] if repository else self.repositories()
+            return self._valid_repositories(keys), keys[-1] if len(found) > len(keys) else ""
+
+    def _read_queues(self, chosen: Sequence[Repository]) -> list[QueueState]:
+        if not chosen:
+            return []
+        with unavailable():
             pipe = self._redis.pipeline(transaction=False)
             for prefix in (repository_prefix(each.full_name) for each in chosen):
                 pipe.hgetall(f"{prefix}:state")

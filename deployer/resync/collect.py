@@ -174,6 +174,7 @@ class ResyncPlanner:
             raise TransientError(snapshot.unlisted)
         self._note_seen(repository, snapshot, planned, seen, now)
         self._lanes.delete_environment_records(repository, records_to_forget(snapshot, now))
+        self._lanes.index_repository_records(repository)
         summary = _plan_summary(planned, due, _log_unknown_statuses(snapshot))
         notes = _plan_notes(snapshot, recreate=recreate)
         return Finished(RESYNCED, "; ".join(filter(None, (summary, notes))))

@@ -223,7 +223,7 @@ class MissedDeliveries:
     def _record_result(self, repository: Repository, found: CheckResult, now: float) -> None:
         missed: dict[str, Any] = {}
         if found.all:
-            self._lanes.count(repository, {f"missed:{name}": number for name, number in found.counts.items()})
+            self._lanes.count({f"missed:{name}": number for name, number in found.counts.items()})
             missed["missed"] = {"at": now, **found.counts}
         self._update_record(
             self._webhook_owner(repository),

@@ -1,7 +1,7 @@
 """Values that views derive from stored records: ids, ages, states, missed deliveries."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from deployer.model.activity import Activity
 from deployer.model.environment_record import EnvironmentRecord
@@ -53,25 +53,27 @@ def changed_at(record: EnvironmentRecord) -> float:
     return record.status.changed_at or record.updated_at
 
 
-def never_deployed(
-    lanes: QueueStore, repositories: Sequence[Repository], records: Iterable[EnvironmentRecord]
-) -> dict[str, str]:
+def never_deployed(lanes: QueueStore, repositories: Sequence[Repository]) -> dict[str, str]:
     """The newest tag that was never deployed, by repository key, for repositories whose production ran no tag yet.
 
     Args:
         lanes: the results of the last resyncs.
         repositories: which repositories.
-        records: their environments' records, because production may have run a tag since the last resync.
 
     Raises:
         UnavailableError: Redis is away.
     """
+    tags = lanes.never_deployed(repositories)
+    # production may have run a tag since the last resync
+    productions = lanes.environments_by_key(
+        {each: [str(Kind.PRODUCTION)] for each in repositories if each.key in tags}
+    )
     with_production = {
         each.repository.lower()
-        for each in records
-        if each.environment == Kind.PRODUCTION and (each.spec.production.admitted.commit or each.spec.held_at)
+        for each in productions
+        if each.spec.production.admitted.commit or each.spec.held_at
     }
-    return {key: tag for key, tag in lanes.never_deployed(repositories).items() if key not in with_production}
+    return {key: tag for key, tag in tags.items() if key not in with_production}
 
 
 def expiry_time(record: EnvironmentRecord, ttl: str, now: float) -> float:

@@ -1,7 +1,7 @@
 """Stored records as JSON, for the API as for `--json`; `web/openapi.py` describes it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -254,20 +254,20 @@ def dead_letter(letter: DeadLetter, *, whole: bool = False) -> Json:
     }
 
 
-def repositories(lanes: QueueStore, grace: float) -> list[Json]:
-    """Every repository's state, webhook deliveries and orphans, sorted by name.
+def repositories(lanes: QueueStore, found: Sequence[Repository], grace: float) -> list[Json]:
+    """The state of some repositories, their webhook deliveries and their orphans, sorted by name.
 
     Args:
         lanes: the stored records.
+        found: the repositories.
         grace: how long a stack is kept after its branch is gone, in seconds.
 
     Raises:
         UnavailableError: Redis is away.
     """
-    found = lanes.repositories()
-    known = {record.repository.lower(): record for record in lanes.repository_records()}
+    known = {record.repository.lower(): record for record in lanes.repository_records(found)}
     orphaned = lanes.orphaned(found)
-    tags = never_deployed(lanes, found, lanes.environments())
+    tags = never_deployed(lanes, found)
     return [
         repository(each, known.get(each.key), orphaned.get(each.key, {}), grace, tags.get(each.key, ""))
         for each in sorted(found, key=lambda each: each.key)

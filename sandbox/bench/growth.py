@@ -16,6 +16,7 @@ from deployer.model.environments import Environment, Repository
 from deployer.model.refs import Ref
 from deployer.queue.step_results import Finished
 from deployer.redis_store.connection import connect
+from deployer.redis_store.queue import RedisQueueStore
 from sandbox.bench.redis_server import redis_server
 from sandbox.bench.tables import Value
 
@@ -65,6 +66,9 @@ def measure_growth(most: int) -> Iterator[Mapping[str, Value]]:
             for name, (environments, repositories) in sizes.items():
                 client.flushall()
                 fill_redis(client, environments, repositories)
+                lanes = RedisQueueStore(client)
+                lanes.index_records()
+                lanes.sweep(limit=repositories)  # as the scheduler does within a minute
                 for what, act in _operations().items():
                     act()  # what is done once, such as the index of data of an earlier version
                     found.setdefault(what, {})[name] = _measure(client, act)
@@ -153,7 +157,7 @@ def _operations() -> Mapping[str, Callable[[], object]]:
     def status(*arguments: str) -> Callable[[], object]:
         def run() -> None:
             answer = CliRunner().invoke(main, ["status", *arguments])
-            _require(answer.exit_code == 0, answer.output)
+            _require(answer.exit_code == 0, f"{answer.output}{answer.exception!r}")
 
         return run
 

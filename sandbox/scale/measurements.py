@@ -97,8 +97,8 @@ class Measurements:
 
             wait_for("every repository is resynced", all_ended, 60 + self._size.repositories)
             self._organization.wait_until_idle()
-        lines = [each for each in lanes.activity(limit=500 * self._size.repositories) if each.at >= asked_at]
-        ended = [each.at for each in lines if each.environment == RESYNC_KEY]
+        lines = [line for each in lanes.repositories() for line in lanes.activity(each, 500)]
+        ended = [each.at for each in lines if each.at >= asked_at and each.environment == RESYNC_KEY]
         # Calls to /git/refs are this program's own pushes, because deployer itself never moves a ref.
         reads = [
             each for each in self._readings.calls("github", github)[0] if "/git/refs" not in each["path"]

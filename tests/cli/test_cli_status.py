@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from deployer.cli import output
 from deployer.cli.table_width import GAP, Shrink, cut_text, display_width, fit_table
 from deployer.model.environment_record import EnvironmentRecord
-from deployer.model.environments import Environment, Repository
+from deployer.model.environments import Environment
 from deployer.model.errors import UnavailableError
 from deployer.model.refs import Ref
+from deployer.queue.record_store import Page
 from deployer.views import derived_values
 
 A = "a" * 40
@@ -171,15 +173,15 @@ def test_every_state_of_a_record_can_be_chosen() -> None:
 def test_status_is_watched_until_people_interrupt(
     world: World, terminal: Callable[[int], io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environments, looks = world.lanes.environments, iter(["failed", "away", "deployed"])
+    pages, looks = world.lanes.environment_page, iter(["failed", "away", "deployed"])
 
-    def look(repository: Repository | None = None) -> list[EnvironmentRecord]:
+    def look(*given: Any, **options: Any) -> Page[EnvironmentRecord]:
         match next(looks):
             case "away":
                 raise UnavailableError("Redis does not answer")
             case state:
                 world.know(record("x", state))
-        return environments(repository)
+        return pages(*given, **options)
 
     def pauses() -> Iterator[None]:
         yield None
@@ -187,7 +189,7 @@ def test_status_is_watched_until_people_interrupt(
         raise KeyboardInterrupt
 
     pause = pauses()
-    monkeypatch.setattr(world.lanes, "environments", look)
+    monkeypatch.setattr(world.lanes, "environment_page", look)
     monkeypatch.setattr("deployer.cli.commands.status.time.sleep", lambda _seconds: next(pause))
     screen = terminal(80)
     result = world.run("status", "--watch")

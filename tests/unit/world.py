@@ -209,6 +209,7 @@ class World:
         record = self.record(environment).but(**changes)
         key = f"deployer:{{{environment.repository.key}}}:environments"
         self.redis.hset(key, environment.key, record.to_json())
+        self.lanes.index_repository_records(environment.repository)
 
     def _now(self) -> float:
         return self.lanes.now()

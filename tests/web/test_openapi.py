@@ -170,8 +170,8 @@ def test_a_conflict_is_as_described(site: Site) -> None:
 
 def test_every_described_query_parameter_has_an_effect(site: Site) -> None:
     fill(site.lanes)
-    values = {"repository": "acme/nothing", "deleted": "1", "limit": "1", "goal": "never"}
-    values |= {"kind": "Other", "task": "delete"}
+    values = {"repository": "acme/nothing", "deleted": "1", "limit": "0", "goal": "never"}
+    values |= {"kind": "Other", "task": "delete", "cursor": "no cursor"}
     for identity, (_, _, operation) in OPERATIONS.items():
         plain = ask(site, identity, {}, {}).json if "parameters" in operation else {}
         for parameter in operation.get("parameters", []):

@@ -143,7 +143,8 @@ def shown(page: Page) -> set[str]:
     return set(re.findall(r"acme/r\d\d", page.words.partition("Recent activity")[0]))
 
 
-def test_many_repositories_are_shown_by_pages(site: Site) -> None:
+def test_many_environments_are_shown_by_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.pages._SHOWN_ENVIRONMENTS", 50)
     names = [f"acme/r{number:02}" for number in range(52)]
     for name in names:
         state = "failed" if name == names[-1] else "deployed"
@@ -153,7 +154,7 @@ def test_many_repositories_are_shown_by_pages(site: Site) -> None:
     for page in (first, last):
         assert "52 environments" in page.words
         assert "1 failed" in page.words
-    assert "Page 1 of 2, 52 repositories" in first.words
+    assert "Page 1 of 2, 52 environments" in first.words
     assert (shown(first), shown(last)) == (set(names[:50]), set(names[50:]))
     assert first.all("a", "href").count("/?page=2") == 1
     assert last.all("a", "href").count("/?page=1") == 1

@@ -56,11 +56,11 @@ def check_processes(deployer: "Deployer") -> Iterator[Check]:
 
 
 def check_dead_letters(deployer: "Deployer") -> Iterator[Check]:
-    letters = deployer.lanes.dead_letters()
-    if not letters:
+    totals = deployer.lanes.dead_letter_totals()
+    if not totals.count:
         yield Check("dead letters", OK, "none")
         return
-    text = f"{len(letters)} to replay or discard, the oldest from {span(seconds_since(letters[0].at))} ago"
+    text = f"{totals.count} to replay or discard, the oldest from {span(seconds_since(totals.oldest_at))} ago"
     yield Check("dead letters", WARN, text, "see: deployer dead-letters list")
 
 

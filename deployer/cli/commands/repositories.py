@@ -28,7 +28,11 @@ def list_(*, json_: bool) -> None:
     """Show the state of each repository."""
     deployer = load_deployer()
     if json_:
-        output.print_json(record_json.repositories(deployer.lanes, deployer.config.orphan_seconds))
+        output.print_json(
+            record_json.repositories(
+                deployer.lanes, deployer.lanes.repositories(), deployer.config.orphan_seconds
+            )
+        )
         return
     records = _print_repositories(deployer)
     _print_remarks(deployer, records)
@@ -58,7 +62,7 @@ def _print_repositories(deployer: "Deployer") -> list[RepositoryRecord]:
 def _print_remarks(deployer: "Deployer", records: list[RepositoryRecord]) -> None:
     """Print sentences for which a column of the table is too narrow."""
     listed = deployer.lanes.repositories()
-    tags = derived_values.never_deployed(deployer.lanes, listed, deployer.lanes.environments())
+    tags = derived_values.never_deployed(deployer.lanes, listed)
     for each in listed:
         if each.key in tags:
             output.print_line(undeployed_tag_sentence(each, tags[each.key]))

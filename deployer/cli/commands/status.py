@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING
 import click
 
 from deployer.cli import output
-from deployer.cli.environment_names import environment_label, find_queued_only
+from deployer.cli.environment_names import QUEUED, environment_label, find_queued_only
 from deployer.cli.installation import load_deployer
 from deployer.cli.parameters import RepositoryType, json_option
 from deployer.cli.table_width import Shrink
+from deployer.model import listings
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Repository
 from deployer.model.errors import UnavailableError
 from deployer.queue.dead_letters import dead_letter_warnings
+from deployer.resync.missed_deliveries import APP
 from deployer.resync.missed_tags import undeployed_tag_sentence
 from deployer.views import derived_values, record_json, sentences
 
 if TYPE_CHECKING:
+    from deployer.queue.store import QueueStore
     from deployer.wiring import Deployer
 
 _REASONS_SHOWN = 5
+_PAGE_ROWS = 500
 _WATCH_SECONDS = 2.0
 _MARGIN = 4  # lines of a watched screen that are neither rows of the table nor notes
 # `why` and --json print everything that is cut here
@@ -84,7 +88,8 @@ class _Snapshot:
     Attributes:
         repository: the repository that was asked for; None for all.
         states: the states that were asked for.
-        records: the environments, sorted by name.
+        records: the environments, sorted by name; only the first ones if not all were asked for.
+        count: how many there are.
         orphaned: the keys of environments whose branch is gone, by repository.
         notes: further remarks, one line each.
         ttl: the installation's time to live.
@@ -93,15 +98,29 @@ class _Snapshot:
     repository: Repository | None
     states: Sequence[str]
     records: Sequence[EnvironmentRecord]
+    count: int
     orphaned: Mapping[str, Mapping[str, float]]
     notes: Sequence[str]
     ttl: str
 
     @classmethod
     def read_snapshot(
-        cls, deployer: "Deployer", repository: Repository | None, states: Sequence[str], *, all_: bool
+        cls,
+        deployer: "Deployer",
+        repository: Repository | None,
+        states: Sequence[str],
+        *,
+        all_: bool,
+        most: int | None = None,
     ) -> "_Snapshot":
         """Read everything from Redis.
+
+        Args:
+            deployer: has the records.
+            repository: only of this repository.
+            states: only in these states; empty for every state.
+            all_: whether to include deleted environments.
+            most: how many environments at most; None for all.
 
         Raises:
             UnavailableError: Redis does not answer.
@@ -109,19 +128,16 @@ class _Snapshot:
         lanes = deployer.lanes
         if repository:
             repository = deployer.submitter.as_github_spells(repository)
-        records = lanes.environments(repository)
-        records += find_queued_only(lanes.lanes(repository), records)
-        shown = [
-            record
-            for record in records
-            if (record.status.state in states if states else all_ or record.status.state != "deleted")
-        ]
+        records, count = _read_records(lanes, repository, states, all_=all_, most=most)
+        with_orphans = {each.key for each in lanes.repositories_of_list(listings.ORPHANED)}
+        shown = {each.repository.lower() for each in records} & with_orphans
         return cls(
             repository,
             states,
-            sorted(shown, key=lambda record: (record.repository.lower(), record.environment)),
-            lanes.orphaned([repository] if repository else lanes.repositories()),
-            _collect_notes(deployer, repository, records),
+            records,
+            count,
+            lanes.orphaned([Repository.parse(each) for each in shown]),
+            _collect_notes(deployer, repository),
             deployer.config.ttl,
         )
 
@@ -138,10 +154,8 @@ class _Snapshot:
         whose = f" of {self.repository}" if self.repository else ""
         in_state = f" in state {' or '.join(self.states)}" if self.states else ""
         output.print_table(headings, rows, empty=f"no environments{whose}{in_state}", shrinking=_SHRINKING)
-        if len(self.records) > len(shown):
-            output.print_note(
-                f"and {len(self.records) - len(shown)} more; --state or a repository shows fewer"
-            )
+        if self.count > len(shown):
+            output.print_note(f"and {self.count - len(shown)} more; --state or a repository shows fewer")
         self.print_notes()
 
     def print_notes(self) -> None:
@@ -169,30 +183,41 @@ class _Snapshot:
         ]
 
 
-def _collect_notes(
-    deployer: "Deployer", repository: Repository | None, records: Sequence[EnvironmentRecord]
-) -> list[str]:
-    whole = [
-        known
-        for known in deployer.lanes.repository_records()
-        if not repository or known.repository.lower() == repository.key
-    ]
+def _read_records(
+    lanes: "QueueStore", repository: Repository | None, states: Sequence[str], *, all_: bool, most: int | None
+) -> tuple[list[EnvironmentRecord], int]:
+    """Return the records to show, sorted by name, and how many there are if `most` is less than that."""
+    names = [listings.in_state(state) for state in states]
+    names = names or [listings.ALL if all_ else listings.PRESENT]
+    queued = find_queued_only(lanes, repository) if not states or QUEUED in states else []
+    records, after, more = list[EnvironmentRecord](), "", True
+    while more and (most is None or len(records) < most):
+        page = lanes.environment_page(names, repository, after=after, limit=most or _PAGE_ROWS)
+        records += page.rows
+        after, more = page.last, bool(page.last)
+    count = (lanes.count_members(names, repository) if more else len(records)) + len(queued)
+    records = sorted([*records, *queued], key=lambda record: (record.repository.lower(), record.environment))
+    return records[:most], count
+
+
+def _collect_notes(deployer: "Deployer", repository: Repository | None) -> list[str]:
+    lanes = deployer.lanes
+    chosen = [repository] if repository else lanes.repositories_of_list(listings.NOTABLE)
+    whole = [each for each in lanes.repository_records(chosen) if each.repository != APP.full_name]
     reasons = [known.reason for known in whole if known.reason and not known.over]
     if len(reasons) > _REASONS_SHOWN:
         reasons = [*sentences.repository_warnings(whole), "see: deployer repositories list"]
     return [
-        *dead_letter_warnings(deployer.lanes.dead_letters(repository)),
+        *dead_letter_warnings(lanes.dead_letter_totals(repository)),
         *reasons,
-        *_never_deployed_notes(deployer, repository, records),
+        *_never_deployed_notes(deployer, repository),
     ]
 
 
-def _never_deployed_notes(
-    deployer: "Deployer", repository: Repository | None, records: Sequence[EnvironmentRecord]
-) -> list[str]:
+def _never_deployed_notes(deployer: "Deployer", repository: Repository | None) -> list[str]:
     """Return remarks about tags that were never deployed, because only a person can deploy them."""
-    listed = [repository] if repository else deployer.lanes.repositories()
-    found = derived_values.never_deployed(deployer.lanes, listed, records)
+    listed = [repository] if repository else deployer.lanes.repositories_of_list(listings.UNDEPLOYED)
+    found = derived_values.never_deployed(deployer.lanes, listed)
     if len(found) > _REASONS_SHOWN:
         return [
             f"{len(found)} repositories have a newest tag that was never deployed; see: deployer repositories list"
@@ -207,7 +232,11 @@ def _watch_status(
     try:
         while True:
             try:
-                found, problem = _Snapshot.read_snapshot(deployer, repository, states, all_=all_), ""
+                lines = shutil.get_terminal_size().lines
+                found, problem = (
+                    _Snapshot.read_snapshot(deployer, repository, states, all_=all_, most=lines),
+                    "",
+                )
             except UnavailableError as error:
                 found, problem = None, f"{error}; trying again"
             click.echo("\x1b[H\x1b[J", nl=False)

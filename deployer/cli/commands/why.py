@@ -48,7 +48,7 @@ def why(repository: Repository, ref: str, *, json_: bool) -> None:
     lane = next(iter(deployer.lanes.lanes(repository)), None)
     letters = deployer.lanes.dead_letters(repository)
     history = deployer.lanes.activity(repository, _HISTORY_LENGTH)
-    record = _find_record(deployer, repository, ref, lane, letters, history)
+    record = _find_record(deployer, repository, ref, letters, history)
     key = record.environment
     activity = [line for line in history if line.environment == key]
     letters = [letter for letter in letters if letter.arguments.environment == key]
@@ -87,7 +87,6 @@ def _find_record(
     deployer: "Deployer",
     repository: Repository,
     text: str,
-    lane: QueueState | None,
     letters: list[DeadLetter],
     history: list[Activity],
 ) -> EnvironmentRecord:
@@ -99,7 +98,7 @@ def _find_record(
     try:
         return find_environment_record(deployer.lanes, repository, text)
     except NotFoundError:
-        waiting = find_queued_only([lane] if lane else [], [])
+        waiting = find_queued_only(deployer.lanes, repository)
         dead = [
             EnvironmentRecord(
                 repository.full_name,
@@ -145,7 +144,7 @@ def _explain_missing(deployer: "Deployer", repository: Repository, text: str) ->
             f"{repository} matches none of the patterns in DEPLOYER_REPOSITORIES, so its pushes are ignored"
         )
     if text in {Kind.STAGING, Kind.PRODUCTION}:
-        tag = derived_values.never_deployed(deployer.lanes, [repository], []).get(repository.key, "")
+        tag = derived_values.never_deployed(deployer.lanes, [repository]).get(repository.key, "")
         if tag and text == Kind.PRODUCTION:
             return NotFoundError(
                 f"{repository} has no production; {undeployed_tag_sentence(repository, tag)}"

@@ -1,42 +1,28 @@
-"""The counters of each repository."""
+"""The counters of all repositories."""
 
 from collections.abc import Mapping
 
-from deployer.model.environments import Repository
 from deployer.redis_store.errors import unavailable
-from deployer.redis_store.records.repository_index import RepositoryIndex, repository_key, repository_prefix
-from deployer.redis_store.records.values import read_valid
-
-TOTALS = "deployer:{-/-}:counters"  # of repositories that are not listed
-_NO_REPOSITORY = Repository("-", "-")  # for deliveries that name no repository
+from deployer.redis_store.records.listings import TOTALS, Listings
+from deployer.redis_store.records.values import read_valid, value_or_default
 
 
-class Counters(RepositoryIndex):
+class Counters(Listings):
     """Implements the methods of `QueueStore` for counters."""
 
-    def count(self, repository: Repository, counts: Mapping[str, int]) -> None:
+    def count(self, counts: Mapping[str, int]) -> None:
         """See `QueueStore.count`."""
         with unavailable():
             pipe = self._redis.pipeline(transaction=False)
             for name, number in counts.items():
-                pipe.hincrby(f"{repository_prefix(repository.full_name)}:counters", name, number)
+                pipe.hincrby(TOTALS, name, number)
             pipe.execute()
 
     def counters(self) -> dict[str, int]:
         """See `QueueStore.counters`."""
-        totals: dict[str, int] = {}
-        for each, counts in self._read_key_of_each(
-            "counters", "hgetall", [*self.repositories(), _NO_REPOSITORY], {}
-        ):
-            for name, value in read_valid(
-                (
-                    (f"{name} of {repository_key(each, 'counters')}", f"{name}\n{value}")
-                    for name, value in counts.items()
-                ),
-                _parse_counter,
-            ):
-                totals[name] = totals.get(name, 0) + value
-        return totals
+        found = value_or_default(TOTALS, self.read_lists(lambda pipe: pipe.hgetall(TOTALS))[0], {})
+        rows = ((f"{name} of {TOTALS}", f"{name}\n{value}") for name, value in found.items())
+        return dict(read_valid(rows, _parse_counter))
 
 
 def _parse_counter(text: str) -> tuple[str, int]:

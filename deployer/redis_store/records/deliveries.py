@@ -9,31 +9,37 @@ from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Repository
 from deployer.model.errors import PayloadError, StoredValueError
+from deployer.model.listings import REPOSITORIES
 from deployer.model.outcomes import Outcome
 from deployer.model.stored_value import replace_surrogates
 from deployer.redis_store.errors import unavailable
-from deployer.redis_store.records.counters import TOTALS
+from deployer.redis_store.records.listings import (
+    ACTIVITY,
+    TOTALS,
+    Listings,
+    list_environment,
+    list_key,
+)
 from deployer.redis_store.records.repository_index import (
     SPELLED_NAMES,
     SWEEP_INDEX,
-    RepositoryIndex,
     repository_key,
     repository_prefix,
 )
 from deployer.redis_store.records.stack_names import add_stack_names
-from deployer.redis_store.records.values import read_valid, to_number
+from deployer.redis_store.records.values import read_valid, to_number, value_or_default
 
 DELIVERY_POINTER = "deployer:delivery-of:"  # delivery -> repository
 _DAY = 86400
 _IGNORED_TTL = 3 * _DAY  # GitHub allows a redelivery for three days
-_ACTIVITY_LIMIT = 500  # lines of a repository, as in queue.lua
+_ACTIVITY_LIMIT = 500  # lines of a repository, and of all, as in queue_ends.lua and listings.lua
 # repository that the settings exclude -> time of its last delivery (epoch seconds)
 UNSERVED = "deployer:unserved"
 _MOST_UNSERVED = 20
 _UNSERVED_SECONDS = 30 * _DAY
 
 
-class DeliveryRecords(RepositoryIndex):
+class DeliveryRecords(Listings):
     """Implements the methods of `QueueStore` for deliveries."""
 
     def ignore(
@@ -75,6 +81,7 @@ class DeliveryRecords(RepositoryIndex):
                 if first and not has_item and (shown := _environment_record_after_skip(stored, first)):
                     shown = shown.but(changed_at=now, updated_at=now)
                     pipe.hset(environments, record.environment, shown.to_json())
+                    list_environment(pipe, shown, now)
             pipe.set(DELIVERY_POINTER + record.delivery, repository, ex=_IGNORED_TTL)
             fields = json.loads(record.to_json()) | {"received_at": now, "finished_at": now}
             pipe.hset(key, mapping=fields | {"outcome": outcome})
@@ -92,10 +99,14 @@ class DeliveryRecords(RepositoryIndex):
         repository = Repository.parse(line.repository)
         prefix = repository_prefix(line.repository)
         pipe.zadd(SWEEP_INDEX, {repository.key: 0}, nx=True)
+        pipe.zadd(list_key(REPOSITORIES), {repository.key: 0})
         pipe.hset(SPELLED_NAMES, repository.key, repository.full_name)
         with suppress(PayloadError):  # a ref that is neither a branch nor a tag has no environment
             add_stack_names(pipe, Environment.from_key(repository, line.environment))
-        pipe.lpush(f"{prefix}:activity", line.to_json())
+        text = line.to_json()
+        pipe.lpush(f"{prefix}:activity", text)
+        pipe.zadd(ACTIVITY, {text: line.at})
+        pipe.zremrangebyrank(ACTIVITY, 0, -_ACTIVITY_LIMIT - 1)
         pipe.ltrim(f"{prefix}:activity", 0, _ACTIVITY_LIMIT - 1)
 
     def delivery(self, delivery: str) -> DeliveryRecord | None:
@@ -112,15 +123,20 @@ class DeliveryRecords(RepositoryIndex):
 
     def activity(self, repository: Repository | None = None, limit: int = 50) -> list[Activity]:
         """See `QueueStore.activity`."""
-        chosen = [repository] if repository else self.repositories()
-        found = [
-            line
-            for each, texts in self._read_key_of_each("activity", "lrange", chosen, [], 0, limit - 1)
-            for line in read_valid(
-                ((repository_key(each, "activity"), text) for text in texts), Activity.from_json
-            )
-        ]
-        return sorted(found, key=lambda line: -line.at)[:limit]
+        if repository is None:
+            answer = self.read_lists(lambda pipe: pipe.zrevrange(ACTIVITY, 0, limit - 1))[0]
+            texts = value_or_default(ACTIVITY, answer, [])
+            return list(read_valid(((ACTIVITY, text) for text in texts), Activity.from_json))
+        key = repository_key(repository, "activity")
+        ((_, texts),) = self._read_key_of_each("activity", "lrange", [repository], [], 0, limit - 1)
+        found = read_valid(((key, text) for text in texts), Activity.from_json)
+        return sorted(found, key=lambda line: -line.at)
+
+    def goal_repository(self, goal: str) -> Repository | None:
+        """See `QueueStore.goal_repository`."""
+        with unavailable():
+            name = self._redis.get(DELIVERY_POINTER + goal.partition("#")[0])
+        return next(read_valid([(DELIVERY_POINTER + goal, name)] if name else [], Repository.parse), None)
 
     def unserved_repositories(self) -> dict[str, float]:
         """See `QueueStore.unserved_repositories`."""

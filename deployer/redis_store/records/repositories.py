@@ -7,17 +7,25 @@ from typing import Any
 
 from deployer.model.environments import Repository
 from deployer.model.errors import PayloadError, StoredValueError
+from deployer.model.listings import LANES, REPOSITORIES
 from deployer.model.repository_record import RepositoryRecord
+from deployer.queue.record_store import Page
 from deployer.redis_store.errors import unavailable
-from deployer.redis_store.records.counters import TOTALS
+from deployer.redis_store.records.listings import (
+    TOTALS,
+    Listings,
+    check_expiries,
+    list_entry,
+    list_key,
+    listed_repository,
+)
 from deployer.redis_store.records.repository_index import (
     SPELLED_NAMES,
     SWEEP_INDEX,
-    RepositoryIndex,
     repository_key,
     repository_prefix,
 )
-from deployer.redis_store.records.values import parse_repository_record, read_valid
+from deployer.redis_store.records.values import parse_repository_record, read_valid, value_or_default
 
 _DAY = 86400
 _ACTIVITY_SECONDS = (
@@ -26,7 +34,7 @@ _ACTIVITY_SECONDS = (
 _COUNT = re.compile(r"-?[0-9]{1,18}")  # a number that `HINCRBY` accepts; a counter may be damaged
 
 
-class RepositoryRecords(RepositoryIndex):
+class RepositoryRecords(Listings):
     """Implements the methods of `QueueStore` for the records of repositories."""
 
     def repository(self, repository: Repository) -> RepositoryRecord | None:
@@ -51,17 +59,49 @@ class RepositoryRecords(RepositoryIndex):
         self, repository: Repository, edit: Callable[[RepositoryRecord], RepositoryRecord]
     ) -> RepositoryRecord:
         """See `QueueStore.change_repository`."""
-        stored = RepositoryRecord(repository.full_name)
+        stored = before = RepositoryRecord(repository.full_name)
 
         def edit_text(text: str | None) -> str | None:
-            nonlocal stored
+            nonlocal stored, before
             before = _parse_record(repository, text) if text else RepositoryRecord(repository.full_name)
             stored = edit(before)
             return None if stored == before else stored.to_json()
 
+        def update_lists(pipe: Any) -> None:
+            list_entry(pipe, "repository", repository, listed_repository(stored))
+            if before.state and not stored.state:
+                check_expiries(pipe, repository, now)
+
         with unavailable():
-            compare_and_set(self._redis, repository_key(repository, "repository"), edit_text)
+            now = self.now()
+            compare_and_set(
+                self._redis,
+                repository_key(repository, "repository"),
+                edit_text,
+                update_lists,
+            )
         return stored
+
+    def find_repository(self, key: str) -> Repository | None:
+        """See `QueueStore.find_repository`."""
+        with unavailable():
+            if self._redis.zscore(SWEEP_INDEX, key) is None:
+                return None
+            return self._find_spelled([key])[0]
+
+    def repository_page(self, *, after: str = "", limit: int) -> Page[Repository]:
+        """See `QueueStore.repository_page`."""
+        keys = self.read_members(REPOSITORIES, f"({after}" if after else "-", "+", limit + 1)
+        with unavailable():
+            found = self._valid_repositories(keys[:limit])
+        return Page(found, keys[limit - 1] if len(keys) > limit else "")
+
+    def repositories_of_list(self, name: str) -> list[Repository]:
+        """See `QueueStore.repositories_of_list`."""
+        answer = self.read_lists(lambda pipe: pipe.zrange(list_key(name), 0, -1))[0]
+        keys = value_or_default(list_key(name), answer, [])
+        with unavailable():
+            return self._valid_repositories(keys)
 
 
 def _parse_record(repository: Repository, text: str) -> RepositoryRecord:
@@ -79,7 +119,12 @@ def _parse_record(repository: Repository, text: str) -> RepositoryRecord:
         ) from error
 
 
-def compare_and_set(client: Any, key: str, edit: Callable[[str | None], str | None]) -> None:
+def compare_and_set(
+    client: Any,
+    key: str,
+    edit: Callable[[str | None], str | None],
+    also: Callable[[Any], None],
+) -> None:
     """Replace the text of a key. If another process replaces it meanwhile, edit the new text instead.
 
     Args:
@@ -87,6 +132,7 @@ def compare_and_set(client: Any, key: str, edit: Callable[[str | None], str | No
         key: the key.
         edit: gets the text, or None if there is none, and returns the new text, or None for no change. It is called
             again after each change by another process. Its exceptions are not caught.
+        also: adds to the transaction what is written together with a new text.
 
     Raises:
         redis.RedisError: Redis is unavailable.
@@ -97,6 +143,7 @@ def compare_and_set(client: Any, key: str, edit: Callable[[str | None], str | No
         pipe.multi()
         if text is not None:
             pipe.set(key, text)
+            also(pipe)
 
     client.transaction(replace, key)
 
@@ -132,6 +179,10 @@ def drop_repository(client: Any, repository: Repository) -> bool:
         pipe.expire(f"{prefix}:activity", _ACTIVITY_SECONDS)
         pipe.zrem(SWEEP_INDEX, repository.key)
         pipe.hdel(SPELLED_NAMES, repository.key)
+        for kind in ("repository", "seen"):
+            list_entry(pipe, kind, repository, "")
+        for name in (LANES, REPOSITORIES):
+            pipe.zrem(list_key(name), repository.key)
         return True
 
     dropped: bool = client.transaction(drop, *holds, state, counters, value_from_callable=True)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from deployer.model.environments import Repository
 from deployer.model.repository_record import Seen
 from deployer.redis_store.errors import unavailable
+from deployer.redis_store.records.listings import list_entry, listed_seen
 from deployer.redis_store.records.repositories import compare_and_set
 from deployer.redis_store.records.repository_index import RepositoryIndex, repository_key
 from deployer.redis_store.records.values import read_valid, to_number
@@ -57,7 +58,12 @@ class ResyncRecords(RepositoryIndex):
             return seen.to_json()
 
         with unavailable():
-            compare_and_set(self._redis, repository_key(repository, "seen"), edit_text)
+            compare_and_set(
+                self._redis,
+                repository_key(repository, "seen"),
+                edit_text,
+                lambda pipe: list_entry(pipe, "seen", repository, listed_seen(seen)),
+            )
 
     def last_resync_periods(self) -> dict[str, int]:
         """See `QueueStore.last_resync_periods`."""

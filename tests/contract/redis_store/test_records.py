@@ -154,6 +154,7 @@ def test_totals_never_decrease(world: World) -> None:
 def test_deliveries_of_repositories_that_are_not_served_are_counted_and_leave_no_key_behind(
     world: World, client: Any
 ) -> None:
+    world.lanes.index_records()
     before = set(client.keys())
     for number in range(50):
         other = Repository("else", f"repo-{number % 30}")

@@ -439,6 +439,7 @@ def test_records_that_cannot_be_read_keep_no_others_waiting(
     monkeypatch.setattr("deployer.redis_store.records.values._warned", set())
     life.redis.hset("deployer:{acme/aaa}:environments", DEV.key, "what a newer version wrote")
     life.redis.zadd("deployer:lanes", {"acme/aaa": 0})
+    life.lanes.index_records()
     life.pass_time(2.5 * DAY)
     assert "will be taken down" in life.age(sha(1))
     assert f"{DEV.key} of deployer:{{acme/aaa}}:environments in Redis is left out" in caplog.text
@@ -682,6 +683,7 @@ def test_a_record_that_cannot_be_read_keeps_no_other_from_its_age(
     record = EnvironmentRecord.of("acme/first", "development:", "", state="deployed", used_at=1, ttl="1d")
     life.redis.hset("deployer:{acme/first}:environments", record.environment, record.to_json())
     life.lanes_note(DEV, used_at=time.time() - 9 * DAY)
+    life.lanes.index_records()
     life.deployer.submitter.queue_expiry_checks(life._now())
     assert "of deployer:{acme/first}:environments in Redis is left out" in caplog.text
     assert [each.environment for each in life.sent if each.repository == HELLO.full_name] == [DEV.key]
