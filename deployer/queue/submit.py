@@ -10,11 +10,7 @@ from deployer.model.delivery_record import DeliveryRecord
 from deployer.model.environment_record import EnvironmentRecord
 from deployer.model.environments import Environment, Kind, Repository
 from deployer.model.errors import PermanentError, StoredValueError, one_line
-<<<<<<< ours
 from deployer.model.events import CloudEvent, Ignored, PullRequestChange, Push, RepositoryChange
-=======
-from deployer.model.events import CloudEvent, Ignored, Push, RepositoryChange
->>>>>>> theirs
 from deployer.model.expiry import ASLEEP, FOREVER
 from deployer.model.outcomes import Outcome
 from deployer.model.refs import Ref, parse_sha, skip_reason
