@@ -228,7 +228,11 @@ class Project:
         assert pipeline["name"] == self.environment.stack_name
         # nothing starts the pipeline but its creation, whose execution deployer stops, and deployer
         creation, execution = pipeline["executions"]
-        assert (creation["trigger"], creation["status"]) == ("CreatePipeline", "Stopped")
+        assert creation["trigger"] == "CreatePipeline"
+        assert creation["status"] in {
+            "Stopped",
+            "Succeeded",
+        }  # on a busy machine it may end before it is stopped
         return dict(execution)
 
     def delete(self) -> None:
