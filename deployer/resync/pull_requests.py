@@ -16,8 +16,8 @@ from deployer.queue.store import QueueStore
 from deployer.queue.submit import Answer, WorkSubmitter
 from deployer.templates.repository_config import DELETE
 
-_FORK = "fork"  # stands for the key of an environment
-_REPEATS = 5
+_FORK = "fork"  # the key under which the head of a fork is shown, because a fork has no environment
+_MOST_READS = 5  # of a record, until its comment is up to date
 
 
 class PullRequests:
@@ -59,15 +59,14 @@ class PullRequests:
         if event.action == "closed":
             return self._submit_closed(event)
         head = PullRequestHead(event.number, event.head, event.sha, event.from_fork)
+        environment = Environment.of_ref(event.repository, event.head, event.default_branch)
         if event.action != "synchronize" and not event.from_fork:
-            environment = Environment.of_ref(event.repository, event.head, event.default_branch)
             if self._is_deleted_by_close(environment):
                 work = Work.of(environment=environment.key, cause=Cause.REDEPLOY, turned=True)
                 return self._submitter.submit_work(environment, work, event.delivery, event.about)
             self._show_comment(environment, event.delivery)
         if reason := self._show_without_check(event.repository, head, event.default_branch):
             return self._submitter.record_ignored(event.delivery, reason, event.repository)
-        environment = Environment.of_ref(event.repository, event.head, event.default_branch)
         return self._check_environment(environment, event.head, event.delivery, event.about)
 
     def _submit_closed(self, event: PullRequestChange) -> Answer:
@@ -112,11 +111,10 @@ class PullRequests:
         """
         numbers: dict[Environment, list[str]] = {}
         for head in heads:
+            environment = Environment.of_ref(repository, head.branch, default_branch)
             if not head.from_fork:
-                environment = Environment.of_ref(repository, head.branch, default_branch)
                 numbers.setdefault(environment, []).append(f"#{head.number}")
             if not self._show_without_check(repository, head, default_branch):
-                environment = Environment.of_ref(repository, head.branch, default_branch)
                 self._check_environment(environment, head.branch)
         for environment, listed in numbers.items():
             self._show_comment(environment, " ".join(sorted(listed)))
@@ -129,7 +127,7 @@ class PullRequests:
             occasion: the delivery of the pull request, or the numbers of the open ones.
         """
         known = None
-        for _ in range(_REPEATS):  # a task may store a newer record and a newer text meanwhile
+        for _ in range(_MOST_READS):  # a task may store a newer record and a newer text meanwhile
             record = self._lanes.environment(environment)
             if record is None or record == known:
                 return

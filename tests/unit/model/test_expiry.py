@@ -616,9 +616,9 @@ def test_where_comments_are_refused_the_status_alone_warns_and_that_is_logged_on
     life.pass_time(60)
     assert "will be taken down on " in life.age(sha(1))
     text = "only its commit's status warns of the end of acme/hello x: "
-    told = [each.getMessage() for each in caplog.records if each.getMessage().startswith(text)]
-    assert len(told) == 1
-    assert "pull requests: write" in told[0]
+    logged = [each.getMessage() for each in caplog.records if each.getMessage().startswith(text)]
+    assert len(logged) == 1
+    assert "pull requests: write" in logged[0]
     life.pass_time(DAY)
     assert life.record(DEV).status.state == "deleted"
     assert life.lanes.dead_letters() == []

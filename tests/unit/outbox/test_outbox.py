@@ -79,8 +79,8 @@ def test_deployments_finish_while_github_refuses_every_write(world: Refusing, er
     assert world.lanes.dead_letters() == []
     assert world.statuses(sha(1)) == {}
     waiting = 5 if isinstance(error, ThrottledError) else 6  # the sixth is the comment on pull requests
-    told = waiting_text(world.deployer.outbox.unfinished())
-    assert told == f"{waiting} updates wait to be posted on GitHub: {error}"
+    found = waiting_text(world.deployer.outbox.unfinished())
+    assert found == f"{waiting} updates wait to be posted on GitHub: {error}"
     world.error = None
     world.until_posted()
     assert world.statuses(sha(1)) == GREEN
